@@ -1,0 +1,35 @@
+"""onecard: one card, many accounts, a whole alliance of shops.
+
+`Engine` runs the transaction engine in this process, `Client` talks to one that is served, `Rules` reads
+and checks a rule file, `rows` builds batches. The command line is `onecard --help`.
+"""
+
+import warnings
+
+from onecard import codes, rows
+from onecard._core import DEBUG_BUILD, EngineClosed, EngineError, EnginePoisoned, __version__
+from onecard.client import Client
+from onecard.engine import Engine, verify
+from onecard.rules import Rules, RulesError
+
+__all__ = [
+    "DEBUG_BUILD",
+    "Client",
+    "Engine",
+    "EngineClosed",
+    "EngineError",
+    "EnginePoisoned",
+    "Rules",
+    "RulesError",
+    "__version__",
+    "codes",
+    "rows",
+    "verify",
+]
+
+if DEBUG_BUILD:
+    warnings.warn(
+        "onecard was built without optimisation and is many times slower: run `maturin develop --release`",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,71 @@
+"""The compiled core. Use it through `onecard.Engine`, which speaks numpy and dataclasses."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+__version__: str
+DEBUG_BUILD: bool
+REQUEST_SIZE: int
+ANSWER_SIZE: int
+
+class EngineError(Exception):
+    """Something is broken: the message says what, and what to do."""
+
+class EnginePoisoned(EngineError):
+    """A commit failed. What was not answered is unknown; reopen, and send it again with the same key."""
+
+class EngineClosed(EngineError):
+    """The engine was closed, or belongs to the process that this one was forked from."""
+
+@final
+class Core:
+    """One open data directory. Thread-safe; the GIL is released while it works."""
+
+    def __new__(
+        cls,
+        path: str,
+        *,
+        journal_bytes_max: int,
+        checkpoint_bytes_max: int,
+        checkpoint_entries: int,
+    ) -> Core:
+        """Open or create. Sizes are address space, not disk. A checkpoint pass begins every `checkpoint_entries`."""
+    def execute(self, rows: bytes | bytearray | memoryview | Any) -> bytes:
+        """Rows of REQUEST_SIZE bytes; returns as many rows of ANSWER_SIZE when all are durable."""
+    def submit(
+        self,
+        rows: bytes | bytearray | memoryview | Any,
+        done: Callable[[bytes | None, Exception | None], None],
+    ) -> None:
+        """Queue at most 8,192 rows and return; `done(answers, error)` is called from another thread."""
+    def register(self, registrations: list[tuple[str, int, int, int, str]]) -> list[int]:
+        """Codes of (what, programme, number, parent or first date, name); what: programme, merchant, store, terminal."""
+    def publish(self, programme: int, version: int, text: str, tables: str) -> int: ...
+    def close_day(self, programme: int, date: int) -> dict[str, Any]: ...
+    def statement(
+        self, programme: int, card: str, limit: int, before: int
+    ) -> tuple[int, list[dict[str, int]]]: ...
+    def trial_balance(self, programme: int) -> dict[str, Any]: ...
+    def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
+    def rules(self, programme: int) -> tuple[int, str]:
+        """Newest version and its text; (0, "") if there is none."""
+    def state_digest(self) -> bytes:
+        """SHA-256 of the whole state, in a canonical order."""
+    def poisoned(self) -> str | None:
+        """Why the engine stopped, or None while it runs."""
+    def checkpoint(self) -> None:
+        """Run one checkpoint pass now and wait for it."""
+    def close(self) -> None: ...
+    def serve(self, address: str) -> Server:
+        """Serve gRPC on HOST:PORT (loopback only; port 0: any free one)."""
+
+@final
+class Server:
+    address: str
+    def stop(self, grace_s: float) -> None:
+        """Take no more calls, answer those under way, return when all are answered or `grace_s` is over."""
+    def wait(self, timeout_s: float) -> bool:
+        """True once the server has stopped, by itself or by `stop`."""
+
+def verify(path: str, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Walk the journal of a closed data directory; see `onecard.verify`."""

@@ -1,0 +1,195 @@
+"""One picture of the year: what came in and went out, how points grew, and who owes whom."""
+
+from pathlib import Path
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
+
+from onecard.demo.books import Figures
+from onecard.demo.drive import Outcome
+from onecard.demo.report import day, dollars, total
+
+INK, QUIET, PAPER = "#22303c", "#7c8a97", "#fbfaf7"
+SALES, TOP_UPS, POINTS, GROWN, OWED, OWES = "#2a6f97", "#e09f3e", "#8fb996", "#386641", "#2a6f97", "#bc4749"
+NAMED = 4
+WEEK = 7
+
+
+def draw(outcome: Outcome, path: Path) -> None:
+    """Write the picture as PNG."""
+    days = outcome.books.days
+    layout = ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12)
+    figure = Drawing(figsize=(12, 15), facecolor=PAPER, layout=layout)
+    top, middle, thin, bottom = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 1.4, 4.2))
+    _title(figure, outcome)
+    _money(top, days)
+    _circulation(middle, days)
+    _flow(thin, days)
+    _stores(bottom, outcome)
+    for axes in (top, middle, thin, bottom):
+        _quiet(axes)
+    first, last = day(days[0].date), day(days[-1].date)
+    bottom.set_xlim(mdates.date2num(first), mdates.date2num(last) + 1 + 0.12 * len(days))
+    ticks = [figures.date for figures in days if len(days) <= 10 or day(figures.date).day == 1]
+    bottom.set_xticks(
+        [mdates.date2num(day(tick)) for tick in ticks], [f"{day(tick).day} {day(tick):%b}" for tick in ticks]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _title(figure: Drawing, outcome: Outcome) -> None:
+    days = outcome.books.days
+    first, last = day(days[0].date), day(days[-1].date)
+    proof = "conserved to the last unit" if not outcome.problems else "NOT CONSERVED"
+    title = figure.suptitle("A grocery chain on one card\n", x=0.055, ha="left", fontsize=20, color=INK)
+    title.set_fontweight("bold")
+    figure.text(
+        0.055,
+        0.966,
+        f"{first.day} {first:%B %Y} to {last.day} {last:%B %Y}: {total(days, 'purchases'):,} purchases, "
+        f"{days[-1].cards:,} cards, {outcome.replay.stores - 1:,} stores, {len(days):,} closes, {proof}",
+        fontsize=11,
+        color=QUIET if not outcome.problems else OWES,
+        va="top",
+    )
+
+
+def _money(axes: Axes, days: list[Figures]) -> None:
+    """Sales as bars, top-ups as a line, by whole weeks from the first day."""
+    weeks = [days[first : first + WEEK] for first in range(0, len(days) - WEEK + 1, WEEK)] or [days]
+    middle = [mdates.date2num(day(week[0].date)) + len(week) / 2 for week in weeks]
+    sales = np.array([total(week, "sales") for week in weeks]) / 100
+    top_ups = np.array([total(week, "topped_up") for week in weeks]) / 100
+    axes.bar(middle, sales, width=0.82 * len(weeks[0]), color=SALES, alpha=0.85, label="sales")
+    axes.plot(middle, top_ups, color=TOP_UPS, linewidth=2.4, marker="o", markersize=3.5, label="top-ups")
+    _heading(
+        axes,
+        "Money a week",
+        f"sales {_short(total(days, 'sales'))}, top-ups {_short(total(days, 'topped_up'))}",
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value / 1000:,.0f}k" if value else "0"))
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 1.2), frameon=False, labelcolor=INK, ncols=2)
+
+
+def _circulation(axes: Axes, days: list[Figures]) -> None:
+    """Points on all cards after each close, and below them what growth has added so far."""
+    x = _x(days)
+    outstanding = np.array([figures.outstanding for figures in days]) / 10_000
+    grown = np.cumsum([figures.grown for figures in days]) / 10_000
+    axes.fill_between(x, outstanding, color=POINTS, alpha=0.55, linewidth=0)
+    axes.plot(x, outstanding, color=GROWN, linewidth=1.2)
+    axes.fill_between(x, grown, color=GROWN, alpha=0.9, linewidth=0)
+    axes.annotate(
+        f" {grown[-1]:,.0f}\n granted by growth", (x[-1], grown[-1]), color=GROWN, va="center", fontsize=9
+    )
+    axes.annotate(
+        f" {outstanding[-1]:,.0f}\n in circulation",
+        (x[-1], outstanding[-1]),
+        color=GROWN,
+        va="center",
+        fontsize=9,
+    )
+    _heading(
+        axes,
+        "Points in circulation",
+        "after each day's close; they fall when households spend them, at weekends",
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
+    axes.set_ylim(bottom=0)
+
+
+def _flow(axes: Axes, days: list[Figures]) -> None:
+    """Points earned upwards, spent downwards, by day."""
+    x = _x(days)
+    earned = np.array([figures.earned for figures in days]) / 10_000
+    spent = -np.array([figures.spent for figures in days]) / 10_000
+    axes.bar(x, earned, width=1, color=POINTS, linewidth=0)
+    axes.bar(x, spent, width=1, color=OWES, alpha=0.75, linewidth=0)
+    axes.axhline(0, color=INK, linewidth=0.6)
+    _heading(axes, "Points a day", "earned above, spent below")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
+
+
+def _stores(axes: Axes, outcome: Outcome) -> None:
+    """What every store is owed after each close, the farthest ones by name."""
+    x = _x(outcome.books.days)
+    due = outcome.books.due
+    order = sorted(due, key=lambda store: (due[store], store))
+    colours = dict.fromkeys(order[:NAMED], OWES) | dict.fromkeys(order[-NAMED:], OWED)
+    for store in order:
+        line = np.array([dues.get(store, 0) for dues in outcome.books.due_by_day]) / 100
+        named = store in colours
+        axes.plot(
+            x,
+            line,
+            color=colours.get(store, QUIET),
+            linewidth=1.8 if named else 0.5,
+            alpha=1 if named else 0.35,
+            zorder=3 if named else 2,
+        )
+    low, high = axes.get_ylim()
+    for stores, upwards in ((order[:NAMED], True), (list(reversed(order[-NAMED:])), False)):
+        _labels(axes, x[-1], [(store, due[store]) for store in stores], (high - low) * 0.042, upwards)
+    axes.axhline(0, color=INK, linewidth=0.6)
+    _heading(
+        axes,
+        "Position of every store",
+        "sold against cards minus taken in for cards, all closed days; above zero it is owed, below it owes",
+    )
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{'-' if value < 0 else ''}${abs(value):,.0f}")
+    )
+
+
+def _labels(axes: Axes, x: float, stores: list[tuple[int, int]], step: float, upwards: bool) -> None:
+    """Names at the ends of lines, from the outermost inwards, pushed apart by at least `step`."""
+    at: float | None = None
+    for store, cents in stores:
+        want = cents / 100
+        if at is not None:
+            want = max(want, at + step) if upwards else min(want, at - step)
+        at = want
+        axes.text(
+            x + 2,
+            at,
+            f"{store}  {dollars(cents)}",
+            color=OWES if cents < 0 else OWED,
+            va="center",
+            fontsize=9,
+        )
+
+
+def _x(days: list[Figures]) -> list[float]:
+    return [float(mdates.date2num(day(figures.date))) + 1 for figures in days]
+
+
+def _short(cents: int) -> str:
+    return f"${cents / 100_000_000:,.2f}M" if cents >= 100_000_000 else dollars(cents)
+
+
+def _heading(axes: Axes, title: str, note: str) -> None:
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
+    axes.annotate(
+        note,
+        (0, 1),
+        (0, 7),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=10,
+        color=QUIET,
+        parse_math=False,
+    )
+
+
+def _quiet(axes: Axes) -> None:
+    axes.set_facecolor(PAPER)
+    axes.grid(axis="y", color="#dcdcd6", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=QUIET, length=0, labelsize=9)
+    for side in axes.spines.values():
+        side.set_visible(False)

@@ -1,0 +1,238 @@
+"""The engine in this process: numpy batches in, numpy answers out, everything durable first.
+
+`Engine` is a thin face of the compiled core. It may be used from many threads; rows of one batch see
+those before them, batches see those submitted before them. A batch is copied before a call returns.
+The GIL is released while the core works. A refusal is a code in its row; exceptions are for what is
+broken: `EnginePoisoned` when a commit failed, `EngineClosed` after `close` and in a forked process.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from onecard import _core, rows
+from onecard.reports import (
+    DayReport,
+    Growth,
+    Positions,
+    Statement,
+    StatementLine,
+    StorePosition,
+    TrialBalance,
+    Verification,
+)
+from onecard.rules import Rules
+
+JOURNAL_BYTES_MAX = 1 << 40
+CHECKPOINT_BYTES_MAX = 1 << 38
+CHECKPOINT_ENTRIES = 2_000_000
+
+
+class Engine:
+    """One open data directory. Opening creates it; only one engine, in any process, may have it open.
+
+    Sizes are address space, not disk: the journal and the checkpoint may grow up to them. A checkpoint
+    pass begins every `checkpoint_entries` entries. At most `in_flight_max` batches are submitted and not
+    yet durable at a time.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+        checkpoint_bytes_max: int = CHECKPOINT_BYTES_MAX,
+        checkpoint_entries: int = CHECKPOINT_ENTRIES,
+        in_flight_max: int = 8,
+    ) -> None:
+        if in_flight_max < 1:
+            raise ValueError("in_flight_max: at least one batch must be in flight")
+        self._slots = threading.BoundedSemaphore(in_flight_max)
+        self._pid = os.getpid()
+        self._core = _core.Core(
+            os.fspath(path),
+            journal_bytes_max=journal_bytes_max,
+            checkpoint_bytes_max=checkpoint_bytes_max,
+            checkpoint_entries=checkpoint_entries,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Transactions
+
+    def execute(self, batch: rows.Batch) -> rows.Batch:
+        """Answers of a batch of any length (`rows.REQUEST`), row for row, when all are durable.
+
+        Groups of 8,192 rows are executed in order. If one fails, those before it are posted: the
+        exception is that of the first that failed, and a retry with the same keys tells them apart.
+        """
+        _check(batch)
+        if len(batch) <= rows.GROUP_MAX:
+            return np.frombuffer(self._core.execute(batch.tobytes()), rows.ANSWER)
+        futures = [
+            self.submit(batch[at : at + rows.GROUP_MAX]) for at in range(0, len(batch), rows.GROUP_MAX)
+        ]
+        return np.concatenate([future.result() for future in futures])
+
+    def submit(self, batch: rows.Batch) -> Future[rows.Batch]:
+        """Queue at most 8,192 rows; the future's result are their answers, when all are durable.
+
+        Blocks while `in_flight_max` batches are under way. The answers are read-only.
+        """
+        _check(batch)
+        if len(batch) > rows.GROUP_MAX:
+            raise ValueError(f"submit takes at most {rows.GROUP_MAX} rows, not {len(batch)}: use execute")
+        future: Future[rows.Batch] = Future()
+        future.set_running_or_notify_cancel()
+
+        def done(answers: bytes | None, error: Exception | None) -> None:
+            self._slots.release()
+            if answers is None:
+                future.set_exception(
+                    error or _core.EngineError("the engine gave neither answers nor an error")
+                )
+            else:
+                future.set_result(np.frombuffer(answers, rows.ANSWER))
+
+        if os.getpid() != self._pid:  # before waiting for slots that only the parent can free
+            raise _core.EngineClosed(
+                "this engine belongs to the process that this one was forked from: open another"
+            )
+        self._slots.acquire()
+        try:
+            self._core.submit(batch.tobytes(), done)
+        except BaseException:
+            self._slots.release()
+            raise
+        return future
+
+    # Registration and rules: each is answered with a code
+
+    def register_programme(self, programme: int, name: str, business_date: rows.Day) -> int:
+        """Register a programme with its first business date."""
+        return self.register([("programme", programme, programme, rows.days(business_date), name)])[0]
+
+    def register_merchant(self, merchant: int, name: str, *, programme: int = 1) -> int:
+        """Register a merchant."""
+        return self.register([("merchant", programme, merchant, 0, name)])[0]
+
+    def register_store(self, store: int, merchant: int, name: str, *, programme: int = 1) -> int:
+        """Register a store of a merchant."""
+        return self.register([("store", programme, store, merchant, name)])[0]
+
+    def register_terminal(self, terminal: int, store: int, *, programme: int = 1) -> int:
+        """Register a terminal of a store."""
+        return self.register([("terminal", programme, terminal, store, "")])[0]
+
+    def register(self, registrations: Sequence[tuple[str, int, int, int, str]]) -> list[int]:
+        """Register many, in order: (what, programme, number, parent, name).
+
+        What is `programme` (parent: first business date in days), `merchant` (parent: 0), `store` (parent:
+        merchant) or `terminal` (parent: store; name: empty).
+        """
+        return self._core.register(list(registrations))
+
+    def publish(
+        self, rules: Rules | str | os.PathLike[str], *, programme: int = 1, version: int | None = None
+    ) -> int:
+        """Publish rules, or a rule file; a RulesError names file, line and mend.
+
+        Without a version it is the next one, or the newest if that is the same text: publishing twice
+        changes nothing.
+        """
+        if not isinstance(rules, Rules):
+            rules = Rules.load(rules)
+        if version is None:
+            newest, text = self._core.rules(programme)
+            version = newest if newest and text == rules.text else newest + 1
+        return self._core.publish(programme, version, rules.text, rules.tables_json)
+
+    def rules(self, programme: int = 1) -> tuple[int, str]:
+        """Newest version of the rules and its text; (0, "") if there is none."""
+        return self._core.rules(programme)
+
+    # The day and the books
+
+    def close_day(self, business_date: rows.Day, *, programme: int = 1) -> DayReport:
+        """Close the open business date; a date that was closed before is reported as it was then."""
+        return day_report(self._core.close_day(programme, rows.days(business_date)))
+
+    def statement(self, card: str, *, programme: int = 1, limit: int = 100, before: int = 0) -> Statement:
+        """A card's newest entries, at most `limit`, before the sequence `before` (0: from the newest)."""
+        code, lines = self._core.statement(programme, card, limit, before)
+        return Statement(code, tuple(StatementLine(**_dated(line)) for line in lines))
+
+    def trial_balance(self, programme: int = 1) -> TrialBalance:
+        """Totals of all accounts, and their sums, which are zero."""
+        found = self._core.trial_balance(programme)
+        return TrialBalance(code=found["code"]) if found["code"] else TrialBalance(**_dated(found))
+
+    def positions(self, programme: int = 1) -> Positions:
+        """Live positions of the stores."""
+        code, stores = self._core.positions(programme)
+        return Positions(code, tuple(StorePosition(**store) for store in stores))
+
+    # The engine itself
+
+    def state_digest(self) -> bytes:
+        """SHA-256 of the whole state: equal for equal journals, anywhere."""
+        return self._core.state_digest()
+
+    def poisoned(self) -> str | None:
+        """Why the engine stopped, or None while it runs."""
+        return self._core.poisoned()
+
+    def checkpoint(self) -> None:
+        """Run one checkpoint pass now and wait for it."""
+        self._core.checkpoint()
+
+    def serve(self, address: str) -> _core.Server:
+        """Serve gRPC on HOST:PORT, loopback only (port 0: any free one); stop it before `close`."""
+        return self._core.serve(address)
+
+    def close(self) -> None:
+        """Let what was submitted become durable, and release the directory. Closing twice is harmless."""
+        self._core.close()
+
+
+def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Walk the whole journal of a closed data directory: chain, conservation, and state against checkpoint.
+
+    `progress(done, total)` is called now and then.
+    """
+    found = _core.verify(os.fspath(path), progress)
+    return Verification(**(found | {"problems": tuple(found["problems"])}))
+
+
+def day_report(found: dict[str, Any]) -> DayReport:
+    """The core's report of a close as a record."""
+    if found["code"]:
+        return DayReport(code=found["code"])
+    growth = found["growth"]
+    stores = tuple(StorePosition(**store) for store in found["stores"])
+    return DayReport(**(_dated(found) | {"stores": stores, "growth": Growth(**growth) if growth else None}))
+
+
+def _dated(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: rows.day(value) if name.endswith("_date") else value for name, value in found.items()}
+
+
+def _check(batch: rows.Batch) -> None:
+    if not isinstance(batch, np.ndarray) or batch.dtype != rows.REQUEST or batch.ndim != 1:
+        what = (
+            f"{batch.ndim}-dimensional {batch.dtype}"
+            if isinstance(batch, np.ndarray)
+            else type(batch).__name__
+        )
+        raise TypeError(f"a batch is a one-dimensional array of onecard.rows.REQUEST, not {what}")

@@ -1,0 +1,136 @@
+"""What the engine and the client report: plain, frozen records.
+
+Money counts minor units of the programme's currency, points count 1/10,000 of a point. A report
+carries a response code (`onecard.codes`): unless it is 0, the rest is empty.
+"""
+
+import datetime
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StorePosition:
+    """What a store is owed, or owes, for the open or a closed day."""
+
+    store: int
+    sold: int
+    """Sold against cards in the day."""
+    collected: int
+    """Taken in for cards in the day."""
+    net: int
+    """Sold minus collected: positive is owed to the store."""
+    due: int
+    """Net of the days closed before, not yet paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How a day's compounding was opened."""
+
+    rate: int
+    """Daily rate over 10^12."""
+    outstanding: int
+    """Points of all cards."""
+    purses: int
+    reserve: int
+    """Set aside from the growth funding."""
+    funded: bool
+    """False: the funding was too small, and nothing is granted for this day."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """Close of a business day. The stores' nets and the issuer's sum to zero."""
+
+    code: int
+    replayed: bool = False
+    sequence: int = 0
+    business_date: datetime.date | None = None
+    next_business_date: datetime.date | None = None
+    stores: tuple[StorePosition, ...] = ()
+    members: int = 0
+    """Day's change of what members hold."""
+    bonus: int = 0
+    """Day's change of the issuer's bonus account."""
+    points: int = 0
+    """Day's change of the issuer's points account."""
+    issuer_net: int = 0
+    """Sum of the three: positive is received by the issuer."""
+    growth: Growth | None = None
+    """None if the rules have no compounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One entry of a card."""
+
+    sequence: int
+    kind: int
+    code: int
+    business_date: datetime.date
+    """Date it was posted in."""
+    value_date: datetime.date
+    """Date of its key."""
+    terminal: int
+    store: int
+    amount: int
+    principal: int
+    bonus: int
+    points: int
+    """Change of the points purse by this entry."""
+    growth: int
+    """Growth of the points purse since the entry before."""
+    principal_balance: int
+    bonus_balance: int
+    points_balance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A card's entries, newest first."""
+
+    code: int
+    lines: tuple[StatementLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalance:
+    """Every account of a programme, summed by kind, and the proof that they sum to zero."""
+
+    code: int
+    open_date: datetime.date | None = None
+    cards: int = 0
+    entries: int = 0
+    totals: dict[int, int] = field(default_factory=dict)
+    """Total of every account, by its code (`onecard.codes.Account`)."""
+    money_sum: int = 0
+    points_sum: int = 0
+    growing: bool = False
+    """True while a day's growth is being granted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Live positions of the stores that have any."""
+
+    code: int
+    stores: tuple[StorePosition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What walking a whole journal found. It is whole if `problems` is empty."""
+
+    entries: int
+    blocks: int
+    bytes: int
+    cards: int
+    head: str
+    """SHA-256 of the last block, in hexadecimal."""
+    sums: dict[int, dict[str, int]]
+    """By programme: the sum of all legs in `money` and in `points`; zero."""
+    state: str
+    """SHA-256 of the state rebuilt from nothing."""
+    checkpoint_state: str
+    """SHA-256 of the state of checkpoint and tail; equal to `state`."""
+    problems: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""Messages and services, generated from grpc/onecard/v1 by `make generate`."""

@@ -1,0 +1,205 @@
+//! What terminals call: unary transactions, and the stream that carries many.
+//!
+//! A unary call is one row, a message of the stream is one submit of all its rows. Nothing here waits for the disk:
+//! the core calls back when what was asked is durable.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use onecard_core::commands::{Answer, Request as Row};
+use onecard_core::{Engine, Error};
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::rows::{self, Ask};
+use crate::v1::terminal_service_server::TerminalService;
+use crate::v1::{self, TransactRequest, TransactResponse};
+
+/// Most transactions in a message of the stream.
+const MESSAGE_TRANSACTIONS_MAX: usize = 1_000;
+/// Most messages of a stream that wait for their answers; the next one is not read before the first is answered.
+const MESSAGES_IN_FLIGHT_MAX: usize = 8;
+
+/// What a call that failed in the engine is told.
+pub fn failed(error: &Error) -> Status {
+    match error {
+        Error::Poisoned(_) | Error::Closed(_) => unknown(),
+        _ => Status::internal("the engine failed; its log says why"),
+    }
+}
+
+fn unknown() -> Status {
+    Status::unavailable("the engine has stopped and the outcome is unknown; send the same request again")
+}
+
+/// Rows that were submitted, to be answered when all that they saw is durable.
+struct Pending(oneshot::Receiver<Result<Vec<Answer>, Error>>);
+
+impl Pending {
+    /// Submits the rows. Whoever drops what it returns does not take them back.
+    fn submit(engine: &Engine, rows: Vec<Row>) -> Pending {
+        let (sender, receiver) = oneshot::channel();
+        // A caller that went away has no receiver: nothing to do then.
+        engine.submit(rows, move |outcome| drop(sender.send(outcome)));
+        Pending(receiver)
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Answer>, Status>> {
+        Pin::new(&mut self.0).poll(context).map(|received| match received {
+            Ok(outcome) => outcome.map_err(|error| failed(&error)),
+            Err(_) => Err(unknown()),
+        })
+    }
+}
+
+/// The service of `terminal.proto`.
+pub struct Terminals {
+    engine: Engine,
+    /// Cancelled when the server drains.
+    drain: CancellationToken,
+}
+
+impl Terminals {
+    /// The service over an engine.
+    pub fn new(engine: Engine, drain: CancellationToken) -> Terminals {
+        Terminals { engine, drain }
+    }
+
+    async fn ask(&self, request: &impl Ask) -> Result<Option<v1::Answer>, Status> {
+        let mut pending = Pending::submit(&self.engine, vec![request.row()?]);
+        let answers = std::future::poll_fn(|context| pending.poll(context)).await?;
+        Ok(answers.first().map(rows::answer))
+    }
+}
+
+#[tonic::async_trait]
+impl TerminalService for Terminals {
+    async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::IssueResponse { answer }))
+    }
+
+    async fn top_up(&self, request: Request<v1::TopUpRequest>) -> Result<Response<v1::TopUpResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::TopUpResponse { answer }))
+    }
+
+    async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::PurchaseResponse { answer }))
+    }
+
+    async fn refund(&self, request: Request<v1::RefundRequest>) -> Result<Response<v1::RefundResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::RefundResponse { answer }))
+    }
+
+    async fn reverse(&self, request: Request<v1::ReverseRequest>) -> Result<Response<v1::ReverseResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::ReverseResponse { answer }))
+    }
+
+    async fn get_balance(
+        &self,
+        request: Request<v1::GetBalanceRequest>,
+    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::GetBalanceResponse { answer }))
+    }
+
+    async fn set_status(
+        &self,
+        request: Request<v1::SetStatusRequest>,
+    ) -> Result<Response<v1::SetStatusResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::SetStatusResponse { answer }))
+    }
+
+    async fn fund(&self, request: Request<v1::FundRequest>) -> Result<Response<v1::FundResponse>, Status> {
+        let answer = self.ask(request.get_ref()).await?;
+        Ok(Response::new(v1::FundResponse { answer }))
+    }
+
+    type TransactStream = Transactions;
+
+    async fn transact(
+        &self,
+        request: Request<Streaming<TransactRequest>>,
+    ) -> Result<Response<Transactions>, Status> {
+        Ok(Response::new(Transactions {
+            engine: self.engine.clone(),
+            inbound: request.into_inner(),
+            drained: Box::pin(self.drain.clone().cancelled_owned()),
+            pending: VecDeque::with_capacity(MESSAGES_IN_FLIGHT_MAX),
+            end: None,
+        }))
+    }
+}
+
+/// The answers of one Transact stream.
+///
+/// Polled by whoever writes to the caller: while the caller does not read, nothing more is taken from it.
+pub struct Transactions {
+    engine: Engine,
+    inbound: Streaming<TransactRequest>,
+    drained: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Oldest first.
+    pending: VecDeque<Pending>,
+    /// Set once no more messages are taken: how the stream ends when all are answered.
+    end: Option<Result<(), Status>>,
+}
+
+impl Transactions {
+    /// Submits what has come in, up to the limit; notes the end of the stream, whoever ends it.
+    fn take_messages(&mut self, context: &mut Context<'_>) {
+        while self.end.is_none() && self.pending.len() < MESSAGES_IN_FLIGHT_MAX {
+            if self.drained.as_mut().poll(context).is_ready() {
+                self.end = Some(Err(Status::unavailable("server is draining, send again")));
+                return;
+            }
+            match Pin::new(&mut self.inbound).poll_next(context) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
+                Poll::Ready(Some(Ok(message))) => match rows_of(&message) {
+                    Ok(rows) => self.pending.push_back(Pending::submit(&self.engine, rows)),
+                    Err(status) => self.end = Some(Err(status)),
+                },
+            }
+        }
+    }
+}
+
+impl Stream for Transactions {
+    type Item = Result<TransactResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.take_messages(context);
+        let Some(oldest) = this.pending.front_mut() else {
+            return match &mut this.end {
+                None => Poll::Pending,
+                Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
+            };
+        };
+        let Poll::Ready(outcome) = oldest.poll(context) else { return Poll::Pending };
+        this.pending.pop_front();
+        let response = outcome.map(|answers| TransactResponse { answers: answers.iter().map(rows::answer).collect() });
+        if response.is_err() {
+            this.pending.clear();
+            this.end = Some(Ok(()));
+        }
+        Poll::Ready(Some(response))
+    }
+}
+
+/// The rows of a message; a malformed transaction becomes a row that the core answers with 30.
+fn rows_of(message: &TransactRequest) -> Result<Vec<Row>, Status> {
+    if !(1..=MESSAGE_TRANSACTIONS_MAX).contains(&message.transactions.len()) {
+        return Err(Status::invalid_argument("transactions: send 1 to 1,000 in a message"));
+    }
+    Ok(message.transactions.iter().map(|transaction| transaction.row().unwrap_or_default()).collect())
+}

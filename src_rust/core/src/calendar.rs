@@ -1,0 +1,110 @@
+//! Business dates: days since 1970-01-01, apart from any clock.
+
+use serde::{Deserialize, Serialize};
+
+/// A key's date lies within this many business days, the open one included.
+pub const WINDOW_DAYS: i32 = 7;
+
+/// First and last date that can be written as YYYYMMDD with four digits of year.
+const DATE_RANGE: std::ops::RangeInclusive<i32> = 0..=2_932_896;
+
+/// The days of a programme: which is open, which were closed and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calendar {
+    /// The open business date.
+    pub open: i32,
+    /// First business date.
+    first: i32,
+    /// Sequence of each closed day's entry, from the first date on.
+    closes: Vec<u64>,
+}
+
+impl Calendar {
+    /// A calendar whose first business date is open.
+    pub fn new(first: i32) -> Calendar {
+        Calendar { open: first, first, closes: Vec::new() }
+    }
+
+    /// True if a key may carry this date.
+    #[inline]
+    pub fn in_window(&self, date: i32) -> bool {
+        date <= self.open && date > self.open.saturating_sub(WINDOW_DAYS)
+    }
+
+    /// Sequence of the entry that closed this day.
+    pub fn closed_by(&self, date: i32) -> Option<u64> {
+        self.closes.get(usize::try_from(date.checked_sub(self.first)?).ok()?).copied()
+    }
+
+    /// Ends the open day.
+    pub fn close(&mut self, sequence: u64) {
+        self.closes.push(sequence);
+        self.open += 1;
+    }
+}
+
+/// True for dates that can be written.
+pub fn is_date(date: i32) -> bool {
+    DATE_RANGE.contains(&date)
+}
+
+/// Days since 1970-01-01 of a date written as YYYYMMDD; None if there is no such day.
+///
+/// The civil calendar's rule, counted in eras of 400 years from 1 March, so that the leap day comes last.
+pub fn from_yyyymmdd(text: u32) -> Option<i32> {
+    let (year, month, day) = ((text / 10_000) as i32, (text / 100 % 100) as i32, (text % 100) as i32);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 {
+        return None;
+    }
+    let (march_year, march_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year_of_era) = (march_year / 400, march_year % 400);
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let date = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    (to_yyyymmdd(date) == text).then_some(date)
+}
+
+/// A date as YYYYMMDD; 0 for what is no date.
+pub fn to_yyyymmdd(date: i32) -> u32 {
+    if !is_date(date) {
+        return 0;
+    }
+    let days = date + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + i32::from(month <= 2);
+    (year * 10_000 + month * 100 + day) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_go_both_ways() {
+        assert_eq!(from_yyyymmdd(19700101), Some(0));
+        assert_eq!(from_yyyymmdd(20000301), Some(11_017));
+        assert_eq!(from_yyyymmdd(20230229), None);
+        assert_eq!(from_yyyymmdd(20240230), None);
+        let mut last = 0;
+        for date in DATE_RANGE {
+            let text = to_yyyymmdd(date);
+            assert!(text > last);
+            assert_eq!(from_yyyymmdd(text), Some(date));
+            last = text;
+        }
+        assert_eq!(last, 99991231);
+    }
+
+    #[test]
+    fn the_window_is_the_open_day_and_six_before() {
+        let mut calendar = Calendar::new(100);
+        assert!(calendar.in_window(100) && calendar.in_window(94));
+        assert!(!calendar.in_window(93) && !calendar.in_window(101));
+        calendar.close(7);
+        assert_eq!((calendar.open, calendar.closed_by(100), calendar.closed_by(101)), (101, Some(7), None));
+    }
+}

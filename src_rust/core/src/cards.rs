@@ -1,0 +1,317 @@
+//! Cards and their purses, in memory: records that fit a cache line, points in columns.
+//!
+//! Cards are numbered from 0 in the order of their issue and never move. They lie in chunks, so that memory grows
+//! a little at a time and the checkpoint writes what changed. No purse is below zero or above `PURSE_MAX`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::table::{Table, mix};
+use crate::units::{PURSE_MAX, RATE_ONE};
+
+/// Cards in a chunk.
+pub const CHUNK: usize = 4096;
+
+/// A card number of 8 to 19 digits, leading zeros included, in one word.
+///
+/// All numbers of 8 digits come first, then all of 9, and so on; the last is below 2^64.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CardNumber(u64);
+
+impl CardNumber {
+    /// The number with this value and count of digits.
+    #[inline]
+    pub fn new(value: u64, digits: u8) -> Option<CardNumber> {
+        if !(8..=19).contains(&digits) || value >= TEN_TO[usize::from(digits)] {
+            return None;
+        }
+        Some(CardNumber(shorter_numbers(digits) + value))
+    }
+
+    /// The number as it is printed on the card: digits only.
+    pub fn parse(text: &str) -> Option<CardNumber> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        CardNumber::new(text.parse().ok()?, text.len().try_into().ok()?)
+    }
+
+    /// Count of digits, 8 to 19.
+    pub fn digits(self) -> u8 {
+        (8..=19).rev().find(|&digits| shorter_numbers(digits) <= self.0).expect("8 digits have none before")
+    }
+
+    /// The digits' value.
+    pub fn value(self) -> u64 {
+        self.0 - shorter_numbers(self.digits())
+    }
+}
+
+const TEN_TO: [u64; 20] = {
+    let mut powers = [1u64; 20];
+    let mut exponent = 1;
+    while exponent < 20 {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// How many card numbers have fewer digits.
+const fn shorter_numbers(digits: u8) -> u64 {
+    // 10^8 + ... + 10^(digits-1)
+    (TEN_TO[digits as usize] - TEN_TO[8]) / 9
+}
+
+/// Whether a card may be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Status {
+    /// It may.
+    Active = 1,
+    /// It may not (62).
+    Frozen = 2,
+}
+
+/// One card: all that a swipe touches but the points, in one cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Card {
+    number: u64,
+    /// Purse, minor units.
+    pub principal: i64,
+    /// Purse, minor units.
+    pub bonus: i64,
+    /// 0 or less.
+    pub shortfall_money: i64,
+    /// 0 or less.
+    pub shortfall_points: i64,
+    /// Sequence of its newest entry.
+    pub last: u64,
+    /// Last valid date; 0: never expires.
+    pub expires: i32,
+    /// Card product.
+    pub product: u16,
+    /// Programme it belongs to.
+    pub programme: u16,
+    /// A [`Status`].
+    pub status: u8,
+    unused: [u8; 7],
+}
+
+impl Card {
+    /// A new card with empty purses.
+    pub fn new(programme: u16, number: CardNumber, product: u16, expires: i32) -> Card {
+        Card { number: number.0, product, programme, expires, status: Status::Active as u8, ..Card::default() }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> CardNumber {
+        CardNumber(self.number)
+    }
+}
+
+/// A points purse: the balance and what compounding needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Points {
+    /// 1/10,000 points.
+    pub balance: i64,
+    /// Remainder of the last growth, over 10^12.
+    pub carry: u64,
+    /// How many of the programme's growths are applied.
+    pub grown: u32,
+    unused: u32,
+}
+
+/// Growth of one day, algorithm 1: `floor((balance x rate + carry) / 10^12)`, capped; the remainder carries on.
+#[inline]
+pub fn grow(balance: &mut i64, carry: &mut u64, rate: u64) -> i64 {
+    let sum = u128::from(balance.unsigned_abs()) * u128::from(rate) + u128::from(*carry);
+    let (growth, rest) = match u64::try_from(sum) {
+        Ok(sum) => (i128::from(sum / RATE_ONE), sum % RATE_ONE),
+        Err(_) => ((sum / u128::from(RATE_ONE)) as i128, (sum % u128::from(RATE_ONE)) as u64),
+    };
+    let growth = growth.min(i128::from(PURSE_MAX - *balance)) as i64;
+    *balance += growth;
+    *carry = rest;
+    growth
+}
+
+/// A run of cards; what compounds lies in columns.
+pub struct Chunk {
+    cards: Vec<Card>,
+    balances: Vec<i64>,
+    carries: Vec<u64>,
+    grown: Vec<u32>,
+    /// Sequence that had been reached when anything in it last changed.
+    pub touched: u64,
+}
+
+/// All cards, and the index of their numbers.
+#[derive(Default)]
+pub struct Cards {
+    chunks: Vec<Chunk>,
+    len: u32,
+    index: Table,
+}
+
+/// A card as the checkpoint keeps it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CardRecord {
+    /// The card.
+    pub card: Card,
+    /// Its points.
+    pub points: Points,
+    unused: [u64; 5],
+}
+
+impl Cards {
+    /// Number of cards.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// True if none was issued.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Index of a card by its number.
+    #[inline]
+    pub fn find(&self, programme: u16, number: CardNumber) -> Option<u32> {
+        self.index.get(mix(number.0, programme.into())).map(|value| (value - 1) as u32).find(|&index| {
+            let card = self.card(index);
+            card.number == number.0 && card.programme == programme
+        })
+    }
+
+    /// Adds a card and returns its index.
+    pub fn issue(&mut self, card: Card, grown: u32) -> u32 {
+        self.push(card, Points { grown, ..Points::default() })
+    }
+
+    fn push(&mut self, card: Card, points: Points) -> u32 {
+        if self.len as usize % CHUNK == 0 {
+            self.chunks.push(Chunk {
+                cards: Vec::with_capacity(CHUNK),
+                balances: Vec::with_capacity(CHUNK),
+                carries: Vec::with_capacity(CHUNK),
+                grown: Vec::with_capacity(CHUNK),
+                touched: 0,
+            });
+        }
+        let chunk = self.chunks.last_mut().expect("one was just added");
+        chunk.cards.push(card);
+        chunk.balances.push(points.balance);
+        chunk.carries.push(points.carry);
+        chunk.grown.push(points.grown);
+        let index = self.len;
+        self.len = self.len.checked_add(1).expect("issue checks that there is room");
+        self.index.insert(mix(card.number, card.programme.into()), u64::from(index) + 1);
+        index
+    }
+
+    /// The card with this index.
+    #[inline]
+    pub fn card(&self, index: u32) -> &Card {
+        &self.chunks[index as usize / CHUNK].cards[index as usize % CHUNK]
+    }
+
+    /// The card with this index, to change it at this sequence.
+    #[inline]
+    pub fn card_mut(&mut self, index: u32, sequence: u64) -> (&mut Card, &mut i64) {
+        let chunk = &mut self.chunks[index as usize / CHUNK];
+        chunk.touched = sequence;
+        (&mut chunk.cards[index as usize % CHUNK], &mut chunk.balances[index as usize % CHUNK])
+    }
+
+    /// Balance of the card's points purse.
+    #[inline]
+    pub fn points(&self, index: u32) -> i64 {
+        self.chunks[index as usize / CHUNK].balances[index as usize % CHUNK]
+    }
+
+    /// Growths applied to the card.
+    #[inline]
+    pub fn grown(&self, index: u32) -> u32 {
+        self.chunks[index as usize / CHUNK].grown[index as usize % CHUNK]
+    }
+
+    /// Applies growth number `number` with this rate to the card if it is the next one; returns what it grew by.
+    #[inline]
+    pub fn grow(&mut self, index: u32, number: u32, rate: u64, sequence: u64) -> Option<i64> {
+        let chunk = &mut self.chunks[index as usize / CHUNK];
+        let at = index as usize % CHUNK;
+        if chunk.grown[at] >= number {
+            return None;
+        }
+        chunk.grown[at] = number;
+        chunk.touched = sequence;
+        Some(grow(&mut chunk.balances[at], &mut chunk.carries[at], rate))
+    }
+
+    /// Number of chunks.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// A chunk's records one after the other, and the sequence of its last change.
+    pub fn chunk_touched(&self, chunk: usize) -> u64 {
+        self.chunks[chunk].touched
+    }
+
+    /// Writes a chunk's records, at most `len` of them, to `out`.
+    pub fn write_chunk(&self, chunk: usize, len: usize, out: &mut Vec<u8>) {
+        let chunk = &self.chunks[chunk];
+        for at in 0..chunk.cards.len().min(len) {
+            let points =
+                Points { balance: chunk.balances[at], carry: chunk.carries[at], grown: chunk.grown[at], unused: 0 };
+            let record = CardRecord { card: chunk.cards[at], points, unused: [0; 5] };
+            out.extend_from_slice(record.as_bytes());
+        }
+    }
+
+    /// Adds a chunk's records as the checkpoint gives them, in order, at most `most`; false if they are none.
+    pub fn read_chunk(&mut self, bytes: &[u8], most: usize) -> bool {
+        let Ok(records) = <[CardRecordBytes]>::ref_from_bytes(bytes) else { return false };
+        for record in records.iter().take(most) {
+            let record: CardRecord = zerocopy::transmute!(*record);
+            self.push(record.card, record.points);
+        }
+        true
+    }
+}
+
+/// A record where bytes lie as they come.
+type CardRecordBytes = [u8; size_of::<CardRecord>()];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_leading_zeros() {
+        for text in ["00000000", "99999999", "000000000", "0000000000000000000", "9999999999999999999", "0123456789012345"] {
+            let number = CardNumber::parse(text).unwrap();
+            assert_eq!(format!("{:0width$}", number.value(), width = usize::from(number.digits())), text);
+        }
+        for text in ["", "1234567", "12345678901234567890", "1234567x", "+12345678"] {
+            assert_eq!(CardNumber::parse(text), None);
+        }
+        assert!(CardNumber::parse("99999999") < CardNumber::parse("000000000"));
+    }
+
+    #[test]
+    fn growth_carries_what_it_does_not_grant() {
+        let (mut balance, mut carry) = (999, 0);
+        let mut total = 0;
+        for _ in 0..1000 {
+            total += grow(&mut balance, &mut carry, 1_000_000_000);
+        }
+        // 999 x (1 + 0.001)^1000 with whole units only: between simple and compound growth.
+        assert!(total > 999 && balance == 999 + total);
+        let mut full = PURSE_MAX;
+        assert_eq!(grow(&mut full, &mut carry, RATE_ONE / 10), 0);
+    }
+}

@@ -1,0 +1,275 @@
+//! The checkpoint: state on disk, written behind, so that opening replays only the journal's tail.
+//!
+//! A pass begins between two groups at a sequence *B*. What is shared (organisation, marks, keys) is copied there and then; cards are
+//! copied chunk by chunk afterwards, and each carries the sequence of its newest entry. Recovery replays from *B* of the newest complete pass; a card
+//! skips what it already holds. Nothing is committed here before the journal is durable up to what it holds. Nothing is copied while a
+//! day's growth is being granted.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cards::CHUNK;
+use crate::keys::{Batch, Keys, Segment, segment_len};
+use crate::machine::{Machine, Mark};
+use crate::organisation::Organisation;
+use crate::storage::{Storage, StorageError, Writing};
+
+const FORMAT: &str = "onecard checkpoint 1";
+/// Bytes written before they are committed, while a pass is under way.
+const COMMIT_BYTES: usize = 64 << 20;
+
+/// What the newest complete pass says of itself.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Pass {
+    /// Replay starts here.
+    pub begin: u64,
+    /// Cards that there were.
+    cards: u32,
+}
+
+/// The shared part of a pass, copied when it begins.
+pub struct Shared {
+    pass: Pass,
+    organisation: Vec<u8>,
+    marks: Vec<(u64, Mark)>,
+    keys: Vec<Batch>,
+    forget_before: i32,
+}
+
+/// A pass as the writer sees it: what is copied, what is still to copy.
+pub struct Copying {
+    shared: Option<Shared>,
+    since: u64,
+    chunk: usize,
+    chunks: usize,
+}
+
+/// A step of a pass on its way to the thread that writes it.
+pub enum Step {
+    /// A chunk of cards, as it was before the entry with sequence `before`.
+    #[allow(missing_docs)]
+    Chunk { number: usize, bytes: Vec<u8>, before: u64 },
+    /// The end of the pass.
+    Finish(Box<Shared>),
+}
+
+impl Copying {
+    /// Begins a pass at the next sequence. `since` is the begin of the one before.
+    pub fn begin(machine: &mut Machine, keys: &mut Keys, begin: u64, since: u64) -> Copying {
+        let pass = Pass { begin, cards: machine.cards.len() };
+        let organisation = postcard::to_stdvec(&machine.organisation).expect("it serialises to memory");
+        let forget_before = keys.first_date().unwrap_or(i32::MIN);
+        let shared =
+            Shared { pass, organisation, marks: machine.take_changed_marks(), keys: keys.seal(begin), forget_before };
+        Copying { shared: Some(shared), since, chunk: 0, chunks: machine.cards.chunks() }
+    }
+
+    /// The next step; None when the pass is copied whole.
+    pub fn next(&mut self, machine: &Machine, next_sequence: u64) -> Option<Step> {
+        while self.chunk < self.chunks {
+            let number = self.chunk;
+            self.chunk += 1;
+            if machine.cards.chunk_touched(number) >= self.since {
+                let mut bytes = Vec::with_capacity(CHUNK * 128);
+                machine.cards.write_chunk(number, CHUNK, &mut bytes);
+                return Some(Step::Chunk { number, bytes, before: next_sequence });
+            }
+        }
+        self.shared.take().map(|shared| Step::Finish(Box::new(shared)))
+    }
+}
+
+/// The environment.
+pub struct Checkpoint {
+    storage: Storage,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint of the journal with this id, or makes one.
+    pub fn open(path: &Path, bytes_max: usize, journal_id: [u8; 16]) -> Result<Checkpoint, CheckpointError> {
+        let storage = Storage::open(path, bytes_max, ["cards", "shared", "marks", "keys"], FORMAT)?;
+        let id = storage.reading()?.get("meta", b"journal")?.map(<[u8]>::to_vec);
+        match id {
+            Some(id) if id == journal_id => {}
+            Some(_) => return Err(CheckpointError::OtherJournal),
+            None => {
+                let mut writing = storage.writing()?;
+                writing.put("meta", b"journal", &journal_id)?;
+                writing.commit()?;
+            }
+        }
+        Ok(Checkpoint { storage })
+    }
+
+    /// To look up keys in segments.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// The state of the newest complete pass, and where replay starts.
+    pub fn load(&self) -> Result<(Machine, Keys, u64), CheckpointError> {
+        let mut machine = Machine::default();
+        let mut keys = Keys::default();
+        let reading = self.storage.reading()?;
+        let Some(pass) = reading.get("shared", b"pass")? else { return Ok((machine, keys, 1)) };
+        let pass: Pass = postcard::from_bytes(pass).map_err(|_| CheckpointError::Damaged("pass"))?;
+        let organisation = reading.get("shared", b"organisation")?.ok_or(CheckpointError::Damaged("organisation"))?;
+        let organisation: Organisation =
+            postcard::from_bytes(organisation).map_err(|_| CheckpointError::Damaged("organisation"))?;
+        machine.organisation = organisation;
+        machine.organisation.index();
+        for pair in reading.from("cards", &[0; 4])? {
+            let (_, records) = pair?;
+            // A later pass that did not end may have written cards that replay will issue.
+            let left = (pass.cards - machine.cards.len()) as usize;
+            if !machine.cards.read_chunk(records, left) {
+                return Err(CheckpointError::Damaged("cards"));
+            }
+        }
+        if machine.cards.len() != pass.cards {
+            return Err(CheckpointError::Damaged("cards"));
+        }
+        for pair in reading.from("marks", &[0; 8])? {
+            let (key, value) = pair?;
+            let sequence = key.try_into().map(u64::from_be_bytes).map_err(|_| CheckpointError::Damaged("marks"))?;
+            machine.set_mark(sequence, postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("marks"))?);
+        }
+        for pair in reading.from("keys", &[0; 1])? {
+            let (key, value) = pair?;
+            keys.add_segment(Segment::open(key, value).ok_or(CheckpointError::Damaged("keys"))?);
+        }
+        Ok((machine, keys, pass.begin))
+    }
+
+    /// Writes passes as their steps come, until `next` gives none. Waits with `durable` before each commit; tells
+    /// `written` of each complete pass, or of why it failed.
+    pub fn write(
+        &self,
+        next: impl Fn() -> Option<Step>,
+        durable: impl Fn(u64) -> bool,
+        mut written: impl FnMut(Result<Vec<Segment>, StorageError>),
+    ) {
+        loop {
+            match self.write_pass(&next, &durable) {
+                Ok(Some(segments)) => written(Ok(segments)),
+                Ok(None) => return,
+                Err(error) => {
+                    // The rest of this pass is worth nothing.
+                    while !matches!(next(), None | Some(Step::Finish(_))) {}
+                    written(Err(error));
+                }
+            }
+        }
+    }
+
+    fn write_pass(
+        &self,
+        next: &impl Fn() -> Option<Step>,
+        durable: &impl Fn(u64) -> bool,
+    ) -> Result<Option<Vec<Segment>>, StorageError> {
+        let mut steps = std::iter::from_fn(next).peekable();
+        while steps.peek().is_some() {
+            let mut writing = self.storage.writing()?;
+            let (mut bytes, mut before) = (0, 0);
+            let mut finished = None;
+            while bytes < COMMIT_BYTES && finished.is_none() {
+                match steps.next() {
+                    None => return Ok(None),
+                    Some(Step::Chunk { number, bytes: records, before: sequence }) => {
+                        writing.put("cards", &(number as u32).to_be_bytes(), &records)?;
+                        bytes += records.len();
+                        before = before.max(sequence);
+                    }
+                    Some(Step::Finish(shared)) => {
+                        before = before.max(shared.pass.begin);
+                        finished = Some(self.write_shared(&mut writing, &shared)?);
+                    }
+                }
+            }
+            if !durable(before) {
+                return Ok(None);
+            }
+            writing.commit()?;
+            if finished.is_some() {
+                return Ok(finished);
+            }
+        }
+        Ok(None)
+    }
+
+    fn write_shared(&self, writing: &mut Writing<'_>, shared: &Shared) -> Result<Vec<Segment>, StorageError> {
+        for (sequence, mark) in &shared.marks {
+            let mark = postcard::to_stdvec(mark).expect("it serialises to memory");
+            writing.put("marks", &sequence.to_be_bytes(), &mark)?;
+        }
+        let reading = self.storage.reading()?;
+        let mut segments = Vec::new();
+        for pair in reading.from("keys", &[0; 1])? {
+            let (key, _) = pair?;
+            if key < &shared.forget_before.to_be_bytes()[..] && shared.forget_before > 0 {
+                writing.delete("keys", key)?;
+            }
+        }
+        for batch in &shared.keys {
+            // Small segments are merged into the next one, so that a date has few of them.
+            let newest = reading.at_or_before("keys", &segment_end(batch.date))?;
+            let older = newest.filter(|(key, value)| {
+                key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.len()
+            });
+            let (segment, value) = batch.segment(older);
+            if let Some((key, _)) = older {
+                writing.delete("keys", key)?;
+            }
+            writing.put("keys", &segment.storage_key(), &value)?;
+            segments.push(segment);
+        }
+        writing.put("shared", b"organisation", &shared.organisation)?;
+        writing.put("shared", b"pass", &postcard::to_stdvec(&shared.pass).expect("it serialises to memory"))?;
+        Ok(segments)
+    }
+}
+
+fn segment_end(date: i32) -> [u8; 12] {
+    let mut key = [0xff; 12];
+    key[..4].copy_from_slice(&date.to_be_bytes());
+    key
+}
+
+/// A checkpoint that cannot be used. Without one the journal alone gives the state.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// LMDB or the disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// It is not what was written.
+    #[error("the checkpoint is damaged ({0}); move its directory away: it is rebuilt from the journal")]
+    Damaged(&'static str),
+    /// It is another journal's.
+    #[error("the checkpoint belongs to another journal; move its directory away: it is rebuilt from the journal")]
+    OtherJournal,
+    /// The journal ends before it.
+    #[error("the checkpoint begins at entry {begin}, but the journal ends before it: journal entries were lost; restore the data directory")]
+    Ahead {
+        /// Where replay would start.
+        begin: u64,
+    },
+}
+
+/// SHA-256 of the whole state in a canonical order: organisation and books, cards by index, marks by sequence.
+pub fn state_digest(machine: &Machine) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(postcard::to_stdvec(&machine.organisation).expect("it serialises to memory"));
+    let mut records = Vec::new();
+    for chunk in 0..machine.cards.chunks() {
+        records.clear();
+        machine.cards.write_chunk(chunk, CHUNK, &mut records);
+        hash.update(&records);
+    }
+    for (sequence, mark) in machine.marks() {
+        hash.update(sequence.to_le_bytes());
+        hash.update(postcard::to_stdvec(mark).expect("it serialises to memory"));
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,370 @@
+//! What can be asked of the engine, and what it answers.
+//!
+//! [`Request`] and [`Answer`] are fixed-size rows with the same layout everywhere: in numpy
+//! arrays, in the pipeline, in the machine. [`Request::check_format`] is the door: behind it a row is well formed.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::cards::CardNumber;
+use crate::codes::Code;
+use crate::keys::{Key, KeyName};
+
+/// Request flag: pay with points, too, as far as the rules allow.
+pub const USE_POINTS: u8 = 1;
+
+/// Kinds of transactions, as in `docs/transactions.md`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)] // the names say it
+pub enum Kind {
+    Issue = 1,
+    TopUp = 2,
+    Purchase = 3,
+    Refund = 4,
+    Reversal = 5,
+    Balance = 6,
+    Status = 7,
+    Fund = 8,
+}
+
+impl Kind {
+    /// The kind with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<Kind> {
+        use Kind::*;
+        [Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund]
+            .get(usize::from(number).wrapping_sub(1))
+            .copied()
+    }
+
+    fn uses_card(self) -> bool {
+        use Kind::*;
+        matches!(self, Issue | TopUp | Purchase | Balance | Status)
+    }
+
+    fn uses_amount(self) -> bool {
+        use Kind::*;
+        matches!(self, TopUp | Purchase | Refund | Fund)
+    }
+
+    fn uses_original(self) -> bool {
+        matches!(self, Kind::Refund | Kind::Reversal)
+    }
+}
+
+/// One transaction asked for. Fields that a kind does not use are zero.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Request {
+    /// Number of a [`Kind`].
+    pub kind: u8,
+    /// [`USE_POINTS`] or 0.
+    pub flags: u8,
+    /// How it came; the business gives the numbers.
+    pub channel: u8,
+    /// Number of digits of the card number, 8 to 19.
+    pub card_digits: u8,
+    /// 0 is read as 1.
+    pub programme: u16,
+    /// Card product (issue).
+    pub product: u16,
+    /// Days since 1970-01-01; part of the key.
+    pub business_date: i32,
+    /// Seconds since midnight of the business date, at the terminal.
+    pub local_time: i32,
+    /// The card number's value.
+    pub card: u64,
+    /// Minor units of money, or 1/10,000 points (fund).
+    pub amount: i64,
+    /// Terminal that asks.
+    pub terminal: u32,
+    /// Trace number, or 0 if the key is an id.
+    pub trace: u32,
+    /// Upper half of the 128-bit id, or 0.
+    pub id_hi: u64,
+    /// Lower half.
+    pub id_lo: u64,
+    /// Sequence of the original, or 0 if it is named by key.
+    pub original: u64,
+    /// Terminal of the original's key.
+    pub original_terminal: u32,
+    /// Trace of the original's key.
+    pub original_trace: u32,
+    /// Id of the original's key, upper half.
+    pub original_id_hi: u64,
+    /// Id of the original's key, lower half.
+    pub original_id_lo: u64,
+    /// Business date of the original's key.
+    pub original_date: i32,
+    /// Last valid date (issue); 0: never expires.
+    pub expires: i32,
+    /// 1 active, 2 frozen (status).
+    pub status: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Outcome of one transaction; fields as in `docs/transactions.md`.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[allow(missing_docs)] // one table describes them: docs/transactions.md
+pub struct Answer {
+    pub sequence: u64,
+    pub business_date: i32,
+    pub code: u16,
+    pub replayed: u8,
+    pub kind: u8,
+    pub amount: i64,
+    pub discount: i64,
+    pub principal: i64,
+    pub bonus: i64,
+    pub offset: i64,
+    pub points_earned: i64,
+    pub points_spent: i64,
+    pub shortfall_money: i64,
+    pub shortfall_points: i64,
+    pub principal_balance: i64,
+    pub bonus_balance: i64,
+    pub points_balance: i64,
+}
+
+const _: () = assert!(size_of::<Request>() == 104 && size_of::<Answer>() == 112);
+
+impl Answer {
+    /// A refusal that leaves nothing behind.
+    pub fn refusal(kind: u8, code: Code) -> Answer {
+        Answer { kind, code: code.number().into(), ..Answer::default() }
+    }
+}
+
+/// How a refund or a reversal names the transaction it is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Original {
+    /// By its id.
+    Sequence(u64),
+    /// By the key it was sent with.
+    Key(Key),
+}
+
+impl Request {
+    /// The programme, with the default filled in.
+    pub fn programme(&self) -> u16 {
+        self.programme.max(1)
+    }
+
+    /// The row's kind. Only behind [`check_format`](Self::check_format).
+    pub fn kind(&self) -> Kind {
+        Kind::from_number(self.kind).expect("the format was checked")
+    }
+
+    /// The card's number. Only for kinds that have one, behind the format check.
+    pub fn number(&self) -> CardNumber {
+        CardNumber::new(self.card, self.card_digits).expect("the format was checked")
+    }
+
+    /// The key by which a retry is recognised.
+    pub fn key(&self) -> Key {
+        let name = if self.trace != 0 {
+            KeyName::Trace { terminal: self.terminal, trace: self.trace }
+        } else {
+            KeyName::Id(join(self.id_hi, self.id_lo))
+        };
+        Key { programme: self.programme(), date: self.business_date, name }
+    }
+
+    /// The original that is named, if the kind has one.
+    pub fn named_original(&self) -> Option<Original> {
+        if !Kind::from_number(self.kind)?.uses_original() {
+            return None;
+        }
+        if self.original != 0 {
+            return Some(Original::Sequence(self.original));
+        }
+        let name = if self.original_trace != 0 {
+            KeyName::Trace { terminal: self.original_terminal, trace: self.original_trace }
+        } else {
+            KeyName::Id(join(self.original_id_hi, self.original_id_lo))
+        };
+        Some(Original::Key(Key { programme: self.programme(), date: self.original_date, name }))
+    }
+
+    /// True if the row is well formed (code 30 otherwise).
+    pub fn check_format(&self) -> bool {
+        let Some(kind) = Kind::from_number(self.kind) else { return false };
+        let has_id = self.id_hi != 0 || self.id_lo != 0;
+        let key_ok = match kind {
+            Kind::Balance => self.trace == 0 && !has_id,
+            _ => (self.trace != 0) != has_id,
+        };
+        let card_ok = if kind.uses_card() {
+            CardNumber::new(self.card, self.card_digits).is_some()
+        } else {
+            self.card == 0 && self.card_digits == 0
+        };
+        let status_ok = match kind {
+            Kind::Status => matches!(self.status, 1 | 2),
+            _ => self.status == 0,
+        };
+        self.terminal != 0
+            && key_ok
+            && card_ok
+            && status_ok
+            && (kind.uses_amount() || self.amount == 0)
+            && (self.flags == 0 || kind == Kind::Purchase && self.flags == USE_POINTS)
+            && (kind == Kind::Issue || self.product == 0 && self.expires == 0)
+            && self.expires >= 0
+            && self.original_ok(kind)
+            && self.reserved == [0; 7]
+    }
+
+    fn original_ok(&self, kind: Kind) -> bool {
+        let has_id = self.original_id_hi != 0 || self.original_id_lo != 0;
+        let no_key = self.original_terminal == 0
+            && self.original_trace == 0
+            && !has_id
+            && self.original_date == 0;
+        if !kind.uses_original() {
+            return self.original == 0 && no_key;
+        }
+        if self.original != 0 {
+            return no_key;
+        }
+        let well_named = if has_id {
+            self.original_trace == 0 && self.original_terminal == 0
+        } else {
+            self.original_trace != 0 && self.original_terminal != 0
+        };
+        well_named && self.named_original() != Some(Original::Key(self.key()))
+    }
+}
+
+fn join(hi: u64, lo: u64) -> u128 {
+    u128::from(hi) << 64 | u128::from(lo)
+}
+
+/// Something of the organisation, made known to the engine: numbers, and to whom it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // docs/transactions.md has them
+pub enum Registration {
+    /// Its own issuer, cards, rules and books.
+    Programme { programme: u16, name: String, date: i32 },
+    /// A member of the alliance or chain.
+    Merchant { programme: u16, merchant: u32, name: String },
+    /// Where a merchant sells.
+    Store { programme: u16, store: u32, merchant: u32, name: String },
+    /// Where a store swipes.
+    Terminal { programme: u16, terminal: u32, store: u32 },
+}
+
+/// Position of one store, in minor units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorePosition {
+    /// The store's number.
+    pub store: u32,
+    /// Sold against cards in the open (or just closed) day.
+    pub sold: i128,
+    /// Taken in for cards in that day.
+    pub collected: i128,
+    /// Net of closed days, not yet discharged.
+    pub due: i128,
+}
+
+impl StorePosition {
+    /// Positive: is owed to the store.
+    pub fn net(&self) -> i128 {
+        self.sold - self.collected
+    }
+}
+
+/// A day's compounding, as it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrowthReport {
+    /// Over 10^12.
+    pub rate: u64,
+    /// Points of all cards.
+    pub outstanding: i128,
+    /// Number of purses.
+    pub purses: u64,
+    /// Set aside from the funding account.
+    pub reserve: i128,
+    /// False: the funding was below the reserve; nothing is granted.
+    pub funded: bool,
+}
+
+/// What the close of a day found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReport {
+    /// 00, 12, 58 or 91; without 00 the rest is empty.
+    pub code: Code,
+    /// The day was closed before; this is the report of then.
+    pub replayed: bool,
+    /// The close's journal entry.
+    pub sequence: u64,
+    /// The day that was closed.
+    pub date: i32,
+    /// Stores that sold or collected anything, by number.
+    pub stores: Vec<StorePosition>,
+    /// Day's change of what members hold.
+    pub members: i128,
+    /// Day's change of the issuer's bonus account.
+    pub bonus: i128,
+    /// Day's change of the issuer's points account.
+    pub points: i128,
+    /// None: the rules have no compounding.
+    pub growth: Option<GrowthReport>,
+}
+
+impl CloseReport {
+    /// The issuer's position; with the stores' net it sums to zero.
+    pub fn issuer_net(&self) -> i128 {
+        self.members + self.bonus + self.points
+    }
+
+    /// A close that was refused.
+    pub fn refused(code: Code, date: i32) -> CloseReport {
+        CloseReport {
+            code,
+            replayed: false,
+            sequence: 0,
+            date,
+            stores: Vec::new(),
+            members: 0,
+            bonus: 0,
+            points: 0,
+            growth: None,
+        }
+    }
+}
+
+/// One line of a card's account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatementLine {
+    /// The entry's outcome and balances.
+    pub answer: Answer,
+    /// Date of its key.
+    pub value_date: i32,
+    /// Terminal that asked.
+    pub terminal: u32,
+    /// Store whose account it touched.
+    pub store: u32,
+    /// Change of the points purse by the entry.
+    pub points: i64,
+    /// Growth of the points purse since the entry before.
+    pub growth: i64,
+}
+
+/// All accounts of a programme, summed by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrialBalance {
+    /// 00 or 58.
+    pub code: Code,
+    /// The open business date.
+    pub open_date: i32,
+    /// Cards of the programme.
+    pub cards: u64,
+    /// Entries of the whole journal.
+    pub entries: u64,
+    /// Account code and total; accounts 1 to 5 from the purses themselves.
+    pub totals: Vec<(u8, i128)>,
+    /// A day's growth is being granted.
+    pub growing: bool,
+}

@@ -1,0 +1,370 @@
+//! The journal: packed blocks of entries, chained by SHA-256, appended and never changed.
+//!
+//! [`Journal`] is the seam: [`LmdbJournal`] keeps the blocks in an LMDB environment, and no other part knows it.
+//! `docs/journal-format.md` describes every byte.
+
+pub mod entry;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::journal::entry::{Entry, Malformed, Transaction};
+use crate::storage::{Storage, StorageError};
+
+const MAGIC: &[u8; 4] = b"OCJ1";
+const FORMAT: &str = "onecard journal 1";
+/// Bytes before the entries.
+const HEADER: usize = 64;
+/// Bytes of a hash.
+pub const HASH: usize = 32;
+
+/// A journal that cannot be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum JournalError {
+    /// LMDB or the disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A block is not what was written.
+    #[error("the journal is damaged in the block of entry {sequence}: {what}; restore the data directory from a backup")]
+    Damaged {
+        /// First entry of the block.
+        sequence: u64,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Where blocks go and come from.
+pub trait Journal: Send + Sync {
+    /// Identity of the journal, from its creation.
+    fn id(&self) -> [u8; 16];
+    /// Makes a block durable. Its first sequence follows the last entry's.
+    fn append(&self, block: Block<'_>) -> Result<(), JournalError>;
+    /// An entry; None beyond the end.
+    fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError>;
+    /// The next sequence, and the hash that the next block follows.
+    fn head(&self) -> Result<(u64, [u8; HASH]), JournalError>;
+    /// Calls `visit` with every block from that of this entry on, in order, until it says false or fails.
+    fn walk(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), JournalError>;
+    /// Bytes that may still be appended.
+    fn room(&self) -> Result<u64, JournalError>;
+}
+
+/// What a walk does with each block.
+pub type Visit<'a> = dyn FnMut(Block<'_>) -> Result<bool, JournalError> + 'a;
+
+/// The blocks in an LMDB environment.
+pub struct LmdbJournal {
+    storage: Storage,
+    id: [u8; 16],
+}
+
+impl LmdbJournal {
+    /// Opens the journal, or makes it with this id.
+    pub fn open(path: &Path, bytes_max: usize, new_id: [u8; 16]) -> Result<LmdbJournal, JournalError> {
+        let storage = Storage::open(path, bytes_max, ["blocks"], FORMAT)?;
+        let found = storage.reading()?.get("meta", b"id")?.map(<[u8; 16]>::try_from);
+        let id = match found {
+            Some(Ok(id)) => id,
+            Some(Err(_)) => return Err(JournalError::Damaged { sequence: 0, what: "its id".into() }),
+            None => {
+                let mut writing = storage.writing()?;
+                writing.put("meta", b"id", &new_id)?;
+                writing.commit()?;
+                new_id
+            }
+        };
+        Ok(LmdbJournal { storage, id })
+    }
+}
+
+impl Journal for LmdbJournal {
+    fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    fn append(&self, block: Block<'_>) -> Result<(), JournalError> {
+        let mut writing = self.storage.writing()?;
+        writing.append("blocks", &block.first().to_be_bytes(), block.bytes)?;
+        Ok(writing.commit()?)
+    }
+
+    fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
+        let reading = self.storage.reading()?;
+        let Some((key, value)) = reading.at_or_before("blocks", &sequence.to_be_bytes())? else { return Ok(None) };
+        let block = Block::open(key, value)?;
+        if sequence < block.end() { block.entry(sequence).map(Some) } else { Ok(None) }
+    }
+
+    fn head(&self) -> Result<(u64, [u8; HASH]), JournalError> {
+        let reading = self.storage.reading()?;
+        let Some((key, value)) = reading.last("blocks")? else { return Ok((1, genesis(self.id))) };
+        let block = Block::open(key, value)?;
+        Ok((block.end(), block.hash()))
+    }
+
+    fn walk(&self, from: u64, visit: &mut Visit<'_>) -> Result<(), JournalError> {
+        let reading = self.storage.reading()?;
+        let before = reading.at_or_before("blocks", &from.to_be_bytes())?;
+        let first = before.map_or([0; 8], |(key, _)| key.try_into().unwrap_or([0; 8]));
+        for pair in reading.from("blocks", &first)? {
+            let (key, value) = pair?;
+            if !visit(Block::open(key, value)?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Result<u64, JournalError> {
+        Ok(self.storage.room()?)
+    }
+}
+
+/// A block: header, entries, offsets, hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Block<'a> {
+    /// Checks a stored block's shape (not its hash) and that it lies under the right key.
+    fn open(key: &[u8], value: &'a [u8]) -> Result<Block<'a>, JournalError> {
+        let sequence = key.try_into().map(u64::from_be_bytes).unwrap_or(0);
+        let block = Block { bytes: value };
+        if value.len() < HEADER + HASH || &value[..4] != MAGIC {
+            return Err(damaged(sequence, "no block of version 1"));
+        }
+        let shape = HEADER as u64 + u64::from(block.word(28)) + 4 * u64::from(block.word(4)) + HASH as u64;
+        if shape != value.len() as u64 || block.word(4) == 0 || block.first() != sequence || sequence == 0 {
+            return Err(damaged(sequence, "its length, count or sequence"));
+        }
+        Ok(block)
+    }
+
+    /// An error that names this block.
+    pub fn damaged(&self, what: &str) -> JournalError {
+        damaged(self.first(), what)
+    }
+
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    /// Sequence of its first entry.
+    pub fn first(&self) -> u64 {
+        u64::from_le_bytes(self.bytes[8..16].try_into().expect("eight bytes"))
+    }
+
+    /// Sequence after its last entry.
+    pub fn end(&self) -> u64 {
+        self.first().saturating_add(u64::from(self.word(4)))
+    }
+
+    /// All of it, as it lies in the journal.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    fn base(&self) -> i32 {
+        self.word(24) as i32
+    }
+
+    /// Its own hash, as stored.
+    pub fn hash(&self) -> [u8; HASH] {
+        self.bytes[self.bytes.len() - HASH..].try_into().expect("a hash's bytes")
+    }
+
+    /// Checks the hash, and that the block follows one with this hash.
+    pub fn check_chain(&self, previous: &[u8; HASH]) -> Result<(), JournalError> {
+        self.check_hash()?;
+        if self.bytes[32..32 + HASH] != *previous {
+            return Err(self.damaged("it does not follow the block before it"));
+        }
+        Ok(())
+    }
+
+    /// Checks the hash alone.
+    pub fn check_hash(&self) -> Result<(), JournalError> {
+        let body = &self.bytes[..self.bytes.len() - HASH];
+        if Sha256::digest(body)[..] == self.hash() {
+            return Ok(());
+        }
+        Err(self.damaged("its hash does not match its content"))
+    }
+
+    /// The entry with this sequence, which must lie in the block.
+    pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
+        decode(self.bytes, self.bytes.len() - HASH, sequence, self.first(), self.base())
+            .map_err(|what| self.damaged(&format!("entry {sequence}: {what}")))
+    }
+}
+
+fn damaged(sequence: u64, what: &str) -> JournalError {
+    JournalError::Damaged { sequence, what: what.into() }
+}
+
+/// Decodes an entry of a block whose offset table ends at `table_end`.
+fn decode(bytes: &[u8], table_end: usize, sequence: u64, first: u64, base: i32) -> Result<Entry, Malformed> {
+    let length = bytes.get(28..32).ok_or("header")?;
+    let entries_end = HEADER + u32::from_le_bytes(length.try_into().map_err(|_| "header")?) as usize;
+    let at = usize::try_from(sequence.checked_sub(first).ok_or("sequence")?).map_err(|_| "sequence")?;
+    let table = bytes.get(entries_end..table_end).ok_or("offsets")?;
+    let offset = |at: usize| -> Option<usize> {
+        Some(u32::from_le_bytes(table.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize)
+    };
+    let start = offset(at).ok_or("offsets")?;
+    let end = offset(at + 1).unwrap_or(entries_end);
+    Entry::decode(bytes.get(start..end).filter(|_| start >= HEADER).ok_or("offsets")?, sequence, base)
+}
+
+/// Hash that the first block follows.
+pub fn genesis(id: [u8; 16]) -> [u8; HASH] {
+    let mut hash = [0; HASH];
+    hash[..16].copy_from_slice(&id);
+    hash
+}
+
+/// A block being written: entries are appended, and can be read again before it is sealed.
+pub struct BlockBuilder {
+    bytes: Vec<u8>,
+    offsets: Vec<u32>,
+    first: u64,
+    base: i32,
+}
+
+impl BlockBuilder {
+    /// An empty block whose first entry will have this sequence.
+    pub fn new(first: u64, capacity: usize) -> BlockBuilder {
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.resize(HEADER, 0);
+        BlockBuilder { bytes, offsets: Vec::new(), first, base: 0 }
+    }
+
+    /// True if it has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Bytes so far, about.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.offsets.len() * 4 + HASH
+    }
+
+    /// Sequence of the next entry.
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.first + self.offsets.len() as u64
+    }
+
+    /// Sequence of the first entry.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Appends an entry; the first transaction's date becomes the base date.
+    pub fn push(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Transaction(transaction) => self.push_transaction(transaction),
+            _ => self.place(|sequence, base, out| entry.encode(sequence, base, out)),
+        }
+    }
+
+    /// Appends a transaction.
+    #[inline]
+    pub fn push_transaction(&mut self, transaction: &Transaction) {
+        if self.base == 0 {
+            self.base = transaction.key.date;
+        }
+        self.place(|sequence, base, out| transaction.encode(sequence, base, out));
+    }
+
+    #[inline]
+    fn place(&mut self, encode: impl FnOnce(u64, i32, &mut Vec<u8>)) {
+        let sequence = self.next();
+        self.offsets.push(u32::try_from(self.bytes.len()).expect("a group is far below 4 GiB"));
+        encode(sequence, self.base, &mut self.bytes);
+    }
+
+    /// Reads an entry that was appended before.
+    pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
+        let at = (sequence - self.first) as usize;
+        let start = self.offsets[at] as usize;
+        let end = self.offsets.get(at + 1).map_or(self.bytes.len(), |&end| end as usize);
+        Entry::decode(&self.bytes[start..end], sequence, self.base).map_err(|what| JournalError::Damaged {
+            sequence,
+            what: format!("entry {sequence}, just written: {what}"),
+        })
+    }
+
+    /// Fills in the header but for the previous hash, and the offsets: all that the writer knows.
+    pub fn finish(mut self, stamp: u64) -> UnsealedBlock {
+        let entries = (self.bytes.len() - HEADER) as u32;
+        self.bytes[..4].copy_from_slice(MAGIC);
+        self.bytes[4..8].copy_from_slice(&(self.offsets.len() as u32).to_le_bytes());
+        self.bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
+        self.bytes[16..24].copy_from_slice(&stamp.to_le_bytes());
+        self.bytes[24..28].copy_from_slice(&self.base.to_le_bytes());
+        self.bytes[28..32].copy_from_slice(&entries.to_le_bytes());
+        for offset in &self.offsets {
+            self.bytes.extend_from_slice(&offset.to_le_bytes());
+        }
+        UnsealedBlock { bytes: Arc::new(self.bytes), first: self.first, count: self.offsets.len() as u64, base: self.base }
+    }
+}
+
+/// A block whose place in the chain is not yet known; its entries can be read.
+#[derive(Clone)]
+pub struct UnsealedBlock {
+    bytes: Arc<Vec<u8>>,
+    first: u64,
+    count: u64,
+    base: i32,
+}
+
+impl UnsealedBlock {
+    /// Sequence after its last entry.
+    pub fn end(&self) -> u64 {
+        self.first + self.count
+    }
+
+    /// Sequence of its first entry.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Bytes that it will take.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + HASH
+    }
+
+    /// Reads one of its entries.
+    pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
+        decode(&self.bytes, self.bytes.len(), sequence, self.first, self.base)
+            .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, not yet synced: {what}") })
+    }
+
+    /// Its bytes, put into the chain.
+    pub fn seal(&self, previous: &[u8; HASH]) -> SealedBlock {
+        let mut bytes = Vec::with_capacity(self.len());
+        bytes.extend_from_slice(&self.bytes);
+        bytes[32..32 + HASH].copy_from_slice(previous);
+        let hash = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&hash);
+        SealedBlock { bytes }
+    }
+}
+
+/// A block that is in the chain, ready to be appended.
+pub struct SealedBlock {
+    bytes: Vec<u8>,
+}
+
+impl SealedBlock {
+    /// To look at it.
+    pub fn view(&self) -> Block<'_> {
+        Block { bytes: &self.bytes }
+    }
+}

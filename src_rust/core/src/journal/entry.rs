@@ -1,0 +1,610 @@
+//! Entries of the journal: what they say, and how they are written (`docs/journal-format.md`).
+//!
+//! Invariant: decoding what was encoded gives the same entry. Decoding trusts nothing: a damaged
+//! entry is an error, never a panic.
+
+use crate::accounts::{Account, Leg};
+use crate::cards::CardNumber;
+use crate::codes::Code;
+use crate::commands::{Kind, Original, Registration};
+use crate::keys::{Key, KeyName};
+
+/// A transaction with its effects: kinds 1 to 8.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // docs/journal-format.md describes each
+pub struct Transaction {
+    pub kind: Kind,
+    pub code: Code,
+    pub terminal: u32,
+    pub store: u32,
+    pub key: Key,
+    pub posted: i32,
+    pub rule: u32,
+    pub channel: u8,
+    pub time: i32,
+    pub use_points: bool,
+    pub card: CardRef,
+    pub amount: i64,
+    pub product: u16,
+    pub expires: i32,
+    pub status: u8,
+    pub original: Option<Original>,
+    pub legs: Vec<Leg>,
+    pub changes: Vec<Change>,
+    pub balances: [i64; 3],
+}
+
+/// The card of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum CardRef {
+    /// It has none.
+    None,
+    /// Its index and the sequence of its previous entry (0: none); the number is in the entry only when it is issued.
+    Known { index: u32, previous: u64, issued: Option<CardNumber> },
+    /// The number that was named and is no card.
+    Unknown(CardNumber),
+}
+
+/// A change of state that is not money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Change {
+    /// So much of the purchase is refunded now.
+    Refunded { sequence: u64, refunded: i64 },
+    /// The transaction is reversed.
+    Reversed { sequence: u64, amount: i64 },
+    /// The key named as original is void.
+    Marked,
+    /// The card's status.
+    Status(u8),
+}
+
+/// Any entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)] // transactions are nearly all there are
+pub enum Entry {
+    Transaction(Transaction),
+    Registration(Registration),
+    Rules { programme: u16, version: u32, text: String, tables: String },
+    GrowthOpens(GrowthOpens),
+    DayClosed(DayClosed),
+    GrowthComplete(GrowthComplete),
+}
+
+/// Kind 40.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GrowthOpens {
+    pub programme: u16,
+    pub date: i32,
+    pub rule: u32,
+    pub rate: u64,
+    pub outstanding: i128,
+    pub purses: u64,
+    pub reserve: i128,
+    pub funded: bool,
+    pub legs: Vec<Leg>,
+}
+
+/// Kind 41.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DayClosed {
+    pub programme: u16,
+    pub date: i32,
+    pub members: i128,
+    pub bonus: i128,
+    pub points: i128,
+    pub legs: Vec<Leg>,
+}
+
+/// Kind 42.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct GrowthComplete {
+    pub programme: u16,
+    pub date: i32,
+    pub growth: i128,
+    pub legs: Vec<Leg>,
+}
+
+/// The only algorithm of growth so far: `cards::grow`.
+const ALGORITHM: u8 = 1;
+
+const FLAG_ID: u8 = 1;
+const FLAG_CARD: u8 = 2;
+const FLAG_NUMBER: u8 = 4;
+const FLAG_POSTED: u8 = 8;
+const FLAG_POINTS: u8 = 16;
+const FLAG_ORIGINAL_KEY: u8 = 32;
+
+const KIND_PROGRAMME: u8 = 32;
+const KIND_MERCHANT: u8 = 33;
+const KIND_STORE: u8 = 34;
+const KIND_TERMINAL: u8 = 35;
+const KIND_RULES: u8 = 36;
+const KIND_GROWTH_OPENS: u8 = 40;
+const KIND_DAY_CLOSED: u8 = 41;
+const KIND_GROWTH_COMPLETE: u8 = 42;
+
+const EXPLICIT_STORE: u8 = 0x80;
+
+/// An entry that cannot be read; the text says where it broke.
+pub type Malformed = &'static str;
+
+impl Transaction {
+    /// Appends the entry with this sequence to `out`; dates are written from `base`.
+    pub fn encode(&self, sequence: u64, base: i32, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        out.push(self.code.number());
+        put_uint(out, self.key.programme.into());
+        out.push(self.flags());
+        put_uint(out, self.terminal.into());
+        put_uint(out, self.store.into());
+        put_date(out, self.key.date, base);
+        match self.key.name {
+            KeyName::Trace { trace, .. } => put_uint(out, trace.into()),
+            KeyName::Id(id) => out.extend_from_slice(&id.to_be_bytes()),
+        }
+        if self.posted != self.key.date {
+            put_date(out, self.posted, base);
+        }
+        put_uint(out, self.rule.into());
+        out.push(self.channel);
+        put_int(out, self.time.into());
+        match self.card {
+            CardRef::None => {}
+            CardRef::Known { index, previous, .. } => {
+                put_uint(out, index.into());
+                put_uint(out, if previous == 0 { 0 } else { sequence - previous });
+            }
+            CardRef::Unknown(number) => put_number(out, number),
+        }
+        self.encode_inputs(base, out);
+        put_legs(out, &self.legs);
+        put_uint(out, self.changes.len() as u64);
+        for change in &self.changes {
+            change.encode(out);
+        }
+        if matches!(self.card, CardRef::Known { .. }) {
+            for balance in self.balances {
+                put_uint(out, balance.unsigned_abs());
+            }
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        flag(matches!(self.key.name, KeyName::Id(_)), FLAG_ID)
+            | flag(matches!(self.card, CardRef::Known { .. }), FLAG_CARD)
+            | flag(matches!(self.card, CardRef::Unknown(_)), FLAG_NUMBER)
+            | flag(self.posted != self.key.date, FLAG_POSTED)
+            | flag(self.use_points, FLAG_POINTS)
+            | flag(matches!(self.original, Some(Original::Key(_))), FLAG_ORIGINAL_KEY)
+    }
+
+    fn encode_inputs(&self, base: i32, out: &mut Vec<u8>) {
+        match self.kind {
+            Kind::Issue => {
+                put_uint(out, self.product.into());
+                put_uint(out, u64::from(self.expires.unsigned_abs()));
+                if let CardRef::Known { issued: Some(number), .. } = self.card {
+                    put_number(out, number);
+                }
+            }
+            Kind::TopUp | Kind::Purchase | Kind::Fund => put_int(out, self.amount.into()),
+            Kind::Refund => {
+                put_int(out, self.amount.into());
+                self.encode_original(base, out);
+            }
+            Kind::Reversal => self.encode_original(base, out),
+            Kind::Status => out.push(self.status),
+            Kind::Balance => {}
+        }
+    }
+
+    fn encode_original(&self, base: i32, out: &mut Vec<u8>) {
+        match self.original.expect("refunds and reversals have one") {
+            Original::Sequence(sequence) => put_uint(out, sequence),
+            Original::Key(key) => {
+                put_date(out, key.date, base);
+                match key.name {
+                    KeyName::Trace { terminal, trace } => {
+                        out.push(0);
+                        put_uint(out, terminal.into());
+                        put_uint(out, trace.into());
+                    }
+                    KeyName::Id(id) => {
+                        out.push(1);
+                        out.extend_from_slice(&id.to_be_bytes());
+                    }
+                }
+            }
+        }
+    }
+
+    fn decode(kind: Kind, code: Code, programme: u16, sequence: u64, base: i32, from: &mut Reader) -> Result<Transaction, Malformed> {
+        let flags = from.byte()?;
+        let terminal = from.number()?;
+        let store = from.number()?;
+        let date = from.date(base)?;
+        let name = if flags & FLAG_ID != 0 {
+            KeyName::Id(from.id()?)
+        } else {
+            KeyName::Trace { terminal, trace: from.number()? }
+        };
+        let posted = if flags & FLAG_POSTED != 0 { from.date(base)? } else { date };
+        let rule = from.number()?;
+        let channel = from.byte()?;
+        let time = from.signed()?;
+        let mut card = match flags & (FLAG_CARD | FLAG_NUMBER) {
+            0 => CardRef::None,
+            FLAG_CARD => {
+                let index = from.number()?;
+                let distance: u64 = from.number()?;
+                let previous = if distance == 0 { 0 } else { sequence.checked_sub(distance).ok_or("previous entry")? };
+                CardRef::Known { index, previous, issued: None }
+            }
+            FLAG_NUMBER => CardRef::Unknown(from.card_number()?),
+            _ => return Err("flags"),
+        };
+        let mut transaction = Transaction {
+            kind,
+            code,
+            terminal,
+            store,
+            key: Key { programme, date, name },
+            posted,
+            rule,
+            channel,
+            time,
+            use_points: flags & FLAG_POINTS != 0,
+            card: CardRef::None,
+            amount: 0,
+            product: 0,
+            expires: 0,
+            status: 0,
+            original: None,
+            legs: Vec::new(),
+            changes: Vec::new(),
+            balances: [0; 3],
+        };
+        match kind {
+            Kind::Issue => {
+                transaction.product = from.number()?;
+                transaction.expires = from.number()?;
+                if let CardRef::Known { issued, .. } = &mut card {
+                    *issued = Some(from.card_number()?);
+                }
+            }
+            Kind::TopUp | Kind::Purchase | Kind::Refund | Kind::Fund => transaction.amount = from.signed()?,
+            Kind::Status => transaction.status = from.byte()?,
+            Kind::Reversal => {}
+            Kind::Balance => return Err("kind"),
+        }
+        if matches!(kind, Kind::Refund | Kind::Reversal) {
+            transaction.original = Some(from.original(programme, flags & FLAG_ORIGINAL_KEY != 0, base)?);
+        }
+        transaction.card = card;
+        transaction.legs = from.legs()?;
+        for _ in 0..from.number::<u8>()? {
+            transaction.changes.push(Change::decode(from)?);
+        }
+        if flags & FLAG_CARD != 0 {
+            transaction.balances = [from.number()?, from.number()?, from.number()?];
+        }
+        Ok(transaction)
+    }
+}
+
+impl Change {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Change::Refunded { sequence, refunded } => {
+                out.push(1);
+                put_uint(out, sequence);
+                put_uint(out, refunded.unsigned_abs());
+            }
+            Change::Reversed { sequence, amount } => {
+                out.push(2);
+                put_uint(out, sequence);
+                put_uint(out, amount.unsigned_abs());
+            }
+            Change::Marked => out.push(3),
+            Change::Status(status) => out.extend([4, status]),
+        }
+    }
+
+    fn decode(from: &mut Reader) -> Result<Change, Malformed> {
+        Ok(match from.byte()? {
+            1 => Change::Refunded { sequence: from.number()?, refunded: from.number()? },
+            2 => Change::Reversed { sequence: from.number()?, amount: from.number()? },
+            3 => Change::Marked,
+            4 => Change::Status(from.byte()?),
+            _ => return Err("change"),
+        })
+    }
+}
+
+impl Entry {
+    /// Appends the entry with this sequence to `out`; dates of keys are written from `base`.
+    pub fn encode(&self, sequence: u64, base: i32, out: &mut Vec<u8>) {
+        match self {
+            Entry::Transaction(transaction) => transaction.encode(sequence, base, out),
+            Entry::Registration(registration) => encode_registration(registration, out),
+            Entry::Rules { programme, version, text, tables } => {
+                put_head(out, KIND_RULES, *programme);
+                put_uint(out, u64::from(*version));
+                put_text(out, text);
+                put_text(out, tables);
+            }
+            Entry::GrowthOpens(opens) => {
+                put_head(out, KIND_GROWTH_OPENS, opens.programme);
+                put_uint(out, u64::from(opens.date.unsigned_abs()));
+                put_uint(out, u64::from(opens.rule));
+                out.push(ALGORITHM);
+                put_uint(out, opens.rate);
+                put_wide(out, opens.outstanding.unsigned_abs());
+                put_uint(out, opens.purses);
+                put_wide(out, opens.reserve.unsigned_abs());
+                out.push(u8::from(opens.funded));
+                put_legs(out, &opens.legs);
+            }
+            Entry::DayClosed(closed) => {
+                put_head(out, KIND_DAY_CLOSED, closed.programme);
+                put_uint(out, u64::from(closed.date.unsigned_abs()));
+                for change in [closed.members, closed.bonus, closed.points] {
+                    put_int(out, change);
+                }
+                put_legs(out, &closed.legs);
+            }
+            Entry::GrowthComplete(complete) => {
+                put_head(out, KIND_GROWTH_COMPLETE, complete.programme);
+                put_uint(out, u64::from(complete.date.unsigned_abs()));
+                out.push(ALGORITHM);
+                put_wide(out, complete.growth.unsigned_abs());
+                put_legs(out, &complete.legs);
+            }
+        }
+    }
+
+    /// Reads the entry with this sequence, which must take up all of `bytes`.
+    pub fn decode(bytes: &[u8], sequence: u64, base: i32) -> Result<Entry, Malformed> {
+        let mut from = Reader { bytes };
+        let number = from.byte()?;
+        let code = Code::from_number(from.byte()?).ok_or("code")?;
+        let programme = from.number()?;
+        let entry = match number {
+            KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, &mut from)?),
+            KIND_RULES => {
+                Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? }
+            }
+            KIND_GROWTH_OPENS => Entry::GrowthOpens(GrowthOpens {
+                programme,
+                date: from.number()?,
+                rule: from.number()?,
+                rate: from.algorithm().and_then(|()| from.number())?,
+                outstanding: from.number()?,
+                purses: from.number()?,
+                reserve: from.number()?,
+                funded: from.byte()? != 0,
+                legs: from.legs()?,
+            }),
+            KIND_DAY_CLOSED => Entry::DayClosed(DayClosed {
+                programme,
+                date: from.number()?,
+                members: from.signed()?,
+                bonus: from.signed()?,
+                points: from.signed()?,
+                legs: from.legs()?,
+            }),
+            KIND_GROWTH_COMPLETE => Entry::GrowthComplete(GrowthComplete {
+                programme,
+                date: from.number()?,
+                growth: from.algorithm().and_then(|()| from.number())?,
+                legs: from.legs()?,
+            }),
+            _ => {
+                let kind = Kind::from_number(number).ok_or("kind")?;
+                Entry::Transaction(Transaction::decode(kind, code, programme, sequence, base, &mut from)?)
+            }
+        };
+        if from.bytes.is_empty() { Ok(entry) } else { Err("length") }
+    }
+}
+
+fn encode_registration(registration: &Registration, out: &mut Vec<u8>) {
+    match registration {
+        Registration::Programme { programme, name, date } => {
+            put_head(out, KIND_PROGRAMME, *programme);
+            put_text(out, name);
+            put_uint(out, u64::from(date.unsigned_abs()));
+        }
+        Registration::Merchant { programme, merchant, name } => {
+            put_head(out, KIND_MERCHANT, *programme);
+            put_uint(out, u64::from(*merchant));
+            put_text(out, name);
+        }
+        Registration::Store { programme, store, merchant, name } => {
+            put_head(out, KIND_STORE, *programme);
+            put_uint(out, u64::from(*store));
+            put_uint(out, u64::from(*merchant));
+            put_text(out, name);
+        }
+        Registration::Terminal { programme, terminal, store } => {
+            put_head(out, KIND_TERMINAL, *programme);
+            put_uint(out, u64::from(*terminal));
+            put_uint(out, u64::from(*store));
+        }
+    }
+}
+
+fn decode_registration(number: u8, programme: u16, from: &mut Reader) -> Result<Registration, Malformed> {
+    Ok(match number {
+        KIND_PROGRAMME => Registration::Programme { programme, name: from.text()?, date: from.number()? },
+        KIND_MERCHANT => Registration::Merchant { programme, merchant: from.number()?, name: from.text()? },
+        KIND_STORE => {
+            Registration::Store { programme, store: from.number()?, merchant: from.number()?, name: from.text()? }
+        }
+        _ => Registration::Terminal { programme, terminal: from.number()?, store: from.number()? },
+    })
+}
+
+fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
+    out.extend([kind, Code::Approved.number()]);
+    put_uint(out, programme.into());
+}
+
+#[inline]
+fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_wide(out: &mut Vec<u8>, mut value: u128) {
+    while value > u128::from(u64::MAX) {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    put_uint(out, value as u64);
+}
+
+#[inline]
+fn put_int(out: &mut Vec<u8>, value: i128) {
+    match i64::try_from(value) {
+        Ok(small) => put_uint(out, ((small << 1) ^ (small >> 63)) as u64),
+        Err(_) => put_wide(out, ((value << 1) ^ (value >> 127)) as u128),
+    }
+}
+
+#[inline]
+fn put_date(out: &mut Vec<u8>, date: i32, base: i32) {
+    put_int(out, (i64::from(date) - i64::from(base)).into());
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_uint(out, text.len() as u64);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_number(out: &mut Vec<u8>, number: CardNumber) {
+    out.push(number.digits());
+    out.extend_from_slice(&number.value().to_le_bytes());
+}
+
+#[inline]
+fn put_legs(out: &mut Vec<u8>, legs: &[Leg]) {
+    put_uint(out, legs.len() as u64);
+    for leg in legs {
+        if leg.store == 0 {
+            out.push(leg.account as u8);
+        } else {
+            out.push(leg.account as u8 | EXPLICIT_STORE);
+            put_uint(out, leg.store.into());
+        }
+        put_int(out, leg.amount);
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.bytes.split_at_checked(count).ok_or("end")?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (&first, rest) = self.bytes.split_first().ok_or("end")?;
+        self.bytes = rest;
+        Ok(first)
+    }
+
+    #[inline]
+    fn wide(&mut self) -> Result<u128, Malformed> {
+        let first = self.byte()?;
+        let mut value = u128::from(first & 0x7f);
+        let mut byte = first;
+        let mut shift = 7;
+        while byte & 0x80 != 0 {
+            if shift > 126 {
+                return Err("number");
+            }
+            byte = self.byte()?;
+            value |= u128::from(byte & 0x7f) << shift;
+            shift += 7;
+        }
+        Ok(value)
+    }
+
+    #[inline]
+    fn number<T: TryFrom<u128>>(&mut self) -> Result<T, Malformed> {
+        T::try_from(self.wide()?).map_err(|_| "number")
+    }
+
+    #[inline]
+    fn signed<T: TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
+        let value = self.wide()?;
+        T::try_from((value >> 1) as i128 ^ -((value & 1) as i128)).map_err(|_| "number")
+    }
+
+    fn date(&mut self, base: i32) -> Result<i32, Malformed> {
+        let distance: i64 = self.signed()?;
+        i32::try_from(distance.checked_add(base.into()).ok_or("date")?).map_err(|_| "date")
+    }
+
+    fn id(&mut self) -> Result<u128, Malformed> {
+        let bytes = self.take(16)?;
+        Ok(u128::from_be_bytes(bytes.try_into().map_err(|_| "id")?))
+    }
+
+    fn text(&mut self) -> Result<String, Malformed> {
+        let length = self.number()?;
+        let bytes = self.take(length)?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| "text")
+    }
+
+    fn card_number(&mut self) -> Result<CardNumber, Malformed> {
+        let digits = self.byte()?;
+        let value = u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| "card number")?);
+        CardNumber::new(value, digits).ok_or("card number")
+    }
+
+    fn algorithm(&mut self) -> Result<(), Malformed> {
+        if self.byte()? == ALGORITHM { Ok(()) } else { Err("algorithm") }
+    }
+
+    fn original(&mut self, programme: u16, by_key: bool, base: i32) -> Result<Original, Malformed> {
+        if !by_key {
+            return Ok(Original::Sequence(self.number()?));
+        }
+        let date = self.date(base)?;
+        let name = match self.byte()? {
+            0 => KeyName::Trace { terminal: self.number()?, trace: self.number()? },
+            1 => KeyName::Id(self.id()?),
+            _ => return Err("original"),
+        };
+        Ok(Original::Key(Key { programme, date, name }))
+    }
+
+    fn legs(&mut self) -> Result<Vec<Leg>, Malformed> {
+        let count: usize = self.number()?;
+        // A leg takes two bytes at least: what cannot be there is not given room.
+        let mut legs = Vec::with_capacity(count.min(self.bytes.len() / 2));
+        for _ in 0..count {
+            let byte = self.byte()?;
+            let account = Account::from_code(byte & !EXPLICIT_STORE).ok_or("account")?;
+            let store = if byte & EXPLICIT_STORE != 0 { self.number()? } else { 0 };
+            legs.push(Leg { account, store, amount: self.signed()? });
+        }
+        Ok(legs)
+    }
+}

@@ -1,0 +1,33 @@
+//! The transaction engine of onecard: a deterministic state machine, fed by an ordered journal.
+//!
+//! A request enters at [`pipeline`], is priced and posted by [`machine`], becomes durable in [`journal`], and is answered.
+//! [`checkpoint`] keeps the way back short. This crate knows no Python, no gRPC and no clock.
+
+pub mod accounts;
+pub mod calendar;
+pub mod cards;
+pub mod checkpoint;
+pub mod clearing;
+pub mod codes;
+pub mod commands;
+pub mod directory;
+pub mod error;
+pub mod journal;
+pub mod keys;
+pub mod machine;
+pub mod organisation;
+pub mod pipeline;
+pub mod rules;
+pub mod storage;
+pub mod table;
+pub mod units;
+pub mod verify;
+
+pub use cards::CardNumber;
+pub use codes::Code;
+pub use commands::{
+    Answer, CloseReport, GrowthReport, Kind, Original, Registration, Request, StatementLine, StorePosition, TrialBalance,
+};
+pub use error::Error;
+pub use pipeline::{Engine, Options};
+pub use verify::{Verdict, verify};

@@ -1,0 +1,587 @@
+//! The machine: decides transactions and applies their effects.
+//!
+//! Deterministic: the same commands give the same entries, and the same entries the same state, anywhere. Deciding reads the
+//! state and prices; applying takes legs and changes as they are, and is the only way in which anything changes, live and in
+//! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
+
+mod refund;
+mod reversal;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{Account, Leg, leg, sums};
+use crate::calendar::is_date;
+use crate::cards::{Card, Cards, Status};
+use crate::codes::Code;
+use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
+use crate::journal::entry::{CardRef, Change, Entry, Transaction};
+use crate::keys::{Key, KeyName};
+use crate::organisation::{Organisation, Rules};
+use crate::rules::{Purses, Tables};
+use crate::units::{AMOUNT_MAX, PURSE_MAX};
+
+/// What is known of a transaction that others refer to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Refunded so far of a purchase.
+    pub refunded: i64,
+    /// It has been reversed.
+    pub reversed: bool,
+}
+
+/// The original that a refund or a reversal names, as the pipeline found it.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// None is named, or it cannot be there: its date is outside the window, it is of another programme.
+    Nothing,
+    /// Named by a key that no entry has.
+    UnknownKey,
+    /// Named by a key that a reversal has marked.
+    Marked,
+    /// The entry and its sequence.
+    Entry(u64, &'a Transaction),
+}
+
+/// All state.
+pub struct Machine {
+    /// Programmes, stores, terminals, rules, books.
+    pub organisation: Organisation,
+    /// Cards and purses.
+    pub cards: Cards,
+    marks: BTreeMap<u64, Mark>,
+    /// Marks that changed since they were last taken.
+    changed_marks: BTreeSet<u64>,
+    /// The transaction that was decided last; its room is used again.
+    decided: Transaction,
+}
+
+/// A contradiction between an entry and the state: the journal is not what this machine would have written.
+pub type Contradiction = String;
+
+impl Default for Machine {
+    fn default() -> Self {
+        Machine {
+            organisation: Organisation::default(),
+            cards: Cards::default(),
+            marks: BTreeMap::new(),
+            changed_marks: BTreeSet::new(),
+            decided: blank(),
+        }
+    }
+}
+
+fn blank() -> Transaction {
+    Transaction {
+        kind: Kind::Balance,
+        code: Code::Approved,
+        terminal: 0,
+        store: 0,
+        key: Key { programme: 0, date: 0, name: KeyName::Id(0) },
+        posted: 0,
+        rule: 0,
+        channel: 0,
+        time: 0,
+        use_points: false,
+        card: CardRef::None,
+        amount: 0,
+        product: 0,
+        expires: 0,
+        status: 0,
+        original: None,
+        legs: Vec::with_capacity(16),
+        changes: Vec::with_capacity(2),
+        balances: [0; 3],
+    }
+}
+
+impl Machine {
+    /// Checks 2, 3 (the date and time part) and 4 of a well-formed request: the code, or programme and store indexes.
+    #[inline]
+    pub fn admit(&self, request: &Request) -> Result<usize, Code> {
+        let programme = self.organisation.programme(request.programme()).ok_or(Code::UnknownTerminal)?;
+        if request.kind() == Kind::Balance {
+            return Ok(programme);
+        }
+        let found = &self.organisation.programmes[programme];
+        let tolerance = found.time_tolerance_s();
+        let time_ok = (-tolerance..86_400 + tolerance).contains(&request.local_time);
+        if !found.calendar.in_window(request.business_date) || !is_date(request.business_date) || !time_ok {
+            return Err(Code::InvalidTransaction);
+        }
+        Ok(programme)
+    }
+
+    /// Answers a balance query: terminal, card, then the purses.
+    pub fn balance(&mut self, programme: usize, request: &Request, sequence: u64) -> Answer {
+        if self.organisation.store_of(request.programme(), request.terminal).is_none() {
+            return Answer::refusal(request.kind, Code::UnknownTerminal);
+        }
+        let Some(index) = self.cards.find(request.programme(), request.number()) else {
+            return Answer::refusal(request.kind, Code::InvalidCard);
+        };
+        self.touch(programme, index, sequence);
+        let [principal_balance, bonus_balance, points_balance] = self.balances(index);
+        Answer { kind: request.kind, principal_balance, bonus_balance, points_balance, ..Answer::default() }
+    }
+
+    /// Decides a request that was admitted, whose key is new and whose terminal belongs to this store, and applies it. Returns
+    /// the entry to be journaled under `sequence`.
+    pub fn execute(&mut self, programme: usize, store: u32, request: &Request, found: Found<'_>, sequence: u64) -> &Transaction {
+        let mut transaction = std::mem::replace(&mut self.decided, blank_without_room());
+        self.prepare(programme, store, request, &mut transaction);
+        transaction.code = match request.kind() {
+            Kind::Issue => self.decide_issue(programme, request, &mut transaction),
+            Kind::TopUp => self.decide_top_up(programme, request, sequence, &mut transaction),
+            Kind::Purchase => self.decide_purchase(programme, request, sequence, &mut transaction),
+            Kind::Refund => self.decide_refund(programme, request, found, sequence, &mut transaction),
+            Kind::Reversal => self.decide_reversal(programme, found, sequence, &mut transaction),
+            Kind::Status => self.decide_status(programme, request, sequence, &mut transaction),
+            Kind::Fund => decide_fund(request, &mut transaction),
+            Kind::Balance => unreachable!("a balance query is not executed"),
+        };
+        if transaction.code != Code::Approved {
+            transaction.legs.clear();
+            transaction.changes.clear();
+        }
+        self.post(programme, &transaction, sequence);
+        if let CardRef::Known { index, .. } = transaction.card {
+            transaction.balances = self.balances(index);
+        }
+        self.decided = transaction;
+        &self.decided
+    }
+
+    fn prepare(&self, programme: usize, store: u32, request: &Request, transaction: &mut Transaction) {
+        let programme = &self.organisation.programmes[programme];
+        transaction.kind = request.kind();
+        transaction.terminal = request.terminal;
+        transaction.store = self.organisation.stores[store as usize].number;
+        transaction.key = request.key();
+        transaction.posted = programme.calendar.open;
+        transaction.rule = programme.rule_version();
+        transaction.channel = request.channel;
+        transaction.time = request.local_time;
+        transaction.use_points = request.flags == USE_POINTS;
+        transaction.card = CardRef::None;
+        transaction.amount = request.amount;
+        transaction.product = request.product;
+        transaction.expires = request.expires;
+        transaction.status = request.status;
+        transaction.original = request.named_original();
+        transaction.legs.clear();
+        transaction.changes.clear();
+        transaction.balances = [0; 3];
+    }
+
+    /// Finds the request's card and brings its points up to date; 14 if there is none.
+    #[inline]
+    fn find_card(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Option<u32> {
+        let number = request.number();
+        let Some(index) = self.cards.find(request.programme(), number) else {
+            transaction.card = CardRef::Unknown(number);
+            return None;
+        };
+        self.take_card(programme, index, sequence, transaction);
+        Some(index)
+    }
+
+    fn take_card(&mut self, programme: usize, index: u32, sequence: u64, transaction: &mut Transaction) {
+        self.touch(programme, index, sequence);
+        transaction.card = CardRef::Known { index, previous: self.cards.card(index).last, issued: None };
+    }
+
+    fn decide_issue(&mut self, programme: usize, request: &Request, transaction: &mut Transaction) -> Code {
+        let number = request.number();
+        transaction.card = CardRef::Unknown(number);
+        if self.cards.find(request.programme(), number).is_some() || self.cards.len() == u32::MAX {
+            return Code::InvalidCard;
+        }
+        let programme = &self.organisation.programmes[programme];
+        let product = programme.rules.as_ref().and_then(|rules| rules.tables.product(request.product));
+        if product.is_none() || request.expires != 0 && request.expires < programme.calendar.open {
+            return Code::InvalidTransaction;
+        }
+        transaction.card = CardRef::Known { index: self.cards.len(), previous: 0, issued: Some(number) };
+        Code::Approved
+    }
+
+    fn decide_top_up(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
+        let Some(index) = self.find_card(programme, request, sequence, transaction) else { return Code::InvalidCard };
+        let card = self.cards.card(index);
+        let (code, tables) = self.usable(programme, card);
+        if let Some(code) = code {
+            return code;
+        }
+        if !is_amount(request.amount) {
+            return Code::InvalidAmount;
+        }
+        let product = tables.product(card.product).expect("a version keeps the products of the one before");
+        let bonus = tables.top_up_bonus(request.amount);
+        let balance = i128::from(card.principal) + i128::from(card.bonus) + i128::from(request.amount) + bonus;
+        if above(request.amount, product.top_up_max) || product.balance_max != 0 && balance > product.balance_max.into() {
+            return Code::ExceedsLimit;
+        }
+        let legs = &mut transaction.legs;
+        leg(legs, Account::CardPrincipal, request.amount);
+        leg(legs, Account::CardBonus, bonus);
+        leg(legs, Account::StoreCollection, -request.amount);
+        leg(legs, Account::IssuerBonus, -bonus);
+        self.within_caps(index, legs)
+    }
+
+    fn decide_purchase(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
+        let Some(index) = self.find_card(programme, request, sequence, transaction) else { return Code::InvalidCard };
+        let card = self.cards.card(index);
+        let (code, tables) = self.usable(programme, card);
+        if let Some(code) = code {
+            return code;
+        }
+        if !is_amount(request.amount) {
+            return Code::InvalidAmount;
+        }
+        let product = tables.product(card.product).expect("a version keeps the products of the one before");
+        let purses = Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
+        let sale = tables.price(product, request.amount, transaction.use_points, purses);
+        if above(sale.due, product.purchase_max) {
+            return Code::ExceedsLimit;
+        }
+        if sale.unpaid > 0 {
+            return Code::InsufficientFunds;
+        }
+        let legs = &mut transaction.legs;
+        leg(legs, Account::CardPrincipal, -sale.principal);
+        leg(legs, Account::CardBonus, -sale.bonus);
+        leg(legs, Account::CardPoints, -sale.spent);
+        leg(legs, Account::CardPoints, sale.earned);
+        leg(legs, Account::StoreClearing, sale.due);
+        leg(legs, Account::IssuerPoints, -sale.offset);
+        leg(legs, Account::PointsPool, sale.spent);
+        leg(legs, Account::PointsPool, -sale.earned);
+        self.within_caps(index, legs)
+    }
+
+    fn decide_status(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
+        if self.find_card(programme, request, sequence, transaction).is_none() {
+            return Code::InvalidCard;
+        }
+        transaction.changes.push(Change::Status(request.status));
+        Code::Approved
+    }
+
+    /// Check 7 for spending and topping up, and the rules. A card was issued, so there are rules.
+    #[inline]
+    fn usable(&self, programme: usize, card: &Card) -> (Option<Code>, &Tables) {
+        let programme = &self.organisation.programmes[programme];
+        let tables = &programme.rules.as_ref().expect("a card was issued by rules").tables;
+        let code = if card.status != Status::Active as u8 {
+            Some(Code::RestrictedCard)
+        } else if card.expires != 0 && programme.calendar.open > card.expires {
+            Some(Code::ExpiredCard)
+        } else {
+            None
+        };
+        (code, tables)
+    }
+
+    /// 61 if a purse of the card would be lifted above the cap or a shortfall fall below it, after all legs.
+    #[inline]
+    fn within_caps(&self, index: u32, legs: &[Leg]) -> Code {
+        let card = self.cards.card(index);
+        let cap = i128::from(PURSE_MAX);
+        let after = |account: Account, balance: i64| {
+            let change: i128 = legs.iter().filter(|leg| leg.account == account).map(|leg| leg.amount).sum();
+            i128::from(balance) + change
+        };
+        let lifted = after(Account::CardPrincipal, card.principal) > cap
+            || after(Account::CardBonus, card.bonus) > cap
+            || after(Account::CardPoints, self.cards.points(index)) > cap
+            || after(Account::CardShortfallMoney, card.shortfall_money) < -cap
+            || after(Account::CardShortfallPoints, card.shortfall_points) < -cap;
+        if lifted { Code::ExceedsLimit } else { Code::Approved }
+    }
+
+    /// The three balances of a card.
+    pub fn balances(&self, index: u32) -> [i64; 3] {
+        let card = self.cards.card(index);
+        [card.principal, card.bonus, self.cards.points(index)]
+    }
+
+    /// What is known of a transaction.
+    pub fn mark(&self, sequence: u64) -> Mark {
+        self.marks.get(&sequence).copied().unwrap_or_default()
+    }
+
+    /// Applies a transaction's effects.
+    fn post(&mut self, programme: usize, transaction: &Transaction, sequence: u64) {
+        assert_eq!(sums(&transaction.legs), (0, 0), "the legs of a transaction sum to zero");
+        if let CardRef::Known { index, issued: Some(number), .. } = transaction.card
+            && index == self.cards.len()
+        {
+            let found = &mut self.organisation.programmes[programme];
+            let card = Card::new(found.number, number, transaction.product, transaction.expires);
+            found.add_card(index);
+            self.cards.issue(card, found.growths);
+        }
+        // A card that was read from the checkpoint may be ahead of the journal's tail.
+        let card = match transaction.card {
+            CardRef::Known { index, .. } if self.cards.card(index).last < sequence => Some(index),
+            _ => None,
+        };
+        for leg in &transaction.legs {
+            self.post_leg(programme, transaction.store, card, leg, sequence);
+        }
+        for change in &transaction.changes {
+            self.change(change, card, sequence);
+        }
+        if let Some(index) = card {
+            self.cards.card_mut(index, sequence).0.last = sequence;
+        }
+    }
+
+    #[inline]
+    fn post_leg(&mut self, programme: usize, store: u32, card: Option<u32>, leg: &Leg, sequence: u64) {
+        let found = &mut self.organisation.programmes[programme];
+        if let Some(total) = found.books.total(leg.account) {
+            *total += leg.amount;
+        } else {
+            let number = if leg.store == 0 { store } else { leg.store };
+            let index = found.stores[&number];
+            let store = &mut self.organisation.stores[index as usize];
+            match leg.account {
+                Account::StoreClearing => store.clearing += leg.amount,
+                Account::StoreCollection => store.collection += leg.amount,
+                _ => store.due += leg.amount,
+            }
+        }
+        let Some(index) = card else { return };
+        let (card, points) = self.cards.card_mut(index, sequence);
+        let (purse, owed) = match leg.account {
+            Account::CardPrincipal => (&mut card.principal, false),
+            Account::CardBonus => (&mut card.bonus, false),
+            Account::CardPoints => (points, false),
+            Account::CardShortfallMoney => (&mut card.shortfall_money, true),
+            Account::CardShortfallPoints => (&mut card.shortfall_points, true),
+            _ => return,
+        };
+        *purse = i64::try_from(i128::from(*purse) + leg.amount).expect("within the caps");
+        assert!(owed || *purse >= 0, "no purse goes below zero");
+    }
+
+    fn change(&mut self, change: &Change, card: Option<u32>, sequence: u64) {
+        match *change {
+            Change::Refunded { sequence, refunded } => self.marks.entry(sequence).or_default().refunded = refunded,
+            Change::Reversed { sequence, .. } => self.marks.entry(sequence).or_default().reversed = true,
+            // The pipeline's key index holds it.
+            Change::Marked => {}
+            Change::Status(status) => {
+                if let Some(index) = card {
+                    self.cards.card_mut(index, sequence).0.status = status;
+                }
+            }
+        }
+        if let Change::Refunded { sequence, .. } | Change::Reversed { sequence, .. } = *change {
+            self.changed_marks.insert(sequence);
+        }
+    }
+
+    /// Applies an entry of the journal, without pricing anything.
+    pub fn replay(&mut self, entry: &Entry, sequence: u64) -> Result<(), Contradiction> {
+        let known = |programme: u16| self.organisation.programme(programme).ok_or_else(|| format!("no programme {programme}"));
+        match entry {
+            Entry::Transaction(transaction) => self.replay_transaction(known(transaction.key.programme)?, transaction, sequence),
+            Entry::Registration(registration) => {
+                if self.organisation.add(registration) { Ok(()) } else { Err("a registration that cannot be".into()) }
+            }
+            Entry::Rules { programme, version, text, tables } => {
+                let at = known(*programme)?;
+                let parsed = Tables::parse(tables)?;
+                self.organisation.programmes[at].rules =
+                    Some(Rules { version: *version, text: text.clone(), json: tables.clone(), tables: parsed });
+                Ok(())
+            }
+            Entry::GrowthOpens(opens) => self.apply_growth_opens(known(opens.programme)?, opens),
+            Entry::DayClosed(closed) => self.apply_day_closed(known(closed.programme)?, closed, sequence),
+            Entry::GrowthComplete(complete) => self.replay_growth_complete(known(complete.programme)?, complete, sequence),
+        }
+    }
+
+    fn replay_transaction(&mut self, programme: usize, transaction: &Transaction, sequence: u64) -> Result<(), Contradiction> {
+        if sums(&transaction.legs) != (0, 0) {
+            return Err("its legs do not sum to zero".into());
+        }
+        let found = &self.organisation.programmes[programme];
+        let store_known = |leg: &Leg| leg.store == 0 || found.stores.contains_key(&leg.store);
+        if !found.stores.contains_key(&transaction.store) || !transaction.legs.iter().all(store_known) {
+            return Err(format!("no store {}", transaction.store));
+        }
+        let CardRef::Known { index, issued, .. } = transaction.card else {
+            self.post(programme, transaction, sequence);
+            return Ok(());
+        };
+        if index > self.cards.len() || (index == self.cards.len()) && issued.is_none() {
+            return Err(format!("no card with index {index}"));
+        }
+        let ahead = index < self.cards.len() && self.cards.card(index).last >= sequence;
+        if !ahead && issued.is_none() {
+            self.touch(programme, index, sequence);
+            self.check_postable(index, transaction)?;
+        }
+        self.post(programme, transaction, sequence);
+        if !ahead && self.balances(index) != transaction.balances {
+            return Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances));
+        }
+        Ok(())
+    }
+
+    /// Posting must not panic, whatever a damaged journal says.
+    fn check_postable(&self, index: u32, transaction: &Transaction) -> Result<(), Contradiction> {
+        let mut purses = self.balances(index).map(i128::from);
+        for leg in &transaction.legs {
+            let at = match leg.account {
+                Account::CardPrincipal => 0,
+                Account::CardBonus => 1,
+                Account::CardPoints => 2,
+                _ => continue,
+            };
+            purses[at] += leg.amount;
+            if purses[at] < 0 {
+                return Err(format!("a purse of card {index} would go below zero"));
+            }
+        }
+        match self.within_caps(index, &transaction.legs) {
+            Code::Approved => Ok(()),
+            _ => Err(format!("a purse of card {index} would exceed its cap")),
+        }
+    }
+
+    /// Registers what is new: the code, and the entry if there is one to journal.
+    pub fn register(&mut self, registration: &Registration) -> (Code, Option<Entry>) {
+        if let Some(code) = self.organisation.check(registration) {
+            return (code, None);
+        }
+        assert!(self.organisation.add(registration), "it was just checked");
+        (Code::Approved, Some(Entry::Registration(registration.clone())))
+    }
+
+    /// Publishes a version of the rules: the code, and the entry if there is one to journal. An error says what is wrong with the tables.
+    pub fn publish(&mut self, programme: u16, version: u32, text: &str, json: &str) -> Result<(Code, Option<Entry>), String> {
+        let tables = Tables::parse(json)?;
+        let Some(at) = self.organisation.programme(programme) else { return Ok((Code::UnknownTerminal, None)) };
+        let found = &mut self.organisation.programmes[at];
+        if let Some(rules) = &found.rules {
+            if version == rules.version {
+                let same = rules.text == text && rules.json == json;
+                return Ok((if same { Code::Approved } else { Code::Duplicate }, None));
+            }
+            let lost = rules.tables.products.iter().find(|product| tables.product(product.id).is_none());
+            if let Some(lost) = lost {
+                return Err(format!("product {} is in version {} and missing now; cards may have it: keep it", lost.id, rules.version));
+            }
+        }
+        if version != found.rule_version() + 1 {
+            return Ok((Code::InvalidTransaction, None));
+        }
+        found.rules = Some(Rules { version, text: text.into(), json: json.into(), tables });
+        let entry = Entry::Rules { programme, version, text: text.into(), tables: json.into() };
+        Ok((Code::Approved, Some(entry)))
+    }
+
+    /// Marks that changed since this was last asked.
+    pub fn take_changed_marks(&mut self) -> Vec<(u64, Mark)> {
+        let changed = std::mem::take(&mut self.changed_marks);
+        changed.into_iter().map(|sequence| (sequence, self.mark(sequence))).collect()
+    }
+
+    /// Sets a mark as the checkpoint gives it.
+    pub fn set_mark(&mut self, sequence: u64, mark: Mark) {
+        self.marks.insert(sequence, mark);
+    }
+
+    /// All marks, by sequence.
+    pub fn marks(&self) -> impl Iterator<Item = (&u64, &Mark)> {
+        self.marks.iter()
+    }
+}
+
+/// A stand-in while the real one is being filled; it takes no room.
+fn blank_without_room() -> Transaction {
+    Transaction { legs: Vec::new(), changes: Vec::new(), ..blank() }
+}
+
+fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
+    if !is_amount(request.amount) {
+        return Code::InvalidAmount;
+    }
+    leg(&mut transaction.legs, Account::PointsPool, -request.amount);
+    leg(&mut transaction.legs, Account::GrowthFunding, request.amount);
+    Code::Approved
+}
+
+#[inline]
+fn is_amount(amount: i64) -> bool {
+    (1..=AMOUNT_MAX).contains(&amount)
+}
+
+#[inline]
+fn above(amount: i64, limit: i64) -> bool {
+    limit != 0 && amount > limit
+}
+
+/// The answer that a journaled transaction gives, now and at every retry.
+pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool) -> Answer {
+    let [principal_balance, bonus_balance, points_balance] = transaction.balances;
+    let mut answer = Answer {
+        sequence,
+        business_date: transaction.posted,
+        code: transaction.code.number().into(),
+        replayed: replayed.into(),
+        kind: transaction.kind as u8,
+        principal_balance,
+        bonus_balance,
+        points_balance,
+        ..Answer::default()
+    };
+    if transaction.code != Code::Approved {
+        return answer;
+    }
+    let (mut taken_in, mut given_out, mut sold) = (0, 0, 0);
+    for leg in &transaction.legs {
+        let amount = leg.amount as i64;
+        match leg.account {
+            Account::CardPrincipal => answer.principal += amount,
+            Account::CardBonus => answer.bonus += amount,
+            Account::CardShortfallMoney => answer.shortfall_money -= amount,
+            Account::CardShortfallPoints => answer.shortfall_points -= amount,
+            Account::IssuerPoints => answer.offset -= amount,
+            Account::StoreClearing => sold += amount,
+            Account::PointsPool if amount > 0 => taken_in = amount,
+            Account::PointsPool => given_out = -amount,
+            _ => {}
+        }
+    }
+    // What a sale spends and earns, its undoing returns and claws back; the store's leg tells which of them it is.
+    (answer.points_spent, answer.points_earned) = match transaction.kind {
+        Kind::Fund => (0, 0),
+        _ if sold < 0 => (-given_out, -taken_in),
+        _ => (taken_in, given_out),
+    };
+    answer.amount = match transaction.kind {
+        Kind::Purchase => sold,
+        Kind::Reversal => transaction.changes.iter().map(undone).sum(),
+        Kind::Issue | Kind::Status | Kind::Balance => 0,
+        Kind::TopUp | Kind::Refund | Kind::Fund => transaction.amount,
+    };
+    if transaction.kind == Kind::Purchase {
+        answer.discount = transaction.amount - sold;
+    }
+    answer
+}
+
+fn undone(change: &Change) -> i64 {
+    match *change {
+        Change::Reversed { amount, .. } => amount,
+        _ => 0,
+    }
+}

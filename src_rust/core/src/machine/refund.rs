@@ -1,0 +1,126 @@
+//! Refunds: linked, partial, cumulative, never more than was paid.
+//!
+//! What has been returned after so much was refunded is a function of that alone, in which every part only
+//! grows and the money sums exactly: first what came from bonus and points together, then bonus within it, and the rest from principal.
+
+use crate::accounts::{Account, leg};
+use crate::codes::Code;
+use crate::commands::{Kind, Request};
+use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::{Found, Machine, answer, is_amount};
+use crate::units::part_of;
+
+/// What a refund returns, in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Returned {
+    principal: i64,
+    bonus: i64,
+    offset: i64,
+    points: i64,
+    claw: i64,
+}
+
+/// What was paid, in parts; `principal` is not needed.
+struct Paid {
+    total: i64,
+    bonus: i64,
+    offset: i64,
+    spent: i64,
+    earned: i64,
+}
+
+impl Paid {
+    fn of(purchase: &Transaction) -> Paid {
+        let answer = answer(purchase, 0, false);
+        Paid {
+            total: answer.amount,
+            bonus: -answer.bonus,
+            offset: answer.offset,
+            spent: answer.points_spent,
+            earned: answer.points_earned,
+        }
+    }
+
+    /// All that has been returned once `refunded` of the total is.
+    fn returned(&self, refunded: i64) -> Returned {
+        let granted = self.bonus + self.offset;
+        let rest = part_of(granted, refunded, self.total);
+        let bonus = if granted == 0 { 0 } else { part_of(self.bonus, rest, granted) };
+        Returned {
+            principal: refunded - rest,
+            bonus,
+            offset: rest - bonus,
+            points: part_of(self.spent, refunded, self.total),
+            claw: part_of(self.earned, refunded, self.total),
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn decide_refund(
+        &mut self,
+        programme: usize,
+        request: &Request,
+        found: Found<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Code {
+        let Found::Entry(original, purchase) = found else { return Code::OriginalNotFound };
+        let mark = self.mark(original);
+        if let CardRef::Known { index, .. } = purchase.card {
+            self.take_card(programme, index, sequence, transaction);
+        }
+        let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
+        if purchase.kind != Kind::Purchase || purchase.code != Code::Approved || mark.reversed {
+            return Code::InvalidTransaction;
+        }
+        let paid = Paid::of(purchase);
+        if !is_amount(request.amount) || request.amount > paid.total - mark.refunded {
+            return Code::InvalidAmount;
+        }
+        let refunded = mark.refunded + request.amount;
+        let (before, after) = (paid.returned(mark.refunded), paid.returned(refunded));
+        let points = after.points - before.points;
+        let claw = after.claw - before.claw;
+        let clawed = claw.min(self.cards.points(index) + points);
+        let offset = after.offset - before.offset;
+        let legs = &mut transaction.legs;
+        leg(legs, Account::CardPrincipal, after.principal - before.principal);
+        leg(legs, Account::CardBonus, after.bonus - before.bonus);
+        leg(legs, Account::CardPoints, points);
+        leg(legs, Account::CardPoints, -clawed);
+        leg(legs, Account::CardShortfallPoints, clawed - claw);
+        leg(legs, Account::StoreClearing, -request.amount);
+        leg(legs, Account::IssuerPoints, offset);
+        leg(legs, Account::PointsPool, -points);
+        leg(legs, Account::PointsPool, claw);
+        transaction.changes.push(Change::Refunded { sequence: original, refunded });
+        self.within_caps(index, &transaction.legs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_only_grow_and_close_to_the_unit(
+            principal in 0i64..500, bonus in 0i64..500, offset in 0i64..500, spent in 0i64..5_000, earned in 0i64..5_000,
+        ) {
+            let total = principal + bonus + offset;
+            prop_assume!(total > 0);
+            let paid = Paid { total, bonus, offset, spent, earned };
+            let mut last = Returned::default();
+            for refunded in 1..=total {
+                let now = paid.returned(refunded);
+                prop_assert_eq!(now.principal + now.bonus + now.offset, refunded);
+                prop_assert!(now.principal >= last.principal && now.bonus >= last.bonus && now.offset >= last.offset);
+                prop_assert!(now.points >= last.points && now.claw >= last.claw);
+                last = now;
+            }
+            prop_assert_eq!(last, Returned { principal, bonus, offset, points: spent, claw: earned });
+        }
+    }
+}

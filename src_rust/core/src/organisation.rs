@@ -1,0 +1,258 @@
+//! Programmes, merchants, stores and terminals: who is there, and who belongs to whom.
+//!
+//! Everything belongs to a programme. Nothing is ever removed, so that an index into these lists stays good.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::Books;
+use crate::calendar::{Calendar, is_date};
+use crate::clearing::Growth;
+use crate::codes::Code;
+use crate::commands::Registration;
+use crate::rules::Tables;
+use crate::table::{Table, mix};
+
+const NAME_BYTES_MAX: usize = 64;
+/// Local time may lie this far outside the business date before rules say otherwise.
+const TIME_TOLERANCE_S: i32 = 86_400;
+
+/// The published rules of a programme.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// From 1, without gaps.
+    pub version: u32,
+    /// The file as it was written.
+    pub text: String,
+    /// What it compiled to.
+    pub json: String,
+    /// The same, read.
+    pub tables: Tables,
+}
+
+/// An issuer with its own cards, rules and books.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programme {
+    /// 1 to 65535.
+    pub number: u16,
+    /// For people.
+    pub name: String,
+    /// First business date.
+    pub first_date: i32,
+    /// Business dates.
+    pub calendar: Calendar,
+    /// Newest rules.
+    pub rules: Option<Rules>,
+    /// Totals of its accounts, stores apart.
+    pub books: Books,
+    /// The books as the open day began.
+    pub morning: Books,
+    /// Merchants and their names.
+    pub merchants: BTreeMap<u32, String>,
+    /// Stores: index by number.
+    pub stores: BTreeMap<u32, u32>,
+    /// Number of cards.
+    pub cards: u64,
+    /// The cards' indexes, as runs of (first, count).
+    pub card_runs: Vec<(u32, u32)>,
+    /// Growths that were funded so far.
+    pub growths: u32,
+    /// The growth that is being granted.
+    pub growth: Option<Growth>,
+}
+
+impl Programme {
+    fn new(number: u16, name: &str, date: i32) -> Programme {
+        Programme {
+            number,
+            name: name.into(),
+            first_date: date,
+            calendar: Calendar::new(date),
+            rules: None,
+            books: Books::default(),
+            morning: Books::default(),
+            merchants: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            cards: 0,
+            card_runs: Vec::new(),
+            growths: 0,
+            growth: None,
+        }
+    }
+
+    /// Version of the rules in force; 0 before the first.
+    #[inline]
+    pub fn rule_version(&self) -> u32 {
+        self.rules.as_ref().map_or(0, |rules| rules.version)
+    }
+
+    /// How far local time may lie outside the business date, in seconds.
+    #[inline]
+    pub fn time_tolerance_s(&self) -> i32 {
+        self.rules.as_ref().map_or(TIME_TOLERANCE_S, |rules| rules.tables.time_tolerance_s)
+    }
+
+    /// Counts a card that was issued with this index.
+    pub fn add_card(&mut self, index: u32) {
+        self.cards += 1;
+        match self.card_runs.last_mut() {
+            Some((first, count)) if *first + *count == index => *count += 1,
+            _ => self.card_runs.push((index, 1)),
+        }
+    }
+}
+
+/// Where cards are swiped; its accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Store {
+    /// Its number in the programme.
+    pub number: u32,
+    /// Its merchant's number.
+    pub merchant: u32,
+    /// For people.
+    pub name: String,
+    /// Account 16.
+    pub clearing: i128,
+    /// Account 17.
+    pub collection: i128,
+    /// Account 18.
+    pub due: i128,
+}
+
+/// A registered terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    programme: u16,
+    number: u32,
+    /// Index of its store.
+    pub store: u32,
+}
+
+/// All of it.
+#[derive(Default, Serialize, Deserialize)]
+pub struct Organisation {
+    /// In order of registration.
+    pub programmes: Vec<Programme>,
+    /// In order of registration.
+    pub stores: Vec<Store>,
+    terminals: Vec<Terminal>,
+    /// Index of the programme with a number, plus one.
+    #[serde(skip)]
+    by_number: Vec<u32>,
+    #[serde(skip)]
+    terminal_index: Table,
+}
+
+impl Organisation {
+    /// Makes the indexes again after the lists were read.
+    pub fn index(&mut self) {
+        self.by_number.clear();
+        for (at, programme) in self.programmes.iter().enumerate() {
+            index_programme(&mut self.by_number, programme.number, at);
+        }
+        self.terminal_index = Table::default();
+        for (at, terminal) in self.terminals.iter().enumerate() {
+            self.terminal_index.insert(mix(terminal.number.into(), terminal.programme.into()), at as u64 + 1);
+        }
+    }
+
+    /// Index of a programme.
+    #[inline]
+    pub fn programme(&self, number: u16) -> Option<usize> {
+        (*self.by_number.get(usize::from(number))? as usize).checked_sub(1)
+    }
+
+    /// Index of the store of a terminal.
+    #[inline]
+    pub fn store_of(&self, programme: u16, terminal: u32) -> Option<u32> {
+        let found = self.terminal_index.get(mix(terminal.into(), programme.into()));
+        found
+            .map(|value| &self.terminals[value as usize - 1])
+            .find(|found| found.number == terminal && found.programme == programme)
+            .map(|found| found.store)
+    }
+
+    /// Index of a store by its number.
+    pub fn store(&self, programme: usize, number: u32) -> Option<u32> {
+        self.programmes[programme].stores.get(&number).copied()
+    }
+
+    /// What registering this would be answered; None if it is to be added.
+    pub fn check(&self, registration: &Registration) -> Option<Code> {
+        let found = |same: bool| Some(if same { Code::Approved } else { Code::Duplicate });
+        let long = |name: &str| name.len() > NAME_BYTES_MAX;
+        match registration {
+            Registration::Programme { programme, name, date } => {
+                if *programme == 0 || long(name) || !is_date(*date) {
+                    return Some(Code::FormatError);
+                }
+                let known = &self.programmes[self.programme(*programme)?];
+                found(known.name == *name && known.first_date == *date)
+            }
+            Registration::Merchant { programme, merchant, name } => {
+                if *programme == 0 || *merchant == 0 || long(name) {
+                    return Some(Code::FormatError);
+                }
+                let Some(at) = self.programme(*programme) else { return Some(Code::InvalidTransaction) };
+                found(self.programmes[at].merchants.get(merchant)? == name)
+            }
+            Registration::Store { programme, store, merchant, name } => {
+                if *programme == 0 || *store == 0 || *merchant == 0 || long(name) {
+                    return Some(Code::FormatError);
+                }
+                let Some(at) = self.programme(*programme) else { return Some(Code::InvalidTransaction) };
+                if !self.programmes[at].merchants.contains_key(merchant) {
+                    return Some(Code::InvalidTransaction);
+                }
+                let known = &self.stores[self.store(at, *store)? as usize];
+                found(known.merchant == *merchant && known.name == *name)
+            }
+            Registration::Terminal { programme, terminal, store } => {
+                if *programme == 0 || *terminal == 0 || *store == 0 {
+                    return Some(Code::FormatError);
+                }
+                let known = self.programme(*programme).and_then(|at| self.store(at, *store));
+                let Some(store) = known else { return Some(Code::InvalidTransaction) };
+                found(self.store_of(*programme, *terminal)? == store)
+            }
+        }
+    }
+
+    /// Adds what [`check`](Self::check) found to be new; false if it cannot be.
+    pub fn add(&mut self, registration: &Registration) -> bool {
+        if self.check(registration).is_some() {
+            return false;
+        }
+        match registration {
+            Registration::Programme { programme, name, date } => {
+                index_programme(&mut self.by_number, *programme, self.programmes.len());
+                self.programmes.push(Programme::new(*programme, name, *date));
+            }
+            Registration::Merchant { programme, merchant, name } => {
+                let Some(at) = self.programme(*programme) else { return false };
+                self.programmes[at].merchants.insert(*merchant, name.clone());
+            }
+            Registration::Store { programme, store, merchant, name } => {
+                let Some(at) = self.programme(*programme) else { return false };
+                self.programmes[at].stores.insert(*store, self.stores.len() as u32);
+                let (clearing, collection, due) = (0, 0, 0);
+                self.stores.push(Store { number: *store, merchant: *merchant, name: name.clone(), clearing, collection, due });
+            }
+            Registration::Terminal { programme, terminal, store } => {
+                let Some(store) = self.programme(*programme).and_then(|at| self.store(at, *store)) else { return false };
+                self.terminals.push(Terminal { programme: *programme, number: *terminal, store });
+                let hash = mix((*terminal).into(), (*programme).into());
+                self.terminal_index.insert(hash, self.terminals.len() as u64);
+            }
+        }
+        true
+    }
+}
+
+fn index_programme(by_number: &mut Vec<u32>, number: u16, at: usize) {
+    if by_number.len() <= usize::from(number) {
+        by_number.resize(usize::from(number) + 1, 0);
+    }
+    by_number[usize::from(number)] = at as u32 + 1;
+}

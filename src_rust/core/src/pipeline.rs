@@ -1,0 +1,397 @@
+//! The pipeline: from a request to its durable answer.
+//!
+//! ```text
+//! callers ──jobs──▶ writer: executes a group ──group──▶ sync: appends its block, answers
+//!                     └──steps──▶ checkpoint: written behind
+//! ```
+//!
+//! One writer owns the state. While one group is being synced the next is being executed; a group ends when the sync thread is free, so
+//! a lone request waits for nobody. Every answer, a balance or a refusal too, is given when the group that it was made in, and
+//! with it all that it saw, is durable. A failure at a commit or a panic in the writer poisons the engine.
+
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::cards::CardNumber;
+use crate::checkpoint::Checkpoint;
+use crate::codes::Code;
+use crate::commands::{Answer, CloseReport, Registration, Request, StatementLine, StorePosition, TrialBalance};
+use crate::directory::{Directory, recover};
+use crate::error::Error;
+use crate::journal::entry::{CardRef, Entry};
+use crate::journal::{HASH, Journal, UnsealedBlock};
+use crate::machine::answer;
+use crate::accounts::Account;
+use writer::Writer;
+
+/// Rows of one submission, and of one group.
+pub const ROWS_MAX: usize = 8192;
+/// Submissions that wait for the writer; a caller beyond that waits itself.
+const JOBS_MAX: usize = 4096;
+/// Steps of a checkpoint pass that wait for the thread that writes them.
+const STEPS_MAX: usize = 4;
+
+/// How to open an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Address space for the journal: the most that it can grow to.
+    pub journal_bytes_max: usize,
+    /// The same for the checkpoint.
+    pub checkpoint_bytes_max: usize,
+    /// A checkpoint pass begins when this many entries came since the last.
+    pub checkpoint_entries: u64,
+    /// Microseconds since 1970-01-01 UTC, for the blocks' stamps.
+    pub clock: fn() -> u64,
+    /// Sixteen random bytes: the id of a new journal.
+    pub new_id: fn() -> [u8; 16],
+}
+
+/// A place for one answer. Dropped unused, it tells its caller that the engine stopped.
+pub(crate) struct Reply<T> {
+    send: Option<Box<dyn FnOnce(Result<T, Error>) + Send>>,
+}
+
+impl<T> Reply<T> {
+    fn new(send: impl FnOnce(Result<T, Error>) + Send + 'static) -> Reply<T> {
+        Reply { send: Some(Box::new(send)) }
+    }
+
+    pub(crate) fn give(mut self, result: Result<T, Error>) {
+        if let Some(send) = self.send.take() {
+            send(result);
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(send) = self.send.take() {
+            send(Err(Error::Poisoned("it did not come to answer this".into())));
+        }
+    }
+}
+
+/// What callers ask of the writer.
+pub(crate) enum Job {
+    Rows(Vec<Request>, Reply<Vec<Answer>>),
+    Register(Vec<Registration>, Reply<Vec<Code>>),
+    Publish { programme: u16, version: u32, text: String, tables: String, reply: Reply<Code> },
+    CloseDay(u16, i32, Reply<CloseReport>),
+    /// Code and newest entry of a card.
+    Newest(u16, CardNumber, Reply<(Code, u64)>),
+    TrialBalance(u16, Reply<TrialBalance>),
+    Positions(u16, Reply<(Code, Vec<StorePosition>)>),
+    Rules(u16, Reply<(u32, String)>),
+    Digest(Reply<[u8; 32]>),
+    Checkpoint(Reply<()>),
+    Stop,
+}
+
+/// Called when the group is durable, or with the reason why it is not.
+pub(crate) type Delivery = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A group on its way to the journal.
+pub(crate) struct Group {
+    block: Option<UnsealedBlock>,
+    deliveries: Vec<Delivery>,
+}
+
+/// What the threads share.
+pub(crate) struct Shared {
+    journal: Arc<dyn Journal>,
+    /// Entries below this are durable.
+    durable: AtomicU64,
+    /// Tells waiters that `durable` moved, or that the engine stopped.
+    moved: (Mutex<()>, Condvar),
+    poison: OnceLock<String>,
+}
+
+impl Shared {
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    fn set_durable(&self, end: u64) {
+        self.durable.store(end, Ordering::Release);
+        self.notify();
+    }
+
+    fn notify(&self) {
+        let _guard = self.moved.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        self.moved.1.notify_all();
+    }
+
+    pub(crate) fn poison(&self, why: String) {
+        let _ = self.poison.set(why);
+        self.notify();
+    }
+
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.poison.get().map(|why| Error::Poisoned(why.clone()))
+    }
+
+    /// Waits until entries below `end` are durable; false if they never will be.
+    fn wait_durable(&self, end: u64) -> bool {
+        let mut guard = self.moved.0.lock().unwrap_or_else(|broken| broken.into_inner());
+        while self.durable() < end {
+            if self.poison.get().is_some() {
+                return false;
+            }
+            guard = self.moved.1.wait(guard).unwrap_or_else(|broken| broken.into_inner());
+        }
+        true
+    }
+}
+
+/// An open engine. Clones are handles of the same one.
+#[derive(Clone)]
+pub struct Engine {
+    jobs: Sender<Job>,
+    shared: Arc<Shared>,
+    threads: Arc<Mutex<Option<Threads>>>,
+    closed: Arc<OnceLock<()>>,
+    pid: u32,
+}
+
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    _directory: Directory,
+}
+
+impl Engine {
+    /// Opens the data directory, or makes it; brings the state up to the journal's end.
+    pub fn open(path: &Path, options: Options) -> Result<Engine, Error> {
+        let directory = Directory::own(path)?;
+        let journal = directory.journal(options.journal_bytes_max, (options.new_id)())?;
+        let checkpoint = directory.checkpoint(options.checkpoint_bytes_max, &journal)?;
+        let recovered = recover(&journal, &checkpoint)?;
+        let (next, head) = journal.head()?;
+        let shared = Arc::new(Shared {
+            journal: Arc::new(journal),
+            durable: AtomicU64::new(next),
+            moved: Default::default(),
+            poison: OnceLock::new(),
+        });
+        let (jobs, jobs_out) = bounded(JOBS_MAX);
+        let (groups_in, groups) = bounded(1);
+        let (ready_in, ready) = bounded(1);
+        let (steps_in, steps) = bounded(STEPS_MAX);
+        let (written_in, written) = bounded(1);
+        let storage = checkpoint.storage().clone();
+        let writer = Writer::new(shared.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
+        let sync = shared.clone();
+        let behind = shared.clone();
+        let handles = vec![
+            spawn("onecard-writer", move || writer.run(&jobs_out)),
+            spawn("onecard-sync", move || sync_groups(&sync, head, &groups, &ready_in)),
+            spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &written_in)),
+        ];
+        let threads = Arc::new(Mutex::new(Some(Threads { handles, _directory: directory })));
+        Ok(Engine { jobs, shared, threads, closed: Arc::default(), pid: std::process::id() })
+    }
+
+    /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called on the sync thread when all
+    /// that they saw is durable: it must be quick and must not wait for the engine.
+    pub fn submit(&self, rows: Vec<Request>, done: impl FnOnce(Result<Vec<Answer>, Error>) + Send + 'static) {
+        let reply = Reply::new(done);
+        if rows.len() > ROWS_MAX {
+            let what = format!("{} rows in one submission; {ROWS_MAX} is the most", rows.len());
+            return reply.give(Err(Error::Misuse(what)));
+        }
+        self.send(Job::Rows(rows, reply));
+    }
+
+    /// Registers programmes, merchants, stores and terminals, in order: a code each.
+    pub fn register(&self, registrations: Vec<Registration>) -> Result<Vec<Code>, Error> {
+        self.call(|reply| Job::Register(registrations, reply))
+    }
+
+    /// Publishes a version of a programme's rules. [`Error::Rules`] if the tables are wrong.
+    pub fn publish(&self, programme: u16, version: u32, text: String, tables: String) -> Result<Code, Error> {
+        self.call(|reply| Job::Publish { programme: programme.max(1), version, text, tables, reply })
+    }
+
+    /// Closes the open business day; a day closed before gives its report again.
+    pub fn close_day(&self, programme: u16, date: i32) -> Result<CloseReport, Error> {
+        self.call(|reply| Job::CloseDay(programme.max(1), date, reply))
+    }
+
+    /// Lines of a card's account, newest first, from before the sequence `before` (0: from the newest).
+    pub fn statement(
+        &self,
+        programme: u16,
+        number: CardNumber,
+        limit: usize,
+        before: u64,
+    ) -> Result<(Code, Vec<StatementLine>), Error> {
+        let (code, newest) = self.call(|reply| Job::Newest(programme.max(1), number, reply))?;
+        let mut lines: Vec<StatementLine> = Vec::new();
+        let mut sequence = newest;
+        while sequence != 0 {
+            let Some(Entry::Transaction(entry)) = self.shared.journal.entry(sequence)? else {
+                return Err(Error::Contradiction { sequence, what: "it is not an entry of the card".into() });
+            };
+            if let Some(later) = lines.last_mut() {
+                later.growth -= entry.balances[2];
+            }
+            if lines.len() == limit {
+                break;
+            }
+            let CardRef::Known { previous, .. } = entry.card else { break };
+            if before == 0 || sequence < before {
+                let points = entry.legs.iter().filter(|leg| leg.account == Account::CardPoints);
+                let points = points.map(|leg| leg.amount as i64).sum();
+                lines.push(StatementLine {
+                    answer: answer(&entry, sequence, false),
+                    value_date: entry.key.date,
+                    terminal: entry.terminal,
+                    store: entry.store,
+                    points,
+                    growth: entry.balances[2] - points,
+                });
+            }
+            sequence = previous;
+        }
+        Ok((code, lines))
+    }
+
+    /// All accounts of a programme, summed by kind.
+    pub fn trial_balance(&self, programme: u16) -> Result<TrialBalance, Error> {
+        self.call(|reply| Job::TrialBalance(programme.max(1), reply))
+    }
+
+    /// Live positions of a programme's stores.
+    pub fn positions(&self, programme: u16) -> Result<(Code, Vec<StorePosition>), Error> {
+        self.call(|reply| Job::Positions(programme.max(1), reply))
+    }
+
+    /// Newest version of a programme's rules and its text; (0, "") without any.
+    pub fn rules(&self, programme: u16) -> Result<(u32, String), Error> {
+        self.call(|reply| Job::Rules(programme.max(1), reply))
+    }
+
+    /// SHA-256 of the whole state in a canonical order. Everything waits for it.
+    pub fn state_digest(&self) -> Result<[u8; 32], Error> {
+        self.call(Job::Digest)
+    }
+
+    /// Runs a checkpoint pass now and waits for it.
+    pub fn checkpoint(&self) -> Result<(), Error> {
+        self.call(Job::Checkpoint)
+    }
+
+    /// Why the engine stopped by itself; None while it runs.
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.poison.get().cloned()
+    }
+
+    /// Answers what was asked before, then stops. Idempotent.
+    pub fn close(&self) -> Result<(), Error> {
+        self.check_process()?;
+        let _ = self.closed.set(());
+        let threads = self.threads.lock().unwrap_or_else(|broken| broken.into_inner()).take();
+        let Some(threads) = threads else { return Ok(()) };
+        let _ = self.jobs.send(Job::Stop);
+        for handle in threads.handles {
+            let _ = handle.join();
+        }
+        Ok(())
+    }
+
+    fn check_process(&self) -> Result<(), Error> {
+        if std::process::id() == self.pid {
+            return Ok(());
+        }
+        let what = "this engine was opened before the process forked and belongs to its parent; open one after the fork";
+        Err(Error::Closed(what.into()))
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.check_process()?;
+        if self.closed.get().is_some() {
+            return Err(Error::Closed("the engine is closed".into()));
+        }
+        self.shared.poisoned().map_or(Ok(()), Err)
+    }
+
+    fn send(&self, job: Job) {
+        if let Err(error) = self.check_open() {
+            return job.refuse(error);
+        }
+        if let Err(unsent) = self.jobs.send(job) {
+            let error = self.shared.poisoned().unwrap_or(Error::Closed("the engine is closed".into()));
+            unsent.into_inner().refuse(error);
+        }
+    }
+
+    fn call<T: Send + 'static>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
+        let (give, take) = bounded(1);
+        self.send(job(Reply::new(move |result| drop(give.send(result)))));
+        take.recv().unwrap_or_else(|_| Err(Error::Closed("the engine is closed".into())))
+    }
+}
+
+impl Job {
+    /// Answers with this error, unexecuted.
+    pub(crate) fn refuse(self, error: Error) {
+        match self {
+            Job::Rows(_, reply) => reply.give(Err(error)),
+            Job::Register(_, reply) => reply.give(Err(error)),
+            Job::Publish { reply, .. } => reply.give(Err(error)),
+            Job::CloseDay(_, _, reply) => reply.give(Err(error)),
+            Job::Newest(_, _, reply) => reply.give(Err(error)),
+            Job::TrialBalance(_, reply) => reply.give(Err(error)),
+            Job::Positions(_, reply) => reply.give(Err(error)),
+            Job::Rules(_, reply) => reply.give(Err(error)),
+            Job::Digest(reply) => reply.give(Err(error)),
+            Job::Checkpoint(reply) => reply.give(Err(error)),
+            Job::Stop => {}
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
+}
+
+/// The sync thread: makes groups durable in order, then answers.
+fn sync_groups(shared: &Shared, mut head: [u8; HASH], groups: &Receiver<Group>, ready: &Sender<()>) {
+    // The writer is told once that the way is free before the first group.
+    let _ = ready.send(());
+    for group in groups {
+        let mut outcome = shared.poisoned().map_or(Ok(()), Err);
+        if let (Ok(()), Some(block)) = (&outcome, &group.block) {
+            let sealed = block.seal(&head);
+            match shared.journal.append(sealed.view()) {
+                Ok(()) => {
+                    head = sealed.view().hash();
+                    shared.set_durable(block.end());
+                }
+                Err(error) => {
+                    shared.poison(format!("a commit to the journal failed: {error}"));
+                    outcome = shared.poisoned().map_or(Ok(()), Err);
+                }
+            }
+        }
+        for deliver in group.deliveries {
+            deliver(outcome.clone());
+        }
+        let _ = ready.send(());
+    }
+}
+
+/// The checkpoint thread.
+fn write_checkpoints(
+    shared: &Shared,
+    checkpoint: &Checkpoint,
+    steps: &Receiver<crate::checkpoint::Step>,
+    written: &Sender<writer::Written>,
+) {
+    checkpoint.write(|| steps.recv().ok(), |end| shared.wait_durable(end), |result| drop(written.send(result)));
+}

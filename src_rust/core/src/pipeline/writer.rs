@@ -1,0 +1,572 @@
+//! The writer: the one thread that owns the state.
+//!
+//! It takes jobs in order, executes them into the group that is being made, and hands the group on when the sync
+//! thread is free. Between jobs it does bounded pieces of what can wait: the sweep of a day's growth, a checkpoint pass.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+
+use crate::checkpoint::{Copying, Step, state_digest};
+use crate::clearing::report;
+use crate::codes::Code;
+use crate::commands::{Answer, CloseReport, Kind, Original, Registration, Request};
+use crate::directory::{Recovered, forget_old_keys, index_keys};
+use crate::error::Error;
+use crate::journal::entry::{CardRef, Change, Entry, Transaction};
+use crate::journal::{BlockBuilder, JournalError, UnsealedBlock};
+use crate::keys::{Key, Keys, Segment};
+use crate::machine::{Found, Machine, answer};
+use crate::pipeline::{Delivery, Group, Job, Options, ROWS_MAX, Reply, Shared};
+use crate::storage::{Storage, StorageError};
+
+/// Cards that a close lets grow at once, and the sweep between two jobs.
+const SWEEP_CARDS: usize = 65_536;
+/// Most bytes that a transaction's entry takes, and a store's part of a close.
+const ENTRY_BYTES_MAX: u64 = 512;
+/// Room kept beside the groups for LMDB's own pages.
+const ROOM_SLACK: u64 = 256 << 10;
+/// A group is handed on at this size.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// What the checkpoint thread says of a pass.
+pub(crate) type Written = Result<Vec<Segment>, StorageError>;
+
+/// Where the checkpoint passes are.
+enum Pass {
+    Idle,
+    Copying { copying: Copying, held: Option<Step>, begin: u64 },
+    Writing { begin: u64 },
+    /// A pass failed. Later ones would stand on it: there are none until the engine is opened again.
+    Failed(StorageError),
+}
+
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    machine: Machine,
+    keys: Keys,
+    checkpoint: Storage,
+    block: BlockBuilder,
+    deliveries: Vec<Delivery>,
+    rows: usize,
+    /// Groups handed on and perhaps not yet durable: their entries are read here.
+    unsynced: VecDeque<UnsealedBlock>,
+    /// Bytes that the journal had room for when the group began.
+    room: u64,
+    groups: Sender<Group>,
+    ready: Receiver<()>,
+    steps: Sender<Step>,
+    written: Receiver<Written>,
+    pass: Pass,
+    /// Begin of the newest complete pass.
+    checkpointed: u64,
+    /// Callers that wait for a pass to end; the flag says that it was begun for them.
+    pass_waiters: Vec<Reply<()>>,
+    next_pass_waiters: Vec<Reply<()>>,
+    options: Options,
+}
+
+impl Writer {
+    #[allow(clippy::too_many_arguments)] // the ends of every channel come together here, once
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        checkpoint: Storage,
+        recovered: Recovered,
+        next: u64,
+        options: Options,
+        groups: Sender<Group>,
+        ready: Receiver<()>,
+        steps: Sender<Step>,
+        written: Receiver<Written>,
+    ) -> Writer {
+        let Recovered { machine, keys, checkpointed } = recovered;
+        Writer {
+            shared,
+            machine,
+            keys,
+            checkpoint,
+            block: BlockBuilder::new(next, 0),
+            deliveries: Vec::new(),
+            rows: 0,
+            unsynced: VecDeque::new(),
+            room: 0,
+            groups,
+            ready,
+            steps,
+            written,
+            pass: Pass::Idle,
+            checkpointed,
+            pass_waiters: Vec::new(),
+            next_pass_waiters: Vec::new(),
+            options,
+        }
+    }
+
+    /// Runs until it is stopped, or breaks: then the engine is poisoned and every job refused.
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(jobs)));
+        let why = match outcome {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                format!("the writer broke: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given"))
+            }
+        };
+        self.shared.poison(why.clone());
+        for deliver in self.deliveries.drain(..) {
+            deliver(Err(Error::Poisoned(why.clone())));
+        }
+        drop(self);
+        for job in jobs {
+            if matches!(job, Job::Stop) {
+                break;
+            }
+            job.refuse(Error::Poisoned(why.clone()));
+        }
+    }
+
+    /// The loop: take, execute, hand on.
+    fn serve(&mut self, jobs: &Receiver<Job>) -> Result<(), Error> {
+        self.begin_group()?;
+        loop {
+            let Some(job) = self.next_job(jobs)? else { continue };
+            // What waits now joins the group, as far as it fits; what comes later may find the sync thread free.
+            let mut waiting = jobs.len();
+            let mut job = Some(job);
+            while let Some(taken) = job.take() {
+                if matches!(taken, Job::Stop) {
+                    return self.stop();
+                }
+                self.take(taken)?;
+                if waiting > 0 && !self.is_full() {
+                    waiting -= 1;
+                    job = jobs.try_recv().ok();
+                }
+            }
+            self.hand_on_if_ready()?;
+        }
+    }
+
+    /// The next job, or none if something else was done.
+    fn next_job(&mut self, jobs: &Receiver<Job>) -> Result<Option<Job>, Error> {
+        if self.is_full() {
+            let _ = self.ready.recv();
+            self.hand_on()?;
+            return Ok(None);
+        }
+        let working = self.work_behind()?;
+        if working {
+            if let Ok(job) = jobs.try_recv() {
+                return Ok(Some(job));
+            }
+            self.hand_on_if_ready()?;
+            return Ok(None);
+        }
+        let making = !self.deliveries.is_empty() || !self.block.is_empty();
+        if making {
+            select! {
+                recv(self.ready) -> _ => self.hand_on()?,
+                recv(jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
+            }
+        } else if matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. }) {
+            select! {
+                recv(self.written) -> written => self.end_pass(written.ok()),
+                recv(jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
+                // A full queue of steps empties without telling: look again soon.
+                default(std::time::Duration::from_millis(1)) => {}
+            }
+        } else {
+            return Ok(Some(jobs.recv().unwrap_or(Job::Stop)));
+        }
+        Ok(None)
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows >= ROWS_MAX || self.block.len() >= GROUP_BYTES
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        if !self.deliveries.is_empty() || !self.block.is_empty() {
+            let _ = self.ready.recv();
+            self.hand_on()?;
+        }
+        // Wait until the last group is answered.
+        let _ = self.ready.recv();
+        Ok(())
+    }
+
+    fn hand_on_if_ready(&mut self) -> Result<(), Error> {
+        let making = !self.deliveries.is_empty() || !self.block.is_empty();
+        if making && self.ready.try_recv().is_ok() {
+            self.hand_on()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the group to the sync thread, which said that it is ready, and begins the next.
+    fn hand_on(&mut self) -> Result<(), Error> {
+        let next = self.block.next();
+        let capacity = self.block.len().next_multiple_of(4096) + 4096;
+        let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, capacity));
+        let block = (!made.is_empty()).then(|| made.finish((self.options.clock)()));
+        self.unsynced.extend(block.clone());
+        let group = Group { block, deliveries: std::mem::take(&mut self.deliveries) };
+        self.rows = 0;
+        if self.groups.send(group).is_err() {
+            return Err(self.shared.poisoned().unwrap_or(Error::Closed("the sync thread ended".into())));
+        }
+        self.begin_group()
+    }
+
+    fn begin_group(&mut self) -> Result<(), Error> {
+        let durable = self.shared.durable();
+        while self.unsynced.front().is_some_and(|block| block.end() <= durable) {
+            self.unsynced.pop_front();
+        }
+        let in_flight: usize = self.unsynced.iter().map(UnsealedBlock::len).sum();
+        self.room = self.shared.journal.room()?.saturating_sub(in_flight as u64);
+        Ok(())
+    }
+
+    /// True if there is room for the group so far with this many bytes more, and for as much again.
+    fn has_room(&self, bytes: u64) -> bool {
+        (self.block.len() as u64 + bytes) * 2 + ROOM_SLACK <= self.room
+    }
+
+    fn take(&mut self, job: Job) -> Result<(), Error> {
+        match job {
+            Job::Rows(rows, reply) => {
+                self.rows += rows.len();
+                let answers = self.execute(&rows)?;
+                self.deliver(answers, reply);
+            }
+            Job::Register(registrations, reply) => {
+                let codes = registrations.iter().map(|registration| self.register(registration)).collect();
+                self.deliver(codes, reply);
+            }
+            Job::Publish { programme, version, text, tables, reply } => {
+                match self.publish(programme, version, &text, &tables) {
+                    Ok(code) => self.deliver(code, reply),
+                    Err(what) => reply.give(Err(Error::Rules(what))),
+                }
+            }
+            Job::CloseDay(programme, date, reply) => {
+                let report = self.close_day(programme, date)?;
+                self.deliver(report, reply);
+            }
+            Job::Newest(programme, number, reply) => {
+                let found = self.machine.cards.find(programme, number);
+                let known = self.machine.organisation.programme(programme).is_some();
+                let newest = match found {
+                    Some(index) => (Code::Approved, self.machine.cards.card(index).last),
+                    None => (if known { Code::InvalidCard } else { Code::UnknownTerminal }, 0),
+                };
+                self.deliver(newest, reply);
+            }
+            Job::TrialBalance(programme, reply) => {
+                let balance = self.machine.trial_balance(programme, self.block.next() - 1);
+                self.deliver(balance, reply);
+            }
+            Job::Positions(programme, reply) => {
+                let positions = self.machine.positions(programme);
+                self.deliver(positions, reply);
+            }
+            Job::Rules(programme, reply) => {
+                let at = self.machine.organisation.programme(programme);
+                let rules = at.and_then(|at| self.machine.organisation.programmes[at].rules.as_ref());
+                let rules = rules.map_or((0, String::new()), |rules| (rules.version, rules.text.clone()));
+                self.deliver(rules, reply);
+            }
+            Job::Digest(reply) => {
+                let digest = state_digest(&self.machine);
+                self.deliver(digest, reply);
+            }
+            Job::Checkpoint(reply) => self.next_pass_waiters.push(reply),
+            Job::Stop => {}
+        }
+        Ok(())
+    }
+
+    /// Answers when the group is durable.
+    fn deliver<T: Send + 'static>(&mut self, value: T, reply: Reply<T>) {
+        self.deliveries.push(Box::new(move |outcome| reply.give(outcome.map(|()| value))));
+    }
+
+    fn execute(&mut self, rows: &[Request]) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(rows.len());
+        for request in rows {
+            answers.push(self.execute_one(request)?);
+        }
+        Ok(answers)
+    }
+
+    /// One transaction, by the order of checks in `docs/codes.md`.
+    #[inline]
+    fn execute_one(&mut self, request: &Request) -> Result<Answer, Error> {
+        if !request.check_format() {
+            return Ok(Answer::refusal(request.kind, Code::FormatError));
+        }
+        let programme = match self.machine.admit(request) {
+            Ok(programme) => programme,
+            Err(code) => return Ok(Answer::refusal(request.kind, code)),
+        };
+        let sequence = self.block.next();
+        if request.kind() == Kind::Balance {
+            return Ok(self.machine.balance(programme, request, sequence));
+        }
+        let key = request.key();
+        if let Some((earlier, entry)) = self.find_by_key(&key)? {
+            return Ok(self.answer_again(request, &key, earlier, &entry));
+        }
+        let Some(store) = self.machine.organisation.store_of(key.programme, request.terminal) else {
+            return Ok(Answer::refusal(request.kind, Code::UnknownTerminal));
+        };
+        if !self.has_room(ENTRY_BYTES_MAX) {
+            return Ok(Answer::refusal(request.kind, Code::NotAvailable));
+        }
+        let original = match request.named_original() {
+            Some(named) => self.find_original(programme, named)?,
+            None => Named::Nothing,
+        };
+        let transaction = self.machine.execute(programme, store, request, original.found(), sequence);
+        self.block.push_transaction(transaction);
+        index_keys(&mut self.keys, transaction, sequence);
+        Ok(answer(transaction, sequence, false))
+    }
+
+    /// The entry that a key belongs to, or the reversal that marked it.
+    #[inline]
+    fn find_by_key(&self, key: &Key) -> Result<Option<(u64, Transaction)>, Error> {
+        let mut entry = None;
+        let is = |sequence: u64| -> Result<bool, Error> {
+            let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
+            let same = found.key == *key || marks(&found, key);
+            entry = same.then_some(found);
+            Ok(same)
+        };
+        let sequence = self.keys.find(key, is, || self.checkpoint.reading())?;
+        Ok(sequence.zip(entry))
+    }
+
+    /// Any entry, durable or not; None beyond the end.
+    fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
+        if sequence >= self.block.next() || sequence == 0 {
+            return Ok(None);
+        }
+        if sequence >= self.block.first() {
+            return self.block.entry(sequence).map(Some);
+        }
+        if let Some(block) = self.unsynced.iter().find(|block| block.first() <= sequence && sequence < block.end()) {
+            return block.entry(sequence).map(Some);
+        }
+        self.shared.journal.entry(sequence)
+    }
+
+    /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
+    fn answer_again(&self, request: &Request, key: &Key, sequence: u64, entry: &Transaction) -> Answer {
+        if entry.key != *key {
+            let refusal = Answer::refusal(request.kind, Code::InvalidTransaction);
+            return Answer { sequence, business_date: entry.posted, ..refusal };
+        }
+        if !self.same_content(request, entry) {
+            return Answer::refusal(request.kind, Code::Duplicate);
+        }
+        answer(entry, sequence, true)
+    }
+
+    fn same_content(&self, request: &Request, entry: &Transaction) -> bool {
+        let same_card = match entry.card {
+            _ if request.card_digits == 0 => true,
+            CardRef::None => false,
+            CardRef::Unknown(number) | CardRef::Known { issued: Some(number), .. } => number == request.number(),
+            CardRef::Known { index, .. } => self.machine.cards.card(index).number() == request.number(),
+        };
+        entry.kind == request.kind()
+            && same_card
+            && entry.terminal == request.terminal
+            && entry.channel == request.channel
+            && entry.amount == request.amount
+            && entry.use_points == (request.flags != 0)
+            && entry.product == request.product
+            && entry.expires == request.expires
+            && entry.status == request.status
+            && entry.original == request.named_original()
+    }
+
+    fn find_original(&self, programme: usize, named: Original) -> Result<Named, Error> {
+        let programme = &self.machine.organisation.programmes[programme];
+        match named {
+            Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
+                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => Named::Entry(sequence, entry),
+                _ => Named::Nothing,
+            }),
+            Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
+            Original::Key(key) => Ok(match self.find_by_key(&key)? {
+                Some((sequence, entry)) if entry.key == key => Named::Entry(sequence, entry),
+                Some(_) => Named::Marked,
+                None => Named::UnknownKey,
+            }),
+        }
+    }
+
+    fn register(&mut self, registration: &Registration) -> Code {
+        if !self.has_room(ENTRY_BYTES_MAX) {
+            return Code::NotAvailable;
+        }
+        let (code, entry) = self.machine.register(registration);
+        entry.iter().for_each(|entry| self.block.push(entry));
+        code
+    }
+
+    fn publish(&mut self, programme: u16, version: u32, text: &str, tables: &str) -> Result<Code, String> {
+        if !self.has_room((text.len() + tables.len()) as u64 + ENTRY_BYTES_MAX) {
+            return Ok(Code::NotAvailable);
+        }
+        let (code, entry) = self.machine.publish(programme, version, text, tables)?;
+        entry.iter().for_each(|entry| self.block.push(entry));
+        Ok(code)
+    }
+
+    fn close_day(&mut self, number: u16, date: i32) -> Result<CloseReport, Error> {
+        let Some(programme) = self.machine.organisation.programme(number) else {
+            return Ok(CloseReport::refused(Code::UnknownTerminal, date));
+        };
+        let found = &self.machine.organisation.programmes[programme];
+        if let Some(sequence) = found.calendar.closed_by(date) {
+            return self.report_again(sequence, date);
+        }
+        if date != found.calendar.open {
+            return Ok(CloseReport::refused(Code::InvalidTransaction, date));
+        }
+        if !self.has_room(ENTRY_BYTES_MAX * (found.stores.len() as u64 + 3)) {
+            return Ok(CloseReport::refused(Code::NotAvailable, date));
+        }
+        while self.machine.organisation.programmes[programme].growth.is_some() {
+            self.sweep(programme, usize::MAX);
+        }
+        let closing = self.machine.close_day(programme, self.block.next());
+        closing.entries.iter().for_each(|entry| self.block.push(entry));
+        forget_old_keys(&mut self.keys, &self.machine);
+        let sequence = self.block.next() - 1;
+        self.sweep(programme, SWEEP_CARDS);
+        let (opens, closed) = match closing.entries.as_slice() {
+            [Entry::GrowthOpens(opens), Entry::DayClosed(closed)] => (Some(opens), closed),
+            [Entry::DayClosed(closed)] => (None, closed),
+            _ => unreachable!("a close is a day's entry, after a growth's if there is one"),
+        };
+        Ok(report(sequence, closed, opens, false))
+    }
+
+    fn report_again(&self, sequence: u64, date: i32) -> Result<CloseReport, Error> {
+        let Some(Entry::DayClosed(closed)) = self.entry(sequence)? else {
+            return Err(Error::Contradiction { sequence, what: "it does not close a day".into() });
+        };
+        let before = self.entry(sequence - 1)?;
+        let opens = match &before {
+            Some(Entry::GrowthOpens(opens)) if opens.programme == closed.programme && opens.date == date => Some(opens),
+            _ => None,
+        };
+        Ok(report(sequence, &closed, opens, true))
+    }
+
+    fn sweep(&mut self, programme: usize, cards: usize) {
+        if let Some(entry) = self.machine.sweep_programme(programme, cards, self.block.next()) {
+            self.block.push(&entry);
+        }
+    }
+
+    /// Does a bounded piece of what can wait; true if there was something to do.
+    fn work_behind(&mut self) -> Result<bool, Error> {
+        if let Ok(written) = self.written.try_recv() {
+            self.end_pass(Some(written));
+        }
+        if self.machine.growing() {
+            if !self.has_room(ENTRY_BYTES_MAX) {
+                return Ok(false);
+            }
+            if let Some(entry) = self.machine.sweep(SWEEP_CARDS, self.block.next()) {
+                self.block.push(&entry);
+            }
+            return Ok(true);
+        }
+        Ok(self.copy_behind())
+    }
+
+    fn copy_behind(&mut self) -> bool {
+        let next = self.block.next();
+        let due = !self.next_pass_waiters.is_empty() || next - self.checkpointed >= self.options.checkpoint_entries;
+        match &mut self.pass {
+            Pass::Idle if due && self.block.is_empty() => {
+                let copying = Copying::begin(&mut self.machine, &mut self.keys, next, self.checkpointed);
+                self.pass = Pass::Copying { copying, held: None, begin: next };
+                self.pass_waiters.append(&mut self.next_pass_waiters);
+                true
+            }
+            Pass::Copying { copying, held, begin } => {
+                let Some(step) = held.take().or_else(|| copying.next(&self.machine, next)) else {
+                    self.pass = Pass::Writing { begin: *begin };
+                    return true;
+                };
+                match self.steps.try_send(step) {
+                    Ok(()) => true,
+                    Err(TrySendError::Full(step)) => {
+                        *held = Some(step);
+                        false
+                    }
+                    Err(TrySendError::Disconnected(_)) => false,
+                }
+            }
+            Pass::Failed(error) if !self.next_pass_waiters.is_empty() => {
+                let error = error.clone();
+                self.next_pass_waiters.drain(..).for_each(|reply| reply.give(Err(error.clone().into())));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn end_pass(&mut self, written: Option<Written>) {
+        let (Pass::Copying { begin, .. } | Pass::Writing { begin }) = self.pass else { return };
+        let result = match written {
+            Some(Ok(segments)) => {
+                self.keys.adopt(segments);
+                self.checkpointed = begin;
+                self.pass = Pass::Idle;
+                Ok(())
+            }
+            Some(Err(error)) => {
+                self.pass = Pass::Failed(error.clone());
+                Err(Error::from(error))
+            }
+            None => return,
+        };
+        self.pass_waiters.drain(..).for_each(|reply| reply.give(result.clone()));
+    }
+}
+
+/// An original as it was looked up.
+enum Named {
+    Nothing,
+    UnknownKey,
+    Marked,
+    Entry(u64, Transaction),
+}
+
+impl Named {
+    fn found(&self) -> Found<'_> {
+        match self {
+            Named::Nothing => Found::Nothing,
+            Named::UnknownKey => Found::UnknownKey,
+            Named::Marked => Found::Marked,
+            Named::Entry(sequence, entry) => Found::Entry(*sequence, entry),
+        }
+    }
+}
+
+/// True if the entry is a reversal that came before the transaction with this key.
+fn marks(entry: &Transaction, key: &Key) -> bool {
+    entry.changes.first() == Some(&Change::Marked) && entry.original == Some(Original::Key(*key))
+}

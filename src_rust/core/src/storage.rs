@@ -1,0 +1,197 @@
+//! The one door to LMDB: an environment with named databases of bytes.
+//!
+//! Every commit is durable when it returns: no NOSYNC, no NOMETASYNC, no WRITEMAP. No [`Reading`]
+//! outlives one call of the engine, or the file would grow. The owner of the data directory holds its lock, so
+//! that no other process has the environment open.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+
+/// A failure of LMDB or of the disk below it; the text says what happened and where.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct StorageError {
+    path: PathBuf,
+    what: String,
+}
+
+type Result<T> = std::result::Result<T, StorageError>;
+type Bucket = Database<'static, Bytes, Bytes>;
+
+/// More than any number of threads that read at once.
+const READERS_MAX: u32 = 512;
+const PAGE: usize = 4096;
+
+/// One environment.
+#[derive(Clone)]
+pub struct Storage {
+    env: Env<WithoutTls>,
+    buckets: Arc<Vec<(&'static str, Bucket)>>,
+    path: PathBuf,
+}
+
+impl Storage {
+    /// Opens the environment in `path`, made if it is not there, with these databases.
+    ///
+    /// `format` is the text under `meta/format`. An environment that holds anything else is refused and left as it is.
+    pub fn open<const N: usize>(path: &Path, bytes_max: usize, names: [&'static str; N], format: &str) -> Result<Storage> {
+        let fail = |what: String| StorageError { path: path.to_owned(), what };
+        fs::create_dir_all(path).map_err(|error| fail(format!("cannot be created: {error}")))?;
+        let data = path.join("data.mdb");
+        if fs::metadata(&data).is_ok_and(|file| file.len() == 0) {
+            return Err(fail("data.mdb is empty: it is not a journal or checkpoint of onecard; move it away or restore it".into()));
+        }
+        let env = open_environment(path, bytes_max, N as u32 + 1)
+            .map_err(|error| fail(format!("cannot be opened: {error}; is it a file of onecard?")))?;
+        env.clear_stale_readers().map_err(|error| fail(error.to_string()))?;
+        let mut storage = Storage { env, buckets: Arc::default(), path: path.to_owned() };
+        storage.check_format(format)?;
+        storage.buckets = Arc::new(storage.create(names, format)?);
+        Ok(storage)
+    }
+
+    fn check_format(&self, format: &str) -> Result<()> {
+        if self.env.unnamed_database_stat().entries == 0 {
+            return Ok(());
+        }
+        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
+        let opened = self.env.open_databases_and_commit(transaction, |opener, transaction| {
+            opener.open_database::<Bytes, Bytes>(transaction, Some("meta")).map(CommitOrAbort::<_, ()>::Commit)
+        });
+        let found = match opened {
+            Ok(CommitOrAbort::Commit(Some(meta))) => {
+                let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
+                meta.get(&transaction, b"format".as_slice()).map_err(|error| self.fail(error))?.map(<[u8]>::to_vec)
+            }
+            _ => None,
+        };
+        if found.as_deref() == Some(format.as_bytes()) {
+            return Ok(());
+        }
+        let found = found.map_or("something else".into(), |bytes| format!("`{}`", String::from_utf8_lossy(&bytes)));
+        Err(self.fail(format!("holds {found}, not `{format}`; nothing was changed")))
+    }
+
+    /// Opens the databases; makes them, and `meta/format`, in one commit if they are not there.
+    fn create<const N: usize>(&self, names: [&'static str; N], format: &str) -> Result<Vec<(&'static str, Bucket)>> {
+        let transaction = self.env.write_txn().map_err(|error| self.fail(error))?;
+        let created = self.env.create_databases_and_commit(transaction, |opener, transaction| {
+            let meta = opener.create_database::<Bytes, Bytes>(transaction, Some("meta"))?;
+            meta.put(transaction, b"format", format.as_bytes())?;
+            let mut opened = Vec::with_capacity(N);
+            for name in names {
+                opened.push(opener.create_database::<Bytes, Bytes>(transaction, Some(name))?);
+            }
+            let opened: [_; N] = opened.try_into().ok().expect("one for each name");
+            heed::Result::Ok(CommitOrAbort::<_, ()>::Commit((meta, opened)))
+        });
+        let (meta, opened) = created.map_err(|error| self.fail(error))?.unwrap_commit();
+        Ok(names.into_iter().zip(opened).chain([("meta", meta)]).collect())
+    }
+
+    /// A snapshot to read from.
+    pub fn reading(&self) -> Result<Reading> {
+        let transaction = self.env.clone().static_read_txn().map_err(|error| self.fail(error))?;
+        Ok(Reading { transaction, storage: self.clone() })
+    }
+
+    /// The one transaction that writes; nothing is written unless it is committed.
+    pub fn writing(&self) -> Result<Writing<'_>> {
+        let transaction = self.env.write_txn().map_err(|error| self.fail(error))?;
+        Ok(Writing { transaction, storage: self })
+    }
+
+    /// Bytes that may still be written: what the map and the disk have left, whichever is less.
+    pub fn room(&self) -> Result<u64> {
+        let info = self.env.info();
+        let map = info.map_size.saturating_sub((info.last_page_number + 1) * PAGE) as u64;
+        let disk = rustix::fs::statvfs(&self.path).map_err(|error| self.fail(error))?;
+        Ok(map.min(disk.f_bavail.saturating_mul(disk.f_frsize)))
+    }
+
+    fn bucket(&self, name: &str) -> Bucket {
+        let (_, bucket) = self.buckets.iter().find(|(known, _)| *known == name).expect("a database named at open");
+        *bucket
+    }
+
+    fn fail(&self, error: impl ToString) -> StorageError {
+        StorageError { path: self.path.clone(), what: error.to_string() }
+    }
+}
+
+// heed's open is unsafe because a map whose file is changed by others is undefined behaviour. The data directory's
+// lock keeps other engines out; the flags are LMDB's defaults.
+#[allow(unsafe_code)]
+fn open_environment(path: &Path, bytes_max: usize, names: u32) -> heed::Result<Env<WithoutTls>> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(bytes_max.next_multiple_of(PAGE)).max_dbs(names).max_readers(READERS_MAX);
+    unsafe { options.open(path) }
+}
+
+/// A snapshot.
+pub struct Reading {
+    transaction: RoTxn<'static, WithoutTls>,
+    storage: Storage,
+}
+
+impl Reading {
+    /// Value of a key.
+    pub fn get(&self, bucket: &str, key: &[u8]) -> Result<Option<&[u8]>> {
+        self.storage.bucket(bucket).get(&self.transaction, key).map_err(|error| self.storage.fail(error))
+    }
+
+    /// The pair with the greatest key that is at most `key`.
+    pub fn at_or_before(&self, bucket: &str, key: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+        let found = self.storage.bucket(bucket).get_lower_than_or_equal_to(&self.transaction, key);
+        found.map_err(|error| self.storage.fail(error))
+    }
+
+    /// The pair with the greatest key.
+    pub fn last(&self, bucket: &str) -> Result<Option<(&[u8], &[u8])>> {
+        self.storage.bucket(bucket).last(&self.transaction).map_err(|error| self.storage.fail(error))
+    }
+
+    /// Pairs from `key` on, in order.
+    pub fn from(&self, bucket: &str, key: &[u8]) -> Result<impl Iterator<Item = Result<(&[u8], &[u8])>>> {
+        let range = (std::ops::Bound::Included(key), std::ops::Bound::Unbounded);
+        let pairs = self.storage.bucket(bucket).range(&self.transaction, &range);
+        let pairs = pairs.map_err(|error| self.storage.fail(error))?;
+        Ok(pairs.map(|pair| pair.map_err(|error| self.storage.fail(error))))
+    }
+}
+
+/// A transaction that writes.
+pub struct Writing<'a> {
+    transaction: RwTxn<'a>,
+    storage: &'a Storage,
+}
+
+impl Writing<'_> {
+    /// Sets a key's value.
+    pub fn put(&mut self, bucket: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let bucket = self.storage.bucket(bucket);
+        bucket.put(&mut self.transaction, key, value).map_err(|error| self.storage.fail(error))
+    }
+
+    /// Adds a pair whose key is greater than all there are.
+    pub fn append(&mut self, bucket: &str, key: &[u8], value: &[u8]) -> Result<()> {
+        let bucket = self.storage.bucket(bucket);
+        let put = bucket.put_with_flags(&mut self.transaction, PutFlags::APPEND, key, value);
+        put.map_err(|error| self.storage.fail(error))
+    }
+
+    /// Removes a key, if it is there.
+    pub fn delete(&mut self, bucket: &str, key: &[u8]) -> Result<()> {
+        let deleted = self.storage.bucket(bucket).delete(&mut self.transaction, key);
+        deleted.map(drop).map_err(|error| self.storage.fail(error))
+    }
+
+    /// Makes all of it durable.
+    pub fn commit(self) -> Result<()> {
+        self.transaction.commit().map_err(|error| self.storage.fail(error))
+    }
+}

@@ -1,0 +1,259 @@
+//! The Python binding: rows as bytes, reports as dicts, and nothing that decides anything.
+//!
+//! Rows are copied before the GIL is released, and the GIL is released while the engine works. Futures are completed by a
+//! thread of the binding's own, so that no thread of the engine ever waits for the GIL.
+
+mod reports;
+mod server;
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Sender, unbounded};
+use onecard_core::pipeline::ROWS_MAX;
+use onecard_core::{Answer, CardNumber, Engine, Error, Options, Registration, Request};
+use pyo3::buffer::PyBuffer;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::server::Server;
+
+create_exception!(onecard._core, EngineError, PyException, "Something is broken: the message says what, and what to do.");
+create_exception!(
+    onecard._core,
+    EnginePoisoned,
+    EngineError,
+    "A commit failed. What was not answered is unknown; reopen, and send it again with the same key."
+);
+create_exception!(
+    onecard._core,
+    EngineClosed,
+    EngineError,
+    "The engine was closed, or belongs to the process that this one was forked from."
+);
+
+/// The Python exception of an engine's error.
+fn raise(error: Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Poisoned(_) => EnginePoisoned::new_err(text),
+        Error::Closed(_) => EngineClosed::new_err(text),
+        Error::Rules(_) | Error::Misuse(_) => PyValueError::new_err(text),
+        _ => EngineError::new_err(text),
+    }
+}
+
+fn clock() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+fn new_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).expect("the system gives random bytes");
+    id
+}
+
+type Done = (Py<PyAny>, Result<Vec<Answer>, Error>);
+
+/// One open data directory.
+#[pyclass(frozen, module = "onecard._core")]
+struct Core {
+    engine: Engine,
+    done: Sender<Done>,
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (path, *, journal_bytes_max, checkpoint_bytes_max, checkpoint_entries))]
+    fn new(
+        py: Python<'_>,
+        path: PathBuf,
+        journal_bytes_max: usize,
+        checkpoint_bytes_max: usize,
+        checkpoint_entries: u64,
+    ) -> PyResult<Core> {
+        let options = Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock, new_id };
+        let engine = py.detach(|| Engine::open(&path, options)).map_err(raise)?;
+        let (done, finished) = unbounded::<Done>();
+        std::thread::Builder::new().name("onecard-python".into()).spawn(move || {
+            for (call, result) in finished {
+                // After the interpreter's end nobody waits for a future any more.
+                let _ = Python::try_attach(|py| complete(py, call, result));
+            }
+        })?;
+        Ok(Core { engine, done })
+    }
+
+    fn execute<'py>(&self, py: Python<'py>, rows: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        let rows = read_rows(rows)?;
+        let answers = py.detach(|| {
+            let (give, take) = unbounded();
+            for group in rows.chunks(ROWS_MAX) {
+                let give = give.clone();
+                self.engine.submit(group.to_vec(), move |result| drop(give.send(result)));
+            }
+            drop(give);
+            // Groups are answered in the order in which they were submitted.
+            let mut answers = Vec::with_capacity(rows.len());
+            for result in take {
+                answers.extend(result?);
+            }
+            Ok(answers)
+        });
+        Ok(PyBytes::new(py, answers.map_err(raise)?.as_bytes()))
+    }
+
+    fn submit(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, done: Py<PyAny>) -> PyResult<()> {
+        let rows = read_rows(rows)?;
+        let finished = self.done.clone();
+        py.detach(|| self.engine.submit(rows, move |result| drop(finished.send((done, result)))));
+        Ok(())
+    }
+
+    fn register(&self, py: Python<'_>, registrations: Vec<(String, u16, i64, i64, String)>) -> PyResult<Vec<u8>> {
+        let registrations = registrations.into_iter().map(registration).collect::<PyResult<Vec<_>>>()?;
+        let codes = py.detach(|| self.engine.register(registrations)).map_err(raise)?;
+        Ok(codes.into_iter().map(|code| code.number()).collect())
+    }
+
+    fn publish(&self, py: Python<'_>, programme: u16, version: u32, text: String, tables: String) -> PyResult<u8> {
+        Ok(py.detach(|| self.engine.publish(programme, version, text, tables)).map_err(raise)?.number())
+    }
+
+    fn close_day<'py>(&self, py: Python<'py>, programme: u16, date: i32) -> PyResult<Bound<'py, PyDict>> {
+        reports::close(py, &py.detach(|| self.engine.close_day(programme, date)).map_err(raise)?)
+    }
+
+    fn statement<'py>(
+        &self,
+        py: Python<'py>,
+        programme: u16,
+        card: &str,
+        limit: usize,
+        before: u64,
+    ) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
+        let number = CardNumber::parse(card).ok_or_else(|| PyValueError::new_err("a card number has 8 to 19 digits"))?;
+        let (code, lines) = py.detach(|| self.engine.statement(programme, number, limit, before)).map_err(raise)?;
+        let lines = lines.iter().map(|line| reports::line(py, line)).collect::<PyResult<_>>()?;
+        Ok((code.number(), lines))
+    }
+
+    fn trial_balance<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<Bound<'py, PyDict>> {
+        reports::trial_balance(py, &py.detach(|| self.engine.trial_balance(programme)).map_err(raise)?)
+    }
+
+    fn positions<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
+        let (code, stores) = py.detach(|| self.engine.positions(programme)).map_err(raise)?;
+        Ok((code.number(), reports::positions(py, &stores)?))
+    }
+
+    fn rules(&self, py: Python<'_>, programme: u16) -> PyResult<(u32, String)> {
+        py.detach(|| self.engine.rules(programme)).map_err(raise)
+    }
+
+    fn state_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &py.detach(|| self.engine.state_digest()).map_err(raise)?))
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        self.engine.poisoned()
+    }
+
+    fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.engine.checkpoint()).map_err(raise)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.engine.close()).map_err(raise)
+    }
+
+    fn serve(&self, py: Python<'_>, address: &str) -> PyResult<Server> {
+        py.detach(|| Server::start(self.engine.clone(), address)).map_err(EngineError::new_err)
+    }
+}
+
+fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Vec<Answer>, Error>) {
+    let outcome = match result {
+        Ok(answers) => call.call1(py, (PyBytes::new(py, answers.as_bytes()), py.None())),
+        Err(error) => call.call1(py, (py.None(), raise(error))),
+    };
+    if let Err(error) = outcome {
+        error.write_unraisable(py, None);
+    }
+}
+
+/// Copies rows out of any contiguous buffer of bytes.
+fn read_rows(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Request>> {
+    let buffer = PyBuffer::<u8>::get(rows)?;
+    let bytes = buffer.to_vec(rows.py())?;
+    if bytes.len() % size_of::<Request>() != 0 {
+        let what = format!("{} bytes are no whole number of rows of {} bytes", bytes.len(), size_of::<Request>());
+        return Err(PyValueError::new_err(what));
+    }
+    let row = |bytes| Request::read_from_bytes(bytes).expect("a row's bytes");
+    Ok(bytes.chunks_exact(size_of::<Request>()).map(row).collect())
+}
+
+fn registration((what, programme, number, parent, name): (String, u16, i64, i64, String)) -> PyResult<Registration> {
+    let number_of = |value: i64, what: &str| {
+        u32::try_from(value).map_err(|_| PyValueError::new_err(format!("{what} {value} is not a number from 1 to 4294967295")))
+    };
+    Ok(match what.as_str() {
+        "programme" => {
+            let date = i32::try_from(parent).map_err(|_| PyValueError::new_err("the first business date is out of range"))?;
+            Registration::Programme { programme, name, date }
+        }
+        "merchant" => Registration::Merchant { programme, merchant: number_of(number, "merchant")?, name },
+        "store" => Registration::Store {
+            programme,
+            store: number_of(number, "store")?,
+            merchant: number_of(parent, "merchant")?,
+            name,
+        },
+        "terminal" => Registration::Terminal {
+            programme,
+            terminal: number_of(number, "terminal")?,
+            store: number_of(parent, "store")?,
+        },
+        other => return Err(PyValueError::new_err(format!("`{other}` is no programme, merchant, store or terminal"))),
+    })
+}
+
+/// Walks the journal of a closed data directory.
+#[pyfunction]
+#[pyo3(signature = (path, progress=None))]
+fn verify<'py>(py: Python<'py>, path: PathBuf, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+    // Address space only: larger than any journal.
+    const BYTES_MAX: usize = 1 << 42;
+    let mut stopped = None;
+    let verdict = py.detach(|| {
+        onecard_core::verify(&path, BYTES_MAX, |done, all| {
+            if let (Some(progress), None) = (&progress, &stopped) {
+                stopped = Python::attach(|py| progress.call1(py, (done, all)).err());
+            }
+        })
+    });
+    match stopped {
+        Some(error) => Err(error),
+        None => reports::verdict(py, &verdict.map_err(raise)?),
+    }
+}
+
+/// The compiled core of onecard.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
+    module.add("REQUEST_SIZE", size_of::<Request>())?;
+    module.add("ANSWER_SIZE", size_of::<Answer>())?;
+    module.add("EngineError", module.py().get_type::<EngineError>())?;
+    module.add("EnginePoisoned", module.py().get_type::<EnginePoisoned>())?;
+    module.add("EngineClosed", module.py().get_type::<EngineClosed>())?;
+    module.add_class::<Core>()?;
+    module.add_class::<Server>()?;
+    module.add_function(wrap_pyfunction!(verify, module)?)
+}

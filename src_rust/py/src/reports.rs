@@ -1,0 +1,123 @@
+//! Reports as Python dicts, with the names of `docs/transactions.md`.
+
+use onecard_core::verify::Verdict;
+use onecard_core::{CloseReport, StatementLine, StorePosition, TrialBalance};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use onecard_core::accounts::Account;
+use onecard_core::units::Unit;
+
+/// A day's close.
+pub fn close<'py>(py: Python<'py>, report: &CloseReport) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("code", report.code.number())?;
+    dict.set_item("replayed", report.replayed)?;
+    dict.set_item("sequence", report.sequence)?;
+    dict.set_item("business_date", report.date)?;
+    dict.set_item("next_business_date", report.date + 1)?;
+    dict.set_item("stores", positions(py, &report.stores)?)?;
+    dict.set_item("members", report.members)?;
+    dict.set_item("bonus", report.bonus)?;
+    dict.set_item("points", report.points)?;
+    dict.set_item("issuer_net", report.issuer_net())?;
+    let growth = match &report.growth {
+        None => None,
+        Some(growth) => {
+            let dict = PyDict::new(py);
+            dict.set_item("rate", growth.rate)?;
+            dict.set_item("outstanding", growth.outstanding)?;
+            dict.set_item("purses", growth.purses)?;
+            dict.set_item("reserve", growth.reserve)?;
+            dict.set_item("funded", growth.funded)?;
+            Some(dict)
+        }
+    };
+    dict.set_item("growth", growth)?;
+    Ok(dict)
+}
+
+/// Positions of stores.
+pub fn positions<'py>(py: Python<'py>, stores: &[StorePosition]) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let position = |store: &StorePosition| {
+        let dict = PyDict::new(py);
+        dict.set_item("store", store.store)?;
+        dict.set_item("sold", store.sold)?;
+        dict.set_item("collected", store.collected)?;
+        dict.set_item("net", store.net())?;
+        dict.set_item("due", store.due)?;
+        Ok(dict)
+    };
+    stores.iter().map(position).collect()
+}
+
+/// A line of a statement.
+pub fn line<'py>(py: Python<'py>, line: &StatementLine) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let answer = &line.answer;
+    dict.set_item("sequence", answer.sequence)?;
+    dict.set_item("kind", answer.kind)?;
+    dict.set_item("code", answer.code)?;
+    dict.set_item("business_date", answer.business_date)?;
+    dict.set_item("value_date", line.value_date)?;
+    dict.set_item("terminal", line.terminal)?;
+    dict.set_item("store", line.store)?;
+    dict.set_item("amount", answer.amount)?;
+    dict.set_item("principal", answer.principal)?;
+    dict.set_item("bonus", answer.bonus)?;
+    dict.set_item("points", line.points)?;
+    dict.set_item("growth", line.growth)?;
+    dict.set_item("principal_balance", answer.principal_balance)?;
+    dict.set_item("bonus_balance", answer.bonus_balance)?;
+    dict.set_item("points_balance", answer.points_balance)?;
+    Ok(dict)
+}
+
+/// All accounts of a programme.
+pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let totals = PyDict::new(py);
+    let (mut money, mut points) = (0i128, 0i128);
+    for (code, total) in &balance.totals {
+        totals.set_item(code, total)?;
+        match Account::from_code(*code).map(Account::unit) {
+            Some(Unit::Points) => points += total,
+            _ => money += total,
+        }
+    }
+    dict.set_item("code", balance.code.number())?;
+    dict.set_item("open_date", balance.open_date)?;
+    dict.set_item("cards", balance.cards)?;
+    dict.set_item("entries", balance.entries)?;
+    dict.set_item("totals", totals)?;
+    dict.set_item("money_sum", money)?;
+    dict.set_item("points_sum", points)?;
+    dict.set_item("growing", balance.growing)?;
+    Ok(dict)
+}
+
+/// What the auditor found.
+pub fn verdict<'py>(py: Python<'py>, verdict: &Verdict) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let sums = PyDict::new(py);
+    for (programme, money, points) in &verdict.sums {
+        let units = PyDict::new(py);
+        units.set_item("money", money)?;
+        units.set_item("points", points)?;
+        sums.set_item(programme, units)?;
+    }
+    dict.set_item("entries", verdict.entries)?;
+    dict.set_item("blocks", verdict.blocks)?;
+    dict.set_item("bytes", verdict.bytes)?;
+    dict.set_item("cards", verdict.cards)?;
+    dict.set_item("head", hex(&verdict.head))?;
+    dict.set_item("sums", sums)?;
+    dict.set_item("state", hex(&verdict.state))?;
+    dict.set_item("checkpoint_state", hex(&verdict.checkpoint_state))?;
+    dict.set_item("problems", verdict.problems.clone())?;
+    Ok(dict)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,162 @@
+"""What a process was told, mark by mark, and whether an engine that was reopened keeps to it.
+
+A workload writes a mark before it sends and one when it was answered (`Teller`); whoever crashes it reads
+them back (`Told`) and calls `Told.settle` on the reopened engine:
+
+- every answered request, sent again, gets the same answer, as a replay;
+- every request that was sent without an answer is sent again: it is posted once, then or now;
+- a closed day is reported as it was.
+
+Only keys inside the window of business days can be asked for again.
+"""
+
+import dataclasses
+import json
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.recorder.shop import FIRST_DAY
+
+from onecard import Engine, rows
+
+WINDOW_DAYS = 7
+NOT_KEPT = (30, 58, 91, 94)
+
+
+class Lost(Exception):
+    """An answer that was given does not hold any more."""
+
+
+class Teller:
+    """Appends marks to a file, from any thread, one write each."""
+
+    def __init__(self, marks: Path) -> None:
+        self.fd = os.open(marks, os.O_WRONLY | os.O_APPEND)
+        self.lock = threading.Lock()
+        self.batches = 0
+
+    def tell(self, **mark: Any) -> None:
+        os.write(self.fd, json.dumps(mark).encode() + b"\n")
+
+    def sending(self, batch: rows.Batch) -> int:
+        """To be called before a batch is sent; the number is for `answered`."""
+        with self.lock:
+            self.batches += 1
+            number = self.batches
+        self.tell(batch=number, rows=batch.tobytes().hex())
+        return number
+
+    def answered(self, number: int, answers: rows.Batch) -> None:
+        self.tell(batch=number, answers=answers.tobytes().hex())
+
+
+class Told:
+    """What the marks so far say."""
+
+    def __init__(self) -> None:
+        self.day = FIRST_DAY
+        self.entries = 0
+        self.sent: dict[int, rows.Batch] = {}
+        self.answered: list[tuple[rows.Batch, rows.Batch]] = []
+        self.closing: int | None = None
+        self.closed: dict[int, dict[str, Any]] = {}
+
+    def read(self, marks: bytes) -> "Told":
+        """Take on what a file of marks tells; a last mark that was cut short does not count."""
+        for line in marks.splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                self.add(json.loads(line))
+        return self
+
+    def add(self, mark: dict[str, Any]) -> None:
+        match mark:
+            case {"batch": number, "rows": sent}:
+                self.sent[number] = np.frombuffer(bytes.fromhex(sent), rows.REQUEST)
+            case {"batch": number, "answers": answers}:
+                self.take(self.sent.pop(number), np.frombuffer(bytes.fromhex(answers), rows.ANSWER))
+            case {"entries": entries, "day": day}:
+                self.entries, self.day = entries, day
+            case {"closing": day}:
+                self.closing = day
+            case {"closed": day, "report": report}:
+                self.close(day, report)
+            case _:
+                raise ValueError(f"unknown mark {mark}")
+
+    def take(self, batch: rows.Batch, answers: rows.Batch) -> None:
+        self.answered.append((batch, answers))
+        self.entries = max(self.entries, int(answers["sequence"].max()))
+
+    def close(self, day: int, report: dict[str, Any]) -> None:
+        self.closed[day], self.closing, self.day = report, None, day + 1
+        self.entries = max(self.entries, report["sequence"])
+
+    def settle(self, engine: Engine) -> None:
+        """Hold the engine to all of this; what was unknown is known afterwards."""
+        there = engine.trial_balance()
+        if self.entries and (there.code != 0 or there.entries < self.entries):
+            raise Lost(f"entry {self.entries} was answered, the journal ends at {there.entries}")
+        if there.money_sum or there.points_sum:
+            raise Lost(f"the books sum to {there.money_sum} and {there.points_sum}")
+        for day, report in self.closed.items():
+            if day_report(engine, day) != report:
+                raise Lost(f"the close of day {day} is reported differently")
+        self.ask_again(engine)
+        if self.closing is not None:
+            self.close(self.closing, day_report(engine, self.closing))
+        for number in sorted(self.sent):
+            batch = self.sent.pop(number)
+            self.take(batch, engine.execute(batch))
+        self.ask_again(engine)
+
+    def ask_again(self, engine: Engine) -> None:
+        """Every answered request, sent once more in one batch, gets its first answer."""
+        if not self.answered:
+            return
+        batch = np.concatenate([batch for batch, _ in self.answered])
+        first = np.concatenate([answers for _, answers in self.answered])
+        kept = ~np.isin(first["code"], NOT_KEPT) & (first["sequence"] > 0)
+        kept &= batch["business_date"] > self.day - WINDOW_DAYS
+        batch, first = batch[kept], first[kept]
+        again = engine.execute(batch)
+        for name in rows.ANSWER.names or ():
+            if name == "replayed":
+                continue
+            different = np.flatnonzero(again[name] != first[name])
+            if len(different):
+                at = different[0]
+                raise Lost(f"{name} of {batch[at]} was {first[at]}, and now is {again[at]}")
+        anew = np.flatnonzero((again["replayed"] == 0) & (again["code"] == 0))
+        if len(anew):
+            raise Lost(f"{batch[anew[0]]} was answered {first[anew[0]]}, and is posted again")
+
+
+def day_report(engine: Engine, day: int) -> dict[str, Any]:
+    """Close a day (again); the report without what tells a replay."""
+    report = engine.close_day(day)
+    if report.code:
+        raise Lost(f"closing day {day} is answered {report.code}")
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(report), default=str))
+    del plain["replayed"]
+    return plain
+
+
+def tally(answered: Iterable[tuple[rows.Batch, rows.Batch]]) -> dict[int, int]:
+    """Totals by account that the answers add up to, each sequence once."""
+    first: dict[int, np.void] = {}
+    for _, answers in answered:
+        for answer in answers:
+            first.setdefault(int(answer["sequence"]), answer)
+    first.pop(0, None)
+    sums = {name: sum(int(answer[name]) for answer in first.values()) for name in rows.ANSWER.names or ()}
+    return {
+        1: sums["principal"],
+        2: sums["bonus"],
+        4: -sums["shortfall_money"],
+        5: -sums["shortfall_points"],
+        33: -sums["offset"],
+    }

@@ -1,0 +1,359 @@
+"""The auditor against a journal that is encoded here, by the same page and by hand.
+
+The journal is whole, so the auditor must find nothing; each way of damaging or forging it, hashes made
+good, must be found and named.
+"""
+
+import copy
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from tests import auditor
+
+DAY = 20_000
+BASE = DAY - 3
+CARD = "00012345"
+
+
+def uint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 128:
+        encoded.append(value % 128 + 128)
+        value //= 128
+    return bytes([*encoded, value])
+
+
+def sint(value: int) -> bytes:
+    return uint(2 * value if value >= 0 else -2 * value - 1)
+
+
+def text(value: str) -> bytes:
+    return uint(len(value.encode())) + value.encode()
+
+
+def number(card: str) -> bytes:
+    return bytes([len(card)]) + int(card).to_bytes(8, "little")
+
+
+def legs(posted: list[tuple[int, ...]]) -> bytes:
+    """Legs as (account, amount) or (account, store, amount)."""
+    parts = [uint(len(posted))]
+    for leg in posted:
+        parts += (
+            [bytes([leg[0]]), sint(leg[1])]
+            if len(leg) == 2
+            else [bytes([leg[0] | 128]), uint(leg[1]), sint(leg[2])]
+        )
+    return b"".join(parts)
+
+
+def key(date: int, trace: int | None, identity: bytes | None) -> bytes:
+    return sint(date - BASE) + (identity if identity is not None else uint(trace or 0))
+
+
+def transaction(spec: dict[str, Any]) -> bytes:
+    """A transaction's entry from its fields; those left out are what most entries have."""
+    card, original = spec.get("card"), spec.get("original_key")
+    flags = 1 * ("id" in spec) + 2 * (card is not None) + 4 * ("missing" in spec) + 8 * ("posted" in spec)
+    flags += 16 * spec.get("with_points", False) + 32 * (original is not None)
+    parts = [bytes([spec["kind"], spec.get("code", 0)]), uint(1), bytes([flags])]
+    parts += [
+        uint(spec["terminal"]),
+        uint(spec["store"]),
+        key(spec["date"], spec.get("trace"), spec.get("id")),
+    ]
+    parts += [sint(spec["posted"] - BASE)] if "posted" in spec else []
+    parts += [uint(1), bytes([2]), sint(43_200)]
+    parts += [uint(card[0]), uint(card[1])] if card is not None else []
+    parts += [number(spec["missing"])] if "missing" in spec else []
+    if spec["kind"] == 1:
+        parts += [uint(1), uint(0)] + ([number(spec["number"])] if card is not None else [])
+    if spec["kind"] in (2, 3, 4, 8):
+        parts += [sint(spec["amount"])]
+    if spec["kind"] in (4, 5):
+        parts += [uint(spec["original"])] if original is None else [sint(original[0] - BASE), original[1]]
+    if spec["kind"] == 7:
+        parts += [bytes([spec["status"]])]
+    changes = spec.get("changes", [])
+    parts += [legs(spec.get("legs", [])), uint(len(changes))]
+    parts += [bytes([change[0]]) + change[1] for change in changes]
+    parts += [uint(balance) for balance in spec["balances"]] if card is not None else []
+    return b"".join(parts)
+
+
+def close(spec: dict[str, Any]) -> bytes:
+    forms: dict[str, Callable[[int], bytes]] = {"u": uint, "i": sint, "b": lambda value: bytes([value])}
+    fields = b"".join(forms[form](spec[name]) for name, form in auditor.fields_of(spec["kind"]))
+    return bytes([spec["kind"], 0]) + uint(1) + fields + legs(spec["legs"])
+
+
+def encode(spec: dict[str, Any]) -> bytes:
+    if "raw" in spec:
+        raw: bytes = spec["raw"]
+        return raw
+    return close(spec) if spec["kind"] >= 40 else transaction(spec)
+
+
+def raw(kind: int, *fields: bytes) -> dict[str, Any]:
+    return {"raw": bytes([kind, 0]) + uint(1) + b"".join(fields)}
+
+
+def whole_journal() -> list[dict[str, Any]]:
+    """A small chain's day: registered, funded, sold, refunded, undone, closed, and grown."""
+    at = {"terminal": 1, "store": 1, "date": DAY}
+    undone = (DAY, bytes([0]) + uint(1) + uint(5))
+    unknown = (DAY - 1, bytes([1]) + bytes(15) + b"\x07")
+    return [
+        raw(32, text("programme"), uint(DAY)),
+        raw(33, uint(1), text("merchant")),
+        raw(34, uint(1), uint(1), text("first")),
+        raw(34, uint(2), uint(1), text("second")),
+        raw(35, uint(1), uint(1)),
+        raw(35, uint(2), uint(2)),
+        raw(36, uint(1), text("# rules"), text("{}")),
+        {**at, "kind": 1, "trace": 1, "card": (0, 0), "number": CARD, "balances": (0, 0, 0)},
+        {**at, "kind": 2, "trace": 2, "card": (0, 1), "amount": 10_000, "balances": (10_000, 500, 0)}
+        | {"legs": [(1, 10_000), (2, 500), (17, -10_000), (32, -500)]},
+        {
+            **at,
+            "kind": 8,
+            "id": bytes(15) + b"\x01",
+            "amount": 1_000_000,
+            "legs": [(40, -1_000_000), (41, 1_000_000)],
+        },
+        {**at, "kind": 3, "trace": 4, "terminal": 2, "store": 2, "card": (0, 2), "amount": 2_000}
+        | {"legs": [(1, -1_500), (2, -500), (3, 200_000), (16, 2_000), (40, -200_000)]}
+        | {"balances": (8_500, 0, 200_000)},
+        {**at, "kind": 4, "trace": 5, "card": (0, 1), "amount": 1_000, "original": 11}
+        | {"legs": [(1, 750), (2, 250), (3, -100_000), (16, -1_000), (40, 100_000)]}
+        | {"changes": [(1, uint(11) + uint(1_000))], "balances": (9_250, 250, 100_000)},
+        {**at, "kind": 5, "trace": 6, "terminal": 2, "card": (0, 1), "original_key": undone}
+        | {"legs": [(3, 100_000), (1, -750), (2, -250), (16, 1_000), (40, -100_000)]}
+        | {
+            "changes": [(2, uint(12) + uint(1_000)), (1, uint(11) + uint(0))],
+            "balances": (8_500, 0, 200_000),
+        },
+        {
+            **at,
+            "kind": 3,
+            "code": 51,
+            "trace": 7,
+            "card": (0, 1),
+            "amount": 99_999,
+            "balances": (8_500, 0, 200_000),
+        },
+        {**at, "kind": 3, "code": 14, "trace": 8, "missing": "12345678", "amount": 100, "with_points": True},
+        {**at, "kind": 7, "trace": 9, "card": (0, 2), "status": 2, "balances": (8_500, 0, 200_000)}
+        | {"changes": [(4, b"\x02")]},
+        {**at, "kind": 7, "trace": 10, "card": (0, 1), "status": 1, "balances": (8_500, 0, 200_000)}
+        | {"changes": [(4, b"\x01")]},
+        {**at, "kind": 5, "trace": 11, "original_key": unknown, "changes": [(3, b"")]},
+        {
+            "kind": 40,
+            "date": DAY,
+            "rule": 1,
+            "algorithm": 1,
+            "rate": 10**8,
+            "outstanding": 200_000,
+            "purses": 1,
+        }
+        | {"reserve": 21, "funded": 1, "legs": [(41, -21), (42, 21)]},
+        {"kind": 41, "date": DAY, "members": 8_500, "bonus": -500, "points": 0}
+        | {"legs": [(17, 1, 10_000), (18, 1, -10_000), (16, 2, -2_000), (18, 2, 2_000)]},
+        {**at, "kind": 2, "trace": 12, "posted": DAY + 1, "card": (0, 4), "amount": 100}
+        | {"legs": [(1, 100), (17, -100)], "balances": (8_600, 0, 200_020)},
+        {"kind": 42, "date": DAY, "algorithm": 1, "growth": 20, "legs": [(42, -21), (43, 20), (41, 1)]},
+    ]
+
+
+def write(
+    directory: Path, entries: list[dict[str, Any]], harm: Callable[[bytearray], None] | None = None
+) -> Path:
+    """A data directory with these entries, a few a block; `harm` may change the second block's bytes."""
+    identity, before = bytes(range(16)), bytes(range(16)) + bytes(16)
+    path = directory / "journal"
+    path.mkdir(parents=True)
+    with (
+        lmdb.open(str(path), map_size=1 << 24, max_dbs=4) as environment,
+        environment.begin(write=True) as writing,
+    ):
+        meta, blocks = environment.open_db(b"meta", writing), environment.open_db(b"blocks", writing)
+        writing.put(b"format", b"onecard journal 1", db=meta)
+        writing.put(b"id", identity, db=meta)
+        for first in range(0, len(entries), 5):
+            bodies = [encode(spec) for spec in entries[first : first + 5]]
+            offsets = [64 + sum(len(body) for body in bodies[:place]) for place in range(len(bodies))]
+            body = b"".join(bodies)
+            head = struct.pack("<4sIQQII32s", b"OCJ1", len(bodies), first + 1, 0, BASE, len(body), before)
+            block = bytearray(head + body + struct.pack(f"<{len(bodies)}I", *offsets))
+            block += hashlib.sha256(block).digest()
+            before = bytes(block[-32:])
+            if harm is not None and first == 5:
+                harm(block)
+            writing.put((first + 1).to_bytes(8, "big"), bytes(block), db=blocks)
+    return directory
+
+
+def test_a_whole_journal_is_whole(tmp_path: Path) -> None:
+    report = auditor.audit(write(tmp_path / "data", whole_journal()))
+    assert report.problems == []
+    assert (report.entries, report.blocks, report.cards, report.transactions) == (22, 5, 1, 12)
+    assert report.sums == {"1": {"money": 0, "points": 0}}
+    assert report.grown == {"1": 20}
+    assert report.open_dates == {"1": DAY + 1}
+    assert report.codes == {"0": 10, "51": 1, "14": 1}
+
+
+# Entry (by sequence), field, forged value, and what the auditor must say.
+FORGERIES: list[tuple[int, str, Any, str]] = [
+    (9, "legs", [(1, 10_001), (2, 500), (17, -10_000), (32, -500)], "money legs sum to 1"),
+    (9, "legs", [(1, 10_000), (2, 500), (3, 7), (17, -10_000), (32, -500)], "points legs sum to 7"),
+    (9, "legs", [(1, 10_000), (2, 500), (17, -10_000), (32, -500), (33, 0)], "a leg of zero"),
+    (9, "legs", [(1, 10_000), (2, 500), (6, 1), (17, -10_000), (32, -500)], "unknown account 6"),
+    (9, "legs", [(1, 10_000), (2, 500), (17, 9, -10_000), (32, -500)], "unknown store 9"),
+    (9, "balances", (10_000, 501, 0), "balances (10000, 501, 0), rebuilt (10000, 500, 0)"),
+    (9, "card", (0, 2), "its card's entry before is 8"),
+    (9, "card", (1, 1), "unknown card index 1"),
+    (9, "trace", 1, "posted twice"),
+    (9, "trace", 0, "a key of zero"),
+    (9, "date", DAY - 7, "7 days before the open day"),
+    (9, "date", DAY + 1, "-1 days before the open day"),
+    (9, "posted", DAY + 1, "posted on 20001, open is 20000"),
+    (9, "terminal", 3, "unknown terminal 3"),
+    (9, "store", 2, "store 2, and not 1"),
+    (8, "card", (1, 0), "card index 1 is not the next one"),
+    (10, "amount", 999_999, "not the amount funded"),
+    (
+        11,
+        "legs",
+        [(1, -1_600), (2, -400), (3, 200_000), (16, 2_000), (40, -200_000)],
+        "rebuilt (8400, 100, 200000)",
+    ),
+    (12, "original", 10, "refund of what is not an approved purchase"),
+    (12, "amount", 1_001, "refunded so far is 1001"),
+    (
+        12,
+        "legs",
+        [(1, 751), (2, 249), (3, -100_000), (16, -1_000), (40, 100_000)],
+        "principal returned is not 750",
+    ),
+    (12, "changes", [], "a refund with changes []"),
+    (13, "changes", [(1, uint(11) + uint(0))], "undone without a mark"),
+    (13, "changes", [(2, uint(12) + uint(999)), (1, uint(11) + uint(0))], "undid 999 of 1000"),
+    (
+        13,
+        "legs",
+        [(3, 100_000), (1, -700), (2, -300), (16, 1_000), (40, -100_000)],
+        "rebuilt (8550, -50, 200000)",
+    ),
+    (14, "legs", [(1, -1), (16, 1)], "a refusal with legs"),
+    (14, "code", 99, "a code that is not kept"),
+    (15, "missing", CARD, "card number 00012345 is known"),
+    (16, "changes", [(4, b"\x01")], "another status"),
+    (17, "changes", [], "the status did not change"),
+    (18, "original_key", (DAY, bytes([0]) + uint(1) + uint(2)), "voids a key that is there"),
+    (19, "outstanding", 200_001, "outstanding points are 200000"),
+    (19, "reserve", 22, "the reserve is 21"),
+    (19, "funded", 0, "funding is 1000000 for a reserve of 21"),
+    (20, "members", 8_501, "what members hold changed by 8500"),
+    (20, "date", DAY + 1, "date 20001, open is 20000"),
+    (20, "legs", [(17, 1, 10_000), (18, 1, -8_000), (16, 2, -2_000)], "the stores' positions say"),
+    (21, "balances", (8_600, 0, 200_019), "rebuilt (8600, 0, 200020)"),
+    (22, "growth", 21, "growth recomputed from the cards is 20"),
+    (22, "legs", [(42, -21), (43, 21)], "legs are not"),
+    (22, "date", DAY + 1, "another growth"),
+]
+
+
+@pytest.mark.parametrize(("sequence", "name", "value", "problem"), FORGERIES)
+def test_a_forged_entry_is_found(tmp_path: Path, sequence: int, name: str, value: Any, problem: str) -> None:
+    entries = copy.deepcopy(whole_journal())
+    entries[sequence - 1][name] = value
+    report = auditor.audit(write(tmp_path / "data", entries))
+    assert any(problem in found for found in report.problems), report.problems
+
+
+def test_an_entry_that_is_gone_or_doubled_is_found(tmp_path: Path) -> None:
+    gone, doubled = whole_journal(), whole_journal()
+    del gone[8]
+    doubled.insert(9, doubled[8])
+    assert auditor.audit(write(tmp_path / "gone", gone)).problems
+    assert any(
+        "posted twice" in found for found in auditor.audit(write(tmp_path / "doubled", doubled)).problems
+    )
+
+
+def flip(at: int) -> Callable[[bytearray], None]:
+    def harm(block: bytearray) -> None:
+        block[at] ^= 1
+
+    return harm
+
+
+def rehash(at: int) -> Callable[[bytearray], None]:
+    def harm(block: bytearray) -> None:
+        block[at] ^= 1
+        block[-32:] = hashlib.sha256(block[:-32]).digest()
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (flip(70), "block 6: its hash is not that of its content"),
+        (flip(-1), "block 6: its hash is not that of its content"),
+        (rehash(0), "block 6: magic"),
+        (rehash(4), "block 6: magic"),
+        (rehash(8), "block 6: first sequence 7 under key 6"),
+        (rehash(40), "block 6: does not follow the block before"),
+        (rehash(16), "block 11: does not follow the block before"),
+        (rehash(-50), "block 6: its offset table does not cover its entries"),
+    ],
+)
+def test_a_damaged_block_is_named(tmp_path: Path, harm: Callable[[bytearray], None], problem: str) -> None:
+    report = auditor.audit(write(tmp_path / "data", whole_journal(), harm))
+    assert any(found.startswith(problem) for found in report.problems), report.problems
+
+
+@pytest.mark.parametrize("tail", [b"\x00", b"\x80"])
+def test_bytes_that_do_not_decode_are_found(tmp_path: Path, tail: bytes) -> None:
+    entries = whole_journal()
+    entries[5]["raw"] += tail
+    assert any(
+        "bytes after the end" in found for found in auditor.audit(write(tmp_path / "a", entries)).problems
+    )
+    entries[5]["raw"] = entries[5]["raw"][:-2]
+    assert any("ends too early" in found for found in auditor.audit(write(tmp_path / "b", entries)).problems)
+
+
+def test_numbers_of_the_format() -> None:
+    for value in (0, 1, -1, 63, 64, -64, -65, 2**63 - 1, -(2**63), 2**126, -(2**126)):
+        assert auditor.Reader(sint(value)).int() == value
+    with pytest.raises(auditor.Damage, match="longer than"):
+        auditor.Reader(b"\x80\x00").uint()
+    with pytest.raises(auditor.Damage, match="more than 19"):
+        auditor.Reader(b"\xff" * 20).uint()
+
+
+def test_command_line(tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole", whole_journal())
+    harmed = write(tmp_path / "harmed", whole_journal(), flip(70))
+    program = [sys.executable, str(Path(auditor.__file__))]
+    good = subprocess.run([*program, str(whole), "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(good.stdout)["entries"] == 22
+    bad = subprocess.run([*program, str(whole), str(harmed)], capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert "its hash is not that of its content" in bad.stdout
+    lines = subprocess.run(
+        [*program, "-"], input=f"{whole}\n{harmed}\n", capture_output=True, text=True, check=True
+    )
+    assert [bool(json.loads(line)["problems"]) for line in lines.stdout.splitlines()] == [False, True]

@@ -1,0 +1,153 @@
+"""Engine and model agree on random histories: seeded ones in bulk, and ones that hypothesis can shrink.
+
+`python -m tests.histories` plays as many as one likes; this is its small brother.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.drivers import Driver, EngineDriver, GrpcDriver
+from tests.histories import (
+    Coverage,
+    Disagreement,
+    Share,
+    fails_alone,
+    play,
+    play_share,
+    play_without_room,
+    reproduction,
+    smaller,
+)
+from tests.history import COMMANDS, PROGRAMMES_MAX, history_of, write_history
+from tests.model import REFUND, Answer, Row
+
+HISTORIES = 300
+HISTORIES_OVER_GRPC = 40
+
+seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
+
+
+@pytest.fixture(scope="module")
+def in_process() -> Coverage:
+    return play_share(Share(1, 0, HISTORIES, grpc=False))
+
+
+@pytest.fixture(scope="module")
+def over_grpc() -> Coverage:
+    return play_share(Share(2, 0, HISTORIES_OVER_GRPC, grpc=True))
+
+
+@pytest.fixture(scope="module")
+def without_room() -> Coverage:
+    coverage = Coverage()
+    play_without_room(coverage)
+    return coverage
+
+
+def test_histories_agree_in_process(in_process: Coverage) -> None:
+    assert in_process.histories == HISTORIES
+    assert in_process.steps >= 40 * HISTORIES
+
+
+def test_histories_agree_over_grpc(over_grpc: Coverage) -> None:
+    assert over_grpc.histories == HISTORIES_OVER_GRPC
+    assert over_grpc.steps >= 40 * HISTORIES_OVER_GRPC
+
+
+def test_a_full_journal_refuses_and_changes_nothing(without_room: Coverage) -> None:
+    assert without_room.codes[91] > 0
+
+
+def test_everything_occurred(in_process: Coverage, over_grpc: Coverage, without_room: Coverage) -> None:
+    everything = Coverage()
+    for coverage in (in_process, over_grpc, without_room):
+        everything.add(coverage)
+    assert everything.missing() == []
+    assert [name for name in COMMANDS if not over_grpc.commands[name]] == []
+
+
+def test_every_history_has_a_close_a_retry_and_something_undone() -> None:
+    for seed in range(200):
+        history = history_of(1, seed)
+        labels = [label for command in history.commands for label in command.labels]
+        assert labels.count("close") >= 1
+        assert labels.count("retry") >= 1
+        assert labels.count("refund") + labels.count("reversal") >= 1
+        assert sum(one[0] == "store" for one in history.opening) >= 2
+        assert sum(one[0] == "terminal" for one in history.opening) >= 2
+        assert len(history.cards) >= 3
+        assert history_of(1, seed) == history
+
+
+class OnDemand:
+    """A driver for many small histories, each in a programme that no other had."""
+
+    def __init__(self, driver: Driver, *, wire: bool) -> None:
+        self.driver = driver
+        self.wire = wire
+        self.programmes: Iterator[int] = count(1)
+
+    def play(self, given_seeds: list[int]) -> None:
+        programme = next(self.programmes)
+        assert programme <= PROGRAMMES_MAX
+        play([write_history(programme, given_seeds, wire=self.wire)], self.driver, Coverage())
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDemand]:
+    driver = EngineDriver(str(tmp_path_factory.mktemp("hypothesis")))
+    yield OnDemand(driver, wire=False)
+    driver.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDemand]:
+    driver = GrpcDriver(str(tmp_path_factory.mktemp("hypothesis-grpc")))
+    yield OnDemand(driver, wire=True)
+    driver.close()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_any_history_agrees_in_process(engine: OnDemand, given_seeds: list[int]) -> None:
+    engine.play(given_seeds)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_any_history_agrees_over_grpc(served: OnDemand, given_seeds: list[int]) -> None:
+    served.play(given_seeds)
+
+
+class Lying(EngineDriver):
+    """An engine that returns one unit too many of a refund, and says so."""
+
+    def execute(self, batch: Sequence[Row]) -> list[Answer]:
+        return [
+            answer._replace(principal=answer.principal + 1)
+            if row.kind == REFUND and answer.code == 0
+            else answer
+            for row, answer in zip(batch, super().execute(batch), strict=True)
+        ]
+
+
+def test_a_wrong_answer_is_found_and_made_small(tmp_path: Path) -> None:
+    driver = Lying(str(tmp_path))
+    histories = [history_of(1 + seed, seed) for seed in range(30)]
+    with pytest.raises(Disagreement) as found:
+        play(histories, driver, Coverage())
+    driver.close()
+    history = found.value.history
+    small = smaller(history, partial(fails_alone, new=Lying))
+    kinds = [command.row.kind if command.row else command.call for command in small.commands]
+    assert kinds[0] == "publish"
+    assert kinds[-1] == REFUND
+    assert len(kinds) <= 6
+    assert "smallest reproduction" in reproduction(small, Lying)
