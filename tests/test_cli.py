@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from tests.conftest import DAY, RULES, STOP_S, Serve, Served, found_chain
 from typer.testing import CliRunner
 
@@ -34,6 +35,12 @@ def onecard(*arguments: str | os.PathLike[str], **environment: str) -> Done:
         check=False,
         env=os.environ | plain | environment,
     )
+
+
+def quick(*arguments: str | os.PathLike[str]) -> Result:
+    """The same in this process, for what ends before an engine is opened."""
+    runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    return runner.invoke(cli.app, list(map(str, arguments)))
 
 
 @pytest.fixture
@@ -60,15 +67,21 @@ def test_the_script_is_installed() -> None:
     "arguments", [["fly"], ["serve", "--fly"], ["rules"], ["rules", "check"], ["demo", "--days", "0"]]
 )
 def test_wrong_use_is_2(arguments: list[str]) -> None:
-    done = onecard(*arguments)
-    assert done.returncode == 2
-    assert "Usage" in done.stdout + done.stderr
+    done = quick(*arguments)
+    assert done.exit_code == 2
+    assert "Usage" in done.output
+
+
+def test_wrong_use_is_2_for_the_shell_too() -> None:
+    done = onecard("serve", "--fly")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "No such option" in done.stderr
 
 
 def test_help_names_every_command() -> None:
-    done = onecard("--help")
-    assert done.returncode == 0
-    assert all(command in done.stdout for command in ("serve", "demo", "verify", "rules"))
+    done = quick("--help")
+    assert done.exit_code == 0
+    assert all(command in done.output for command in ("serve", "demo", "verify", "rules"))
 
 
 # rules check
@@ -88,8 +101,8 @@ def test_bad_rules_are_named_with_file_and_line(rule_file: Path) -> None:
 
 
 def test_a_rule_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
-    done = onecard("rules", "check", tmp_path / "none.toml")
-    assert done.returncode == 2
+    done = quick("rules", "check", tmp_path / "none.toml")
+    assert done.exit_code == 2
     assert "does not exist" in done.stderr
 
 
@@ -110,8 +123,8 @@ def test_a_rule_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
     ],
 )
 def test_only_loopback_is_served(tmp_path: Path, listen: str, says: str) -> None:
-    done = onecard("serve", tmp_path / "data", "--listen", listen)
-    assert done.returncode == 2
+    done = quick("serve", tmp_path / "data", "--listen", listen)
+    assert done.exit_code == 2
     assert says in " ".join(done.stderr.replace("│", " ").split())
     assert not (tmp_path / "data").exists()
 
@@ -249,9 +262,12 @@ def test_an_open_engine_is_not_verified(served: Served) -> None:
     assert str(served.process.pid) in done.stderr
 
 
-def test_a_directory_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
-    assert onecard("verify", tmp_path / "none").returncode == 2
-    assert onecard("verify", XDG_DATA_HOME=str(tmp_path)).returncode == 2
+def test_a_directory_that_is_not_there_is_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert quick("verify", tmp_path / "none").exit_code == 2
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    done = quick("verify")
+    assert done.exit_code == 2
+    assert "there is no data directory" in done.stderr
 
 
 def test_problems_of_a_journal_are_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -260,7 +276,7 @@ def test_problems_of_a_journal_are_1(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     found = verify(tmp_path / "data")
     damaged = dataclasses.replace(found, problems=("block 1: torn",))
     monkeypatch.setattr(cli, "verify", lambda *_: damaged)
-    done = CliRunner().invoke(cli.app, ["verify", str(tmp_path / "data")])
+    done = quick("verify", tmp_path / "data")
     assert done.exit_code == 1
     assert "problem: block 1: torn" in done.stderr
     assert "whole" not in done.stdout

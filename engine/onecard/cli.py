@@ -220,7 +220,10 @@ def verify_command(
     if not where.is_dir():
         raise typer.BadParameter(f"there is no data directory at {where}: name one")
     columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with _reported(), Progress(*columns, console=_err, transient=True) as progress:
+    with (
+        _reported(),
+        Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress,
+    ):
         task = progress.add_task("", total=None)
         found = verify(where, lambda done, total: progress.update(task, completed=done, total=total))
     table = Table("programme", "unit", "sum of all legs")

@@ -261,7 +261,8 @@ class Books:
             card.points += grown
             figures.grown += grown
         self.accounts[Account.GROWTH_FUNDING] -= figures.grown
-        self.accounts[Account.MEMBERS_GROWTH] += figures.grown
+        # The trial balance lists cards' points with their growth.
+        self.accounts[Account.CARD_POINTS] += figures.grown
 
     def _differs(self, sentence: str) -> None:
         if len(self.differences) < DIFFERENCES_MAX:

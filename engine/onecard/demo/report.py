@@ -60,7 +60,7 @@ def _year(outcome: Outcome) -> Table:
         ("", "figure", "of which, or how many"),
     )
     rows = (
-        ("Business days closed", f"{len(days):,}", f"{outcome.baskets.lines:,} lines in the year's receipts"),
+        ("Business days closed", f"{len(days):,}", f"{outcome.baskets.lines:,} lines of receipts"),
         ("Cards", f"{last.cards:,}", f"{replay.stores - 1:,} stores, {replay.terminals - 1:,} tills"),
         ("Baskets", f"{replay.baskets:,}", f"{replay.baskets_of_nothing:,} came to nothing, not posted"),
         (
@@ -84,11 +84,7 @@ def _year(outcome: Outcome) -> Table:
 
 def _growth_note(days: list[Figures]) -> str:
     refused = sum(figures.growth_refused for figures in days)
-    return (
-        f"on {refused} days the funding was too small"
-        if refused
-        else "compounded every day, funded every day"
-    )
+    return f"on {refused} days the funding was too small" if refused else "compounded and funded every day"
 
 
 def _stores(outcome: Outcome) -> Table:
@@ -144,7 +140,7 @@ def _speed(outcome: Outcome) -> Table:
     replay = outcome.replay
     rate = replay.transactions / replay.seconds
     table = _table("Speed", ("phase", "seconds", ""))
-    notes = {"replay": f"{replay.transactions:,} transactions over gRPC, {rate:,.0f}/s with the closes"}
+    notes = {"replay": f"{replay.transactions:,} transactions over gRPC, {rate:,.0f}/s, closes included"}
     inner = (("register", replay.register_s), ("transact", replay.transact_s), ("close", replay.close_s))
     for phase, seconds in outcome.seconds.items():
         table.add_row(phase, f"{seconds:.2f}", notes.get(phase, ""))

@@ -13,7 +13,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -102,9 +102,8 @@ pub(crate) struct Group {
     deliveries: Vec<Delivery>,
 }
 
-/// What the threads share.
+/// What the threads and the callers share.
 pub(crate) struct Shared {
-    journal: Arc<dyn Journal>,
     /// Entries below this are durable.
     durable: AtomicU64,
     /// Tells waiters that `durable` moved, or that the engine stopped.
@@ -154,13 +153,15 @@ impl Shared {
 pub struct Engine {
     jobs: Sender<Job>,
     shared: Arc<Shared>,
-    threads: Arc<Mutex<Option<Threads>>>,
-    closed: Arc<OnceLock<()>>,
+    /// None when it is closed.
+    live: Arc<Mutex<Option<Live>>>,
     pid: u32,
 }
 
-struct Threads {
-    handles: Vec<JoinHandle<()>>,
+/// What an open engine holds, and gives back when it is closed.
+struct Live {
+    threads: Vec<JoinHandle<()>>,
+    journal: Arc<dyn Journal>,
     _directory: Directory,
 }
 
@@ -172,8 +173,8 @@ impl Engine {
         let checkpoint = directory.checkpoint(options.checkpoint_bytes_max, &journal)?;
         let recovered = recover(&journal, &checkpoint)?;
         let (next, head) = journal.head()?;
+        let journal: Arc<dyn Journal> = Arc::new(journal);
         let shared = Arc::new(Shared {
-            journal: Arc::new(journal),
             durable: AtomicU64::new(next),
             moved: Default::default(),
             poison: OnceLock::new(),
@@ -184,16 +185,16 @@ impl Engine {
         let (steps_in, steps) = bounded(STEPS_MAX);
         let (written_in, written) = bounded(1);
         let storage = checkpoint.storage().clone();
-        let writer = Writer::new(shared.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
-        let sync = shared.clone();
+        let writer = Writer::new(shared.clone(), journal.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
+        let (sync, sync_journal) = (shared.clone(), journal.clone());
         let behind = shared.clone();
-        let handles = vec![
+        let threads = vec![
             spawn("onecard-writer", move || writer.run(&jobs_out)),
-            spawn("onecard-sync", move || sync_groups(&sync, head, &groups, &ready_in)),
+            spawn("onecard-sync", move || sync_groups(&sync, &*sync_journal, head, &groups, &ready_in)),
             spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &written_in)),
         ];
-        let threads = Arc::new(Mutex::new(Some(Threads { handles, _directory: directory })));
-        Ok(Engine { jobs, shared, threads, closed: Arc::default(), pid: std::process::id() })
+        let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
+        Ok(Engine { jobs, shared, live, pid: std::process::id() })
     }
 
     /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called on the sync thread when all
@@ -231,10 +232,11 @@ impl Engine {
         before: u64,
     ) -> Result<(Code, Vec<StatementLine>), Error> {
         let (code, newest) = self.call(|reply| Job::Newest(programme.max(1), number, reply))?;
+        let journal = self.lock().as_ref().map(|live| live.journal.clone()).ok_or_else(closed)?;
         let mut lines: Vec<StatementLine> = Vec::new();
         let mut sequence = newest;
         while sequence != 0 {
-            let Some(Entry::Transaction(entry)) = self.shared.journal.entry(sequence)? else {
+            let Some(Entry::Transaction(entry)) = journal.entry(sequence)? else {
                 return Err(Error::Contradiction { sequence, what: "it is not an entry of the card".into() });
             };
             if let Some(later) = lines.last_mut() {
@@ -294,14 +296,16 @@ impl Engine {
     /// Answers what was asked before, then stops. Idempotent.
     pub fn close(&self) -> Result<(), Error> {
         self.check_process()?;
-        let _ = self.closed.set(());
-        let threads = self.threads.lock().unwrap_or_else(|broken| broken.into_inner()).take();
-        let Some(threads) = threads else { return Ok(()) };
+        let Some(live) = self.lock().take() else { return Ok(()) };
         let _ = self.jobs.send(Job::Stop);
-        for handle in threads.handles {
-            let _ = handle.join();
+        for thread in live.threads {
+            let _ = thread.join();
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(|broken| broken.into_inner())
     }
 
     fn check_process(&self) -> Result<(), Error> {
@@ -314,8 +318,8 @@ impl Engine {
 
     fn check_open(&self) -> Result<(), Error> {
         self.check_process()?;
-        if self.closed.get().is_some() {
-            return Err(Error::Closed("the engine is closed".into()));
+        if self.lock().is_none() {
+            return Err(closed());
         }
         self.shared.poisoned().map_or(Ok(()), Err)
     }
@@ -325,7 +329,7 @@ impl Engine {
             return job.refuse(error);
         }
         if let Err(unsent) = self.jobs.send(job) {
-            let error = self.shared.poisoned().unwrap_or(Error::Closed("the engine is closed".into()));
+            let error = self.shared.poisoned().unwrap_or_else(closed);
             unsent.into_inner().refuse(error);
         }
     }
@@ -333,7 +337,7 @@ impl Engine {
     fn call<T: Send + 'static>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, Error> {
         let (give, take) = bounded(1);
         self.send(job(Reply::new(move |result| drop(give.send(result)))));
-        take.recv().unwrap_or_else(|_| Err(Error::Closed("the engine is closed".into())))
+        take.recv().unwrap_or_else(|_| Err(closed()))
     }
 }
 
@@ -356,19 +360,29 @@ impl Job {
     }
 }
 
+fn closed() -> Error {
+    Error::Closed("the engine is closed".into())
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
 }
 
 /// The sync thread: makes groups durable in order, then answers.
-fn sync_groups(shared: &Shared, mut head: [u8; HASH], groups: &Receiver<Group>, ready: &Sender<()>) {
+fn sync_groups(
+    shared: &Shared,
+    journal: &dyn Journal,
+    mut head: [u8; HASH],
+    groups: &Receiver<Group>,
+    ready: &Sender<()>,
+) {
     // The writer is told once that the way is free before the first group.
     let _ = ready.send(());
     for group in groups {
         let mut outcome = shared.poisoned().map_or(Ok(()), Err);
         if let (Ok(()), Some(block)) = (&outcome, &group.block) {
             let sealed = block.seal(&head);
-            match shared.journal.append(sealed.view()) {
+            match journal.append(sealed.view()) {
                 Ok(()) => {
                     head = sealed.view().hash();
                     shared.set_durable(block.end());

@@ -114,10 +114,10 @@ impl Core {
         Ok(())
     }
 
-    fn register(&self, py: Python<'_>, registrations: Vec<(String, u16, i64, i64, String)>) -> PyResult<Vec<u8>> {
+    fn register(&self, py: Python<'_>, registrations: Vec<(String, u16, i64, i64, String)>) -> PyResult<Vec<u16>> {
         let registrations = registrations.into_iter().map(registration).collect::<PyResult<Vec<_>>>()?;
         let codes = py.detach(|| self.engine.register(registrations)).map_err(raise)?;
-        Ok(codes.into_iter().map(|code| code.number()).collect())
+        Ok(codes.into_iter().map(|code| code.number().into()).collect())
     }
 
     fn publish(&self, py: Python<'_>, programme: u16, version: u32, text: String, tables: String) -> PyResult<u8> {

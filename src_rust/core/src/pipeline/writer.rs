@@ -16,7 +16,7 @@ use crate::commands::{Answer, CloseReport, Kind, Original, Registration, Request
 use crate::directory::{Recovered, forget_old_keys, index_keys};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::journal::{BlockBuilder, JournalError, UnsealedBlock};
+use crate::journal::{BlockBuilder, Journal, JournalError, UnsealedBlock};
 use crate::keys::{Key, Keys, Segment};
 use crate::machine::{Found, Machine, answer};
 use crate::pipeline::{Delivery, Group, Job, Options, ROWS_MAX, Reply, Shared};
@@ -45,6 +45,7 @@ enum Pass {
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    journal: Arc<dyn Journal>,
     machine: Machine,
     keys: Keys,
     checkpoint: Storage,
@@ -72,6 +73,7 @@ impl Writer {
     #[allow(clippy::too_many_arguments)] // the ends of every channel come together here, once
     pub(crate) fn new(
         shared: Arc<Shared>,
+        journal: Arc<dyn Journal>,
         checkpoint: Storage,
         recovered: Recovered,
         next: u64,
@@ -84,6 +86,7 @@ impl Writer {
         let Recovered { machine, keys, checkpointed } = recovered;
         Writer {
             shared,
+            journal,
             machine,
             keys,
             checkpoint,
@@ -227,7 +230,7 @@ impl Writer {
             self.unsynced.pop_front();
         }
         let in_flight: usize = self.unsynced.iter().map(UnsealedBlock::len).sum();
-        self.room = self.shared.journal.room()?.saturating_sub(in_flight as u64);
+        self.room = self.journal.room()?.saturating_sub(in_flight as u64);
         Ok(())
     }
 
@@ -362,7 +365,7 @@ impl Writer {
         if let Some(block) = self.unsynced.iter().find(|block| block.first() <= sequence && sequence < block.end()) {
             return block.entry(sequence).map(Some);
         }
-        self.shared.journal.entry(sequence)
+        self.journal.entry(sequence)
     }
 
     /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
