@@ -43,6 +43,7 @@ CARD_ACCOUNTS = frozenset({PRINCIPAL, BONUS, POINTS, SHORT_MONEY, SHORT_POINTS})
 STORE_ACCOUNTS = frozenset({CLEARING, COLLECTION, DUE})
 MONEY_ACCOUNTS = frozenset({PRINCIPAL, BONUS, SHORT_MONEY, ISSUER_BONUS, ISSUER_POINTS}) | STORE_ACCOUNTS
 POINTS_ACCOUNTS = frozenset({POINTS, SHORT_POINTS, POOL, FUNDING, RESERVE, GROWTH})
+ACCOUNTS = MONEY_ACCOUNTS | POINTS_ACCOUNTS
 
 ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND = 1, 2, 3, 4, 5, 7, 8
 KINDS = frozenset({ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND})
@@ -68,15 +69,21 @@ class Reader:
         return self.data[self.at - count : self.at]
 
     def byte(self) -> int:
-        return self.take(1)[0]
+        if self.at >= len(self.data):
+            raise Damage("the entry ends too early")
+        self.at += 1
+        return self.data[self.at - 1]
 
     def uint(self) -> int:
-        value = 0
-        for place in range(19):
+        value = self.byte()
+        if value < 128:
+            return value
+        value &= 127
+        for place in range(1, 19):
             byte = self.byte()
             value |= (byte & 127) << (7 * place)
             if byte < 128:
-                if byte == 0 and place > 0:
+                if byte == 0:
                     raise Damage("a number is longer than it need be")
                 return value
         raise Damage("a number has more than 19 bytes")
@@ -459,8 +466,7 @@ class Books:
         self.check(money == 0, f"money legs sum to {money}")
         self.check(points == 0, f"points legs sum to {points}")
         for leg in entry.legs:
-            known = leg.account in MONEY_ACCOUNTS | POINTS_ACCOUNTS
-            self.check(known, f"unknown account {leg.account}")
+            self.check(leg.account in ACCOUNTS, f"unknown account {leg.account}")
             self.check(leg.store is None or leg.account in STORE_ACCOUNTS, "a store on an account without")
             programme.totals[leg.account] += leg.amount
             programme.day[leg.account] += leg.amount
@@ -504,7 +510,9 @@ class Books:
 
     def shape(self, entry: Entry) -> None:
         """Legs of kinds that post on fixed accounts."""
-        total = {account: entry.sum(account) for account in MONEY_ACCOUNTS | POINTS_ACCOUNTS}
+        total: dict[int, int] = defaultdict(int)
+        for leg in entry.legs:
+            total[leg.account] += leg.amount
         if entry.kind == ISSUE:
             self.check(not entry.legs, "an issue with legs")
         elif entry.kind == TOP_UP:

@@ -81,7 +81,11 @@ class EngineDriver:
     def execute(self, batch: Sequence[Row]) -> list[Answer]:
         """Answers of rows, in order."""
         data = np.frombuffer(b"".join([PACK(*row) for row in batch]), rows.REQUEST)
-        return [Answer(*answer[:4], *answer[5:]) for answer in self.engine.execute(data).tolist()]
+        answers = self.engine.execute(data).tolist()
+        assert [answer[4] for answer in answers] == [row.kind for row in batch], (
+            "answers name the kind that was asked"
+        )
+        return [Answer(*answer[:4], *answer[5:]) for answer in answers]
 
     def register(self, registrations: list[Registration]) -> list[int]:
         return self.engine.register(registrations)

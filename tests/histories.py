@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice, zip_longest
@@ -47,7 +47,21 @@ from tests.history import (
     History,
     history_of,
 )
-from tests.model import BALANCE, FUND, PURCHASE, REFUND, REVERSAL, TOP_UP, Answer, Model, Programme, Row
+from tests.model import (
+    AMOUNT_MAX,
+    BALANCE,
+    CAP,
+    FUND,
+    POINTS,
+    PURCHASE,
+    REFUND,
+    REVERSAL,
+    TOP_UP,
+    Answer,
+    Model,
+    Programme,
+    Row,
+)
 
 CODES = (0, 12, 13, 14, 25, 30, 51, 54, 58, 61, 62, 91, 94)
 """Every code of docs/codes.md."""
@@ -67,6 +81,7 @@ OUTCOMES = (
     "replayed",
     "growth: granted",
     "growth: not funded",
+    "growth: held at the cap",
     "reopened",
     "checkpoint",
     "no room",
@@ -77,6 +92,7 @@ NewDriver = type[EngineDriver] | type[GrpcDriver]
 
 NOWHERE_SEQUENCE = 2**62
 SIDE_BY_SIDE = 64
+THREADS = 16
 PER_ENGINE = 1_024
 
 
@@ -132,9 +148,9 @@ def describe(command: Command) -> str:
 class Player:
     """One history on its way: the model, the sequences so far, and what comes next."""
 
-    def __init__(self, history: History, coverage: Coverage) -> None:
+    def __init__(self, history: History) -> None:
         self.history = history
-        self.coverage = coverage
+        self.coverage = Coverage(histories=1)
         self.model = Model()
         self.left = list(reversed(history.commands))
         self.batch: list[Command] = []
@@ -254,6 +270,10 @@ class Player:
         growth = model.get("growth")
         if growth and not model["replayed"]:
             self.coverage.outcomes["growth: granted" if growth["funded"] else "growth: not funded"] += 1
+            full = any(
+                self.programme().purse(POINTS, card) == CAP for card in self.programme().cards.values()
+            )
+            self.coverage.outcomes["growth: held at the cap"] += growth["funded"] and full
 
     def statement(self, driver: Driver, command: Command) -> None:
         digits, number, limit, before = command.args
@@ -291,11 +311,10 @@ class Player:
             {"code": 0, "open_date": model["open_date"], "cards": model["cards"]}
             | {"money_sum": 0, "points_sum": 0, "growing": False},
         )
-        self.agree(command, "totals", nonzero(engine["totals"]), nonzero(model["totals"]))
+        self.agree(command, "totals", engine["totals"], dict(sorted(model["totals"].items())))
 
     def finish(self, driver: Driver) -> None:
         """Everything that can be asked, when all is done; balances were the last rows."""
-        self.coverage.histories += 1
         self.positions(driver, None)
         self.trial_balance(driver, None)
         for digits, number in self.history.cards:
@@ -316,10 +335,6 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
     "positions": Player.positions,
     "trial balance": Player.trial_balance,
 }
-
-
-def nonzero(totals: dict[int, int]) -> dict[int, int]:
-    return {account: total for account, total in sorted(totals.items()) if total}
 
 
 def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str]:
@@ -356,29 +371,35 @@ def play(
     driver: Driver,
     coverage: Coverage,
     between: Callable[[], None] = lambda: None,
-) -> None:
+) -> list[Player]:
     """Play histories side by side: in each round every one of them has its next batch in one execution."""
-    players = [Player(history, coverage) for history in histories]
+    players = [Player(history) for history in histories]
     opening = [one for history in histories for one in history.opening]
     assert driver.register(opening) == [0] * len(opening), "registration of new programmes"
     for player in players:
         assert all(player.model.register(*one) == 0 for one in player.history.opening)
-        coverage.commands["register"] += 1
-    active = players
-    while active:
-        for player in active:
-            player.play_calls(driver)
-        active = [player for player in active if player.left]
-        # Another programme's newest; alone, a sequence of the registration, which is no transaction's.
-        foreign = [player.newest or 1 for player in (active[-1:] + active[:-1])]
-        if len(active) == 1:
-            foreign = [1]
-        batches = [player.next_rows(other) for player, other in zip(active, foreign, strict=True)]
-        for player, answers in zip(active, execute_riffled(driver, batches), strict=True):
-            player.check_rows(answers)
-        between()
+        player.coverage.commands["register"] += 1
+    with ThreadPoolExecutor(THREADS) as threads:
+        active = players
+        while active:
+            # Calls of several programmes at a time, so that they share commits; a player's own keep their order.
+            list(threads.map(lambda player: player.play_calls(driver), active))
+            active = [player for player in active if player.left]
+            play_rows(active, driver)
+            between()
+        list(threads.map(lambda player: player.finish(driver), players))
     for player in players:
-        player.finish(driver)
+        coverage.add(player.coverage)
+    return players
+
+
+def play_rows(players: list[Player], driver: Driver) -> None:
+    """The next batch of every player, in one execution."""
+    # Another programme's newest sequence, or that of a registration; neither is one of its own transactions'.
+    foreign = [other.newest or 1 for other in (*players[-1:], *players[:-1])] if len(players) > 1 else [1]
+    batches = [player.next_rows(other) for player, other in zip(players, foreign, strict=False)]
+    for player, answers in zip(players, execute_riffled(driver, batches), strict=True):
+        player.check_rows(answers)
 
 
 def execute_riffled(driver: Driver, batches: list[list[Row]]) -> list[list[Answer]]:
@@ -497,41 +518,36 @@ def play_without_room(coverage: Coverage, journal_bytes_max: int = 4 << 20) -> N
     path = tempfile.mkdtemp(prefix="onecard-no-room-")
     driver = EngineDriver(path, journal_bytes_max=journal_bytes_max)
     try:
-        player = Player(history_of(1, 91), coverage)
-        driver.register(player.history.opening)
-        for one in player.history.opening:
-            player.model.register(*one)
-        player.play_calls(driver)
-        date = player.programme().open_date
-        header = Row(programme=1, business_date=date, terminal=1, local_time=1)
-        refused = fill(player, driver, header)
-        check_refusing(player, driver, header, refused)
+        (player,) = play([history_of(1, 91)], driver, coverage)
+        player.coverage = coverage
+        header = Row(FUND, programme=1, business_date=player.programme().open_date, terminal=1)
+        refused = fill(player, driver, header._replace(amount=AMOUNT_MAX, id_hi=2**63))
+        check_refusing(player, driver, refused)
         driver.reopen(journal_bytes_max=journal_bytes_max * 16)
-        assert execute_one(player, driver, refused).code != 91, "there is room again"
-        player.left = []
+        assert execute_one(player, driver, refused).code == 0, "there is room again"
         player.finish(driver)
-        assert player.programme().close_day(date)["code"] == driver.close_day(1, date)["code"] == 0
-        player.trial_balance(driver, None)
     finally:
         driver.close()
         shutil.rmtree(path, ignore_errors=True)
 
 
 def fill(player: Player, driver: Driver, header: Row) -> Row:
-    """Fund, again and again, until the journal is full; the first row that was refused with 91."""
-    for start in range(1, 4_000_000, 512):
-        batch = [header._replace(kind=FUND, amount=n, trace=n) for n in range(start, start + 512)]
+    """Fund, in ever smaller batches, until not one row more has room; the row that was refused with 91."""
+    number, size = 1, 512
+    while size:
+        batch = [header._replace(id_lo=n) for n in range(number, number + size)]
         engine = driver.execute(batch)
-        kept = next((at for at, answer in enumerate(engine) if answer.code == 91), len(batch))
+        kept = next((at for at, answer in enumerate(engine) if answer.code == 91), size)
         player.batch = [Command(-1, ("fund",), 0, row) for row in batch[:kept]]
         player.answers = [player.model.execute(row) for row in batch[:kept]]
         player.check_rows(engine[:kept])
-        if kept < len(batch):
-            assert all(answer == Answer(code=91) for answer in engine[kept:]), "91 tells nothing but itself"
-            player.coverage.codes[91] += len(batch) - kept
-            player.coverage.outcomes["no room"] += 1
-            return batch[kept]
-    raise AssertionError("the journal never filled up")
+        assert all(answer == Answer(code=91) for answer in engine[kept:]), "91 tells nothing but itself"
+        player.coverage.codes[91] += size - kept
+        number += kept
+        if kept < size:
+            size //= 8
+    player.coverage.outcomes["no room"] += 1
+    return header._replace(id_lo=number)
 
 
 def execute_one(player: Player, driver: Driver, row: Row) -> Answer:
@@ -544,19 +560,21 @@ def execute_one(player: Player, driver: Driver, row: Row) -> Answer:
     return engine
 
 
-def check_refusing(player: Player, driver: Driver, header: Row, refused: Row) -> None:
+def check_refusing(player: Player, driver: Driver, refused: Row) -> None:
     """A full engine answers what it knows and what changes nothing, in the order of docs/codes.md."""
     assert execute_one(player, driver, refused).code == 91
-    known = header._replace(kind=FUND, amount=1, trace=1)
+    known = refused._replace(id_lo=1)
     assert execute_one(player, driver, known).replayed == 1
     assert execute_one(player, driver, known._replace(amount=2)).code == 94
     assert execute_one(player, driver, refused._replace(terminal=77_777_777)).code == 58
     assert execute_one(player, driver, refused._replace(business_date=1)).code == 12
     assert execute_one(player, driver, refused._replace(status=1)).code == 30
-    unknown = Row(kind=BALANCE, programme=1, terminal=1, card_digits=8, card=1)
-    assert execute_one(player, driver, unknown).code == 14
-    player.trial_balance(driver, None)
-    player.positions(driver, None)
+    for digits, number in player.history.cards:
+        query = Row(BALANCE, programme=1, terminal=1, card_digits=digits, card=number)
+        assert execute_one(player, driver, query).code in (0, 14)
+    assert driver.close_day(1, refused.business_date) == {"code": 91}
+    assert driver.register([("terminal", 1, 88_888_888, 1, "")]) == [91]
+    player.finish(driver)
 
 
 # The command line

@@ -156,7 +156,7 @@ def random_tables(rng: Random, scale: int, products: tuple[int, ...]) -> dict[st
                 "discount": pick(rng, (0, 0, 0, 5 * 10**10, up_to(rng, ONE) - 1, 333_333_333_333, ONE - 1)),
                 "accrual": accrual,
                 "purchase_max": limit(scale // 2 + 1, up_to(rng, scale)),
-                "top_up_max": limit(scale * 2, up_to(rng, scale)),
+                "top_up_max": limit(min(scale * 2, AMOUNT_MAX), up_to(rng, scale)),
                 "balance_max": limit(scale * 6, up_to(rng, scale * 3)),
             }
             for product in products
@@ -521,7 +521,7 @@ class Author:
             programme = pick(self.rng, (PROGRAMMES_MAX + 1, 65_535))
             self.write(row._replace(programme=programme), "programme: unknown")
         else:
-            terminal = pick(self.rng, (77_777_777, 4_294_967_294, 0))
+            terminal = pick(self.rng, (77_777_777, 4_294_967_294))
             self.write(row._replace(terminal=terminal), "terminal: unknown")
 
     def out_of_date(self) -> None:
@@ -646,12 +646,16 @@ class Author:
             self.call(call)
 
     def to_the_brim(self) -> None:
-        """Fill a card's points to CAP, spend them, and take back what earned them."""
+        """Fill a card's points to CAP; let them grow, or spend them and take back what earned them."""
         digits, card = pick(self.rng, self.cards)
         fields = {"card_digits": digits, "card": card}
         self.write(self.row(TOP_UP, amount=AMOUNT_MAX, **fields))
         for _ in range(pick(self.rng, (1, 2))):
             earning = self.write(self.row(PURCHASE, amount=10**10, **fields))
+            if self.rng.random() < 0.15:
+                for _ in range(31):
+                    self.write(self.row(FUND, amount=AMOUNT_MAX))
+                self.close()
             spending = self.write(
                 self.row(PURCHASE, amount=10**4, flags=WITH_POINTS, **fields), "purchase: with points"
             )
@@ -697,6 +701,7 @@ MISTAKES: tuple[Callable[[Row], Row], ...] = (
     lambda row: row._replace(kind=0),
     lambda row: row._replace(kind=9),
     lambda row: row._replace(kind=255),
+    lambda row: row._replace(terminal=0),
     lambda row: row._replace(flags=2),
     lambda row: row._replace(flags=255),
     lambda row: row._replace(card_digits=7, card=1_234_567),

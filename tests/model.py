@@ -135,7 +135,7 @@ def original_key_of(row: Row) -> Key:
 def malformed(row: Row) -> bool:
     """True if the answer is 30: whatever is not used must be zero, whatever is used must make sense."""
     kind = row.kind
-    if not ISSUE <= kind <= FUND:
+    if not ISSUE <= kind <= FUND or row.terminal == 0:
         return True
     if kind in (ISSUE, TOP_UP, PURCHASE, BALANCE, STATUS):
         if not 8 <= row.card_digits <= 19 or row.card >= 10**row.card_digits:
@@ -403,9 +403,9 @@ class Programme:
         return paid, spent
 
     def find_original(self, row: Row) -> Transaction | None:
-        """The transaction that a refund or a reversal names."""
+        """The transaction that a refund or a reversal names; by its key only within the window."""
         if row.original == 0:
-            return self.keys.get(original_key_of(row))
+            return self.keys.get(original_key_of(row)) if self.in_window(row.original_date) else None
         return self.transactions[row.original - 1] if row.original <= len(self.transactions) else None
 
     def refund(self, transaction: Transaction) -> int:
@@ -458,11 +458,9 @@ class Programme:
 
     def reversal(self, transaction: Transaction) -> int:
         row = transaction.row
-        if row.original == 0 and not self.in_window(row.original_date):
-            return 25
         original = self.find_original(row)
         if original is None:
-            if row.original:
+            if row.original or not self.in_window(row.original_date):
                 return 25
             self.marks.setdefault(original_key_of(row), transaction)
             return 0
@@ -668,11 +666,13 @@ class Programme:
         return rows
 
     def trial_balance(self) -> dict[str, Any]:
-        """Balance of every account, summed by kind."""
+        """Balance of every account, summed by kind; growth that was granted is in the cards' points."""
         totals = {account: self.total(account) for account in (*MONEY_ACCOUNTS, *POINTS_ACCOUNTS)}
         assert sum(totals[account] for account in MONEY_ACCOUNTS) == 0
         assert sum(totals[account] for account in POINTS_ACCOUNTS) == 0
-        assert totals[GROWTH] == sum(card.growth for card in self.cards.values())
+        growth = totals.pop(GROWTH)
+        assert growth == sum(card.growth for card in self.cards.values())
+        totals[POINTS] += growth
         return {"open_date": self.open_date, "cards": len(self.cards), "totals": totals}
 
 

@@ -10,13 +10,16 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from queue import SimpleQueue
 
+import grpc
 import pytest
-from click.testing import Result
 from tests.conftest import DAY, RULES, STOP_S, Serve, Served, found_chain
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from onecard import Client, Engine, Rules, cli, rows, verify
+from onecard import Client, Engine, Rules, cli, codes, rows, verify
+from onecard.client import OutcomeUnknown, TopUp
+from onecard.v1 import terminal_pb2, terminal_pb2_grpc, transaction_pb2
 
 CARD = "6200000000000001"
 
@@ -230,14 +233,56 @@ def test_serve_raises_its_file_limit(serve: Serve, tmp_path: Path) -> None:
         connection.close()
 
 
-def test_sigterm_lets_calls_under_way_be_answered(served: Served) -> None:
-    """An open stream does not keep the server from stopping."""
-    with Client(served.target, terminal=11, business_date=DAY) as client:
-        found_chain(client, Rules.parse(RULES))
-        client.issue(CARD, 1)
+def test_an_open_stream_does_not_keep_the_server_from_stopping(served: Served) -> None:
+    queue: SimpleQueue[terminal_pb2.TransactRequest | None] = SimpleQueue()
+    header = transaction_pb2.Header(terminal=11)
+    asked = terminal_pb2.Transaction(get_balance=transaction_pb2.GetBalanceRequest(header=header, card=CARD))
+    with grpc.insecure_channel(served.target) as channel:
+        stream = terminal_pb2_grpc.TerminalServiceStub(channel).Transact(iter(queue.get, None))
+        queue.put(terminal_pb2.TransactRequest(transactions=[asked]))
+        assert next(stream).answers[0].code == codes.Code.TERMINAL_NOT_REGISTERED
         before = time.monotonic()
         assert served.stop() == 0
-        assert time.monotonic() - before < cli.GRACE_S
+        assert time.monotonic() - before < cli.GRACE_S + 10
+        queue.put(None)
+
+
+def test_a_commit_that_fails_ends_the_server_with_the_reason(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a disk that breaks: what was answered is there afterwards."""
+    limited = ["sh", "-c", 'ulimit -f 8192 && exec "$@"', "sh"]  # in units of 512 bytes
+    command = [
+        *limited,
+        sys.executable,
+        "-m",
+        "onecard",
+        "serve",
+        str(tmp_path / "data"),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    target = process.stdout.readline().removeprefix("listening on ").strip()
+    answered = 0
+
+    def load(client: Client) -> None:
+        nonlocal answered
+        requests = (TopUp(terminal=11, business_date=DAY, card=CARD, amount=1) for _ in range(400_000))
+        for answer in client.transact(requests):
+            assert answer.approved
+            answered += 1
+
+    with Client(target, terminal=11, business_date=DAY, attempts=1) as client:
+        found_chain(client, Rules.parse(RULES))
+        client.issue(CARD, 1)
+        with pytest.raises(OutcomeUnknown):
+            load(client)
+    out, err = process.communicate(timeout=STOP_S)
+    assert (process.returncode, out) == (1, "")
+    assert "error: the engine stopped: " in err
+    with Engine(tmp_path / "data") as engine:
+        (balance,) = engine.execute(rows.balance(card=CARD, terminal=11))
+        assert balance["principal_balance"] >= answered > 0
 
 
 # verify

@@ -188,7 +188,9 @@ impl Load {
                 self.count_lost(lanes);
                 return Ok(());
             }
-            let ready = wait(lanes, self.pace.idle(now))?;
+            // With no room for a call, only an answer makes a difference.
+            let full = lanes.iter().all(|lane| lane.in_flight >= lane.quota);
+            let ready = wait(lanes, if full { SLEEP_MAX } else { self.pace.idle(now) })?;
             for (lane, ready) in lanes.iter_mut().zip(ready) {
                 if ready {
                     self.receive(lane)?;

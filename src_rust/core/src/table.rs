@@ -49,6 +49,19 @@ impl Table {
             .filter_map(move |(found, value)| (found == hash).then_some(value))
     }
 
+    /// What lies where the search for this hash begins: the value, if it is this hash's, else 0.
+    ///
+    /// Callers ask this for many hashes one after the other, before they search, so that the memory is on
+    /// its way for all of them at once.
+    #[inline]
+    pub fn peek(&self, hash: u64) -> u64 {
+        let slots = &self.shards[(hash >> (64 - SHARD_BITS)) as usize].slots;
+        match slots.get(hash as usize & slots.len().wrapping_sub(1)) {
+            Some((found, value)) if *found == hash => *value,
+            _ => 0,
+        }
+    }
+
     /// Adds a value; it does not replace one.
     #[inline]
     pub fn insert(&mut self, hash: u64, value: u64) {
