@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -279,3 +280,15 @@ def test_unknown_programmes_and_cards_are_codes(engine: Engine) -> None:
     assert engine.close_day(DAY, programme=3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.register_merchant(1, "x") == codes.Code.INVALID_TRANSACTION
     assert engine.register_programme(1, "x" * 65, DAY) == codes.Code.FORMAT_ERROR
+
+
+def test_the_example_of_the_readme_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.toml").write_text(RULES)
+    exec(compile(example, "README.md", "exec"), {})
+    # 12.50 less 5% is 11.88 (the discount is rounded down); 100.00 in, of which the issuer keeps 88.12.
+    assert capsys.readouterr().out.splitlines() == ["0 8812 118800", "8812"]

@@ -3,6 +3,19 @@
 from collections.abc import Callable
 from typing import Any, final
 
+__all__ = [
+    "ANSWER_SIZE",
+    "DEBUG_BUILD",
+    "REQUEST_SIZE",
+    "Core",
+    "EngineClosed",
+    "EngineError",
+    "EnginePoisoned",
+    "Server",
+    "__version__",
+    "verify",
+]
+
 __version__: str
 DEBUG_BUILD: bool
 REQUEST_SIZE: int
@@ -29,7 +42,7 @@ class Core:
         checkpoint_bytes_max: int,
         checkpoint_entries: int,
     ) -> Core:
-        """Open or create. Sizes are address space, not disk. A checkpoint pass begins every `checkpoint_entries`."""
+        """Open or create. Sizes are address space; a checkpoint pass begins every `checkpoint_entries`."""
     def execute(self, rows: bytes | bytearray | memoryview | Any) -> bytes:
         """Rows of REQUEST_SIZE bytes; returns as many rows of ANSWER_SIZE when all are durable."""
     def submit(
@@ -39,7 +52,7 @@ class Core:
     ) -> None:
         """Queue at most 8,192 rows and return; `done(answers, error)` is called from another thread."""
     def register(self, registrations: list[tuple[str, int, int, int, str]]) -> list[int]:
-        """Codes of (what, programme, number, parent or first date, name); what: programme, merchant, store, terminal."""
+        """Codes of (what, programme, number, parent or first date, name); see `onecard.Engine.register`."""
     def publish(self, programme: int, version: int, text: str, tables: str) -> int: ...
     def close_day(self, programme: int, date: int) -> dict[str, Any]: ...
     def statement(

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from onecard import _core, rows
 from onecard.reports import (
@@ -79,7 +80,7 @@ class Engine:
         """
         _check(batch)
         if len(batch) <= rows.GROUP_MAX:
-            return np.frombuffer(self._core.execute(batch.tobytes()), rows.ANSWER)
+            return np.frombuffer(self._core.execute(_bytes(batch)), rows.ANSWER)
         futures = [
             self.submit(batch[at : at + rows.GROUP_MAX]) for at in range(0, len(batch), rows.GROUP_MAX)
         ]
@@ -111,7 +112,7 @@ class Engine:
             )
         self._slots.acquire()
         try:
-            self._core.submit(batch.tobytes(), done)
+            self._core.submit(_bytes(batch), done)
         except BaseException:
             self._slots.release()
             raise
@@ -236,3 +237,8 @@ def _check(batch: rows.Batch) -> None:
             else type(batch).__name__
         )
         raise TypeError(f"a batch is a one-dimensional array of onecard.rows.REQUEST, not {what}")
+
+
+def _bytes(batch: rows.Batch) -> npt.NDArray[np.uint8]:
+    """The rows as bytes; the core copies them before it releases the GIL."""
+    return np.ascontiguousarray(batch).view(np.uint8)

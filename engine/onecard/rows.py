@@ -199,27 +199,27 @@ class _Reversal(Header, Original):
     pass
 
 
-def issue(*, card: Cards, product: npt.ArrayLike, expires: Days = 0, **header: Unpack[Header]) -> Batch:
+def issue(card: Cards, product: npt.ArrayLike, *, expires: Days = 0, **header: Unpack[Header]) -> Batch:
     """Issue cards of a product; `expires` is the last valid date, 0: never."""
     return _batch(
         Kind.ISSUE, _header(header) | _card(card) | {"product": product, "expires": days_column(expires)}
     )
 
 
-def top_up(*, card: Cards, amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+def top_up(card: Cards, amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
     """Pay money in."""
     return _batch(Kind.TOP_UP, _header(header) | _card(card) | {"amount": amount})
 
 
 def purchase(
-    *, card: Cards, amount: npt.ArrayLike, use_points: npt.ArrayLike = False, **header: Unpack[Header]
+    card: Cards, amount: npt.ArrayLike, *, use_points: npt.ArrayLike = False, **header: Unpack[Header]
 ) -> Batch:
     """Buy for a list amount; `use_points`: pay with points, too, as far as the rules allow."""
     flags = np.asarray(use_points, bool) * np.uint8(FLAG_USE_POINTS)
     return _batch(Kind.PURCHASE, _header(header) | _card(card) | {"amount": amount, "flags": flags})
 
 
-def refund(*, amount: npt.ArrayLike, **names: Unpack[_Reversal]) -> Batch:
+def refund(amount: npt.ArrayLike, **names: Unpack[_Reversal]) -> Batch:
     """Give back a part of what a purchase paid."""
     return _batch(Kind.REFUND, _header(names) | _original(names) | {"amount": amount})
 
@@ -229,17 +229,17 @@ def reverse(**names: Unpack[_Reversal]) -> Batch:
     return _batch(Kind.REVERSAL, _header(names) | _original(names))
 
 
-def balance(*, card: Cards, terminal: npt.ArrayLike, programme: npt.ArrayLike = 1) -> Batch:
+def balance(card: Cards, *, terminal: npt.ArrayLike, programme: npt.ArrayLike = 1) -> Batch:
     """Ask for the balances of cards; needs no key."""
     return _batch(Kind.BALANCE, _card(card) | {"terminal": terminal, "programme": programme})
 
 
-def set_status(*, card: Cards, status: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+def set_status(card: Cards, status: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
     """Freeze or unfreeze cards (`onecard.codes.Status`)."""
     return _batch(Kind.STATUS, _header(header) | _card(card) | {"status": status})
 
 
-def fund(*, amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+def fund(amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
     """Move points (1/10,000) from the pool to the growth funding."""
     return _batch(Kind.FUND, _header(header) | {"amount": amount})
 

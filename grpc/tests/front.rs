@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use onecard_core::{Engine, Options};
@@ -10,6 +11,7 @@ use onecard_grpc::v1::terminal_service_client::TerminalServiceClient;
 use onecard_grpc::{ServeError, Server, serve, v1};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint};
@@ -46,7 +48,7 @@ fn options() -> Options {
 
 /// A served engine with one store, one terminal (1), rules and a card with 1,000.00 and a bonus of 50.00.
 struct Front {
-    server: Server,
+    server: Arc<Server>,
     engine: Engine,
     channel: Channel,
     /// Last trace used.
@@ -62,7 +64,7 @@ impl Front {
     async fn open_with(options: Options) -> Front {
         let directory = tempfile::tempdir().expect("a directory");
         let engine = Engine::open(directory.path(), options).expect("it opens");
-        let server = serve(engine.clone(), "127.0.0.1:0").expect("it serves");
+        let server = Arc::new(serve(engine.clone(), "127.0.0.1:0").expect("it serves"));
         let channel = connect(&server).await.expect("it accepts");
         let mut front = Front { server, engine, channel, trace: 0, _directory: directory };
         front.set_up().await;
@@ -139,9 +141,9 @@ impl Front {
     }
 
     /// Stops the server from another thread; the runtime of the test goes on.
-    async fn stop(self, grace: Duration) -> bool {
-        let server = self.server;
-        tokio::task::spawn_blocking(move || server.stop(grace)).await.expect("it returns")
+    fn stop(&self, grace: Duration) -> JoinHandle<bool> {
+        let server = self.server.clone();
+        tokio::task::spawn_blocking(move || server.stop(grace))
     }
 }
 
@@ -439,9 +441,7 @@ async fn a_drain_answers_what_was_taken() {
     let unary = tokio::spawn(async move { terminal.purchase(unary).await });
     // All are on their way; what the server takes before it drains is answered.
     let first = codes(next(&mut answers).await);
-    let (address, engine) = (front.server.address(), front.engine.clone());
-    let stopping = tokio::spawn(front.stop(GRACE));
-
+    let stopping = front.stop(GRACE);
     assert_eq!(first, [0; 1_000]);
     let mut answered = 1_001;
     let end = loop {
@@ -455,9 +455,9 @@ async fn a_drain_answers_what_was_taken() {
     assert!(next(&mut watch).await.is_none());
     let unary = u64::from(unary.await.unwrap().is_ok());
     assert!(stopping.await.unwrap(), "it drains within the grace");
-    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(std::net::TcpStream::connect(front.server.address()).is_err());
     // Seven entries of the set-up's; nothing else but what was answered.
-    assert_eq!(engine.trial_balance(1).unwrap().entries, 7 + answered + unary);
+    assert_eq!(front.engine.trial_balance(1).unwrap().entries, 7 + answered + unary);
 }
 
 #[tokio::test]
@@ -468,7 +468,7 @@ async fn a_caller_that_never_ends_is_cut_off_after_the_grace() {
         tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(front.channel.clone());
     let _answers = client.server_reflection_info(outgoing(receiver)).await.unwrap();
     let started = std::time::Instant::now();
-    assert!(!front.stop(Duration::from_millis(300)).await);
+    assert!(!front.stop(Duration::from_millis(300)).await.unwrap());
     assert!(started.elapsed() < GRACE);
 }
 
@@ -528,7 +528,8 @@ async fn who_goes_away_takes_nothing_back() {
     let _ = calling.await;
     // Whether or not it got through, the retry posts it once.
     let retried = front.terminal().purchase(request).await.unwrap().into_inner().answer.unwrap();
-    assert_eq!((retried.code, front.balance().await.principal_balance + 5_000), (0, 100_000 + 4_050));
+    let balance = front.balance().await;
+    assert_eq!((retried.code, balance.principal_balance, balance.bonus_balance), (0, 100_000, 4_050));
 
     let (sender, mut answers) = front.transact().await;
     sender.send(front.message(&[100])).await.unwrap();
@@ -581,7 +582,7 @@ async fn a_poisoned_engine_is_unavailable_and_the_owner_is_told() {
     assert!(front.engine.poisoned().is_some());
     let answer = front.health().check(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
     assert_eq!(answer.status(), ServingStatus::NotServing);
-    assert!(front.stop(GRACE).await);
+    assert!(front.stop(GRACE).await.unwrap());
 }
 
 #[tokio::test]

@@ -608,3 +608,131 @@ impl<'a> Reader<'a> {
         Ok(legs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BASE: i32 = 20_000;
+    const SEQUENCE: u64 = 1 << 40;
+
+    fn name() -> impl Strategy<Value = KeyName> {
+        prop_oneof![
+            (1u32.., 1u32..).prop_map(|(terminal, trace)| KeyName::Trace { terminal, trace }),
+            (1u128..).prop_map(KeyName::Id),
+        ]
+    }
+
+    fn legs() -> impl Strategy<Value = Vec<Leg>> {
+        let codes = prop::sample::select(vec![1u8, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43]);
+        let leg = (codes, prop::option::of(1u32..), any::<i128>()).prop_map(|(code, store, amount)| Leg {
+            account: Account::from_code(code).unwrap(),
+            store: store.unwrap_or(0),
+            amount: amount >> 2,
+        });
+        prop::collection::vec(leg, 0..12)
+    }
+
+    fn card() -> impl Strategy<Value = CardRef> {
+        let number = (0u64..10_000_000_000, 10u8..=19).prop_map(|(value, digits)| CardNumber::new(value, digits).unwrap());
+        prop_oneof![
+            Just(CardRef::None),
+            (any::<u32>(), 0u64..SEQUENCE).prop_map(|(index, previous)| CardRef::Known { index, previous, issued: None }),
+            number.prop_map(CardRef::Unknown),
+        ]
+    }
+
+    prop_compose! {
+        fn transaction()(
+            kind in prop::sample::select(vec![Kind::TopUp, Kind::Purchase, Kind::Refund, Kind::Reversal, Kind::Fund]),
+            code in prop::sample::select(Code::ALL.to_vec()),
+            name in name(),
+            other in name(),
+            numbers in (1u16.., any::<u32>(), any::<u32>(), any::<u8>(), any::<i32>(), any::<i64>()),
+            dates in (0i32..2_000_000, 0i32..2_000_000),
+            by_key in any::<bool>(),
+            card in card(),
+            legs in legs(),
+            balances in [0..i64::MAX, 0..i64::MAX, 0..i64::MAX],
+            refunded in 0..i64::MAX,
+        ) -> Transaction {
+            let (programme, terminal, rule, channel, time, amount) = numbers;
+            let refers = matches!(kind, Kind::Refund | Kind::Reversal);
+            let original = if by_key {
+                Original::Key(Key { programme, date: dates.1, name: other })
+            } else {
+                Original::Sequence(7)
+            };
+            let own = match name {
+                KeyName::Trace { trace, .. } => KeyName::Trace { terminal, trace },
+                id => id,
+            };
+            Transaction {
+                kind,
+                code,
+                terminal,
+                store: 5,
+                key: Key { programme, date: dates.0, name: own },
+                posted: dates.1,
+                rule,
+                channel,
+                time,
+                use_points: kind == Kind::Purchase,
+                card,
+                amount: if kind == Kind::Reversal { 0 } else { amount },
+                product: 0,
+                expires: 0,
+                status: 0,
+                original: refers.then_some(original),
+                legs,
+                changes: if refers { vec![Change::Refunded { sequence: 9, refunded }, Change::Marked] } else { vec![] },
+                balances: if matches!(card, CardRef::Known { .. }) { balances } else { [0; 3] },
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_gives_what_was_encoded(transaction in transaction()) {
+            let mut bytes = Vec::new();
+            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            prop_assert_eq!(Entry::decode(&bytes, SEQUENCE, BASE), Ok(Entry::Transaction(transaction)));
+        }
+
+        #[test]
+        fn a_damaged_entry_is_an_error_or_another_entry_but_never_a_panic(
+            transaction in transaction(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            let cut = cut.index(bytes.len());
+            prop_assert!(Entry::decode(&bytes[..cut], SEQUENCE, BASE).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Entry::decode(&bytes, SEQUENCE, BASE);
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Entry::decode(&bytes, SEQUENCE, BASE);
+        }
+    }
+
+    #[test]
+    fn other_entries_survive_the_way() {
+        let legs = vec![Leg { account: Account::StoreDue, store: 3, amount: -5 }, Leg { account: Account::StoreDue, store: 4, amount: 5 }];
+        let entries = [
+            Entry::Registration(Registration::Programme { programme: 9, name: "九".into(), date: 1 }),
+            Entry::Registration(Registration::Store { programme: 9, store: 1, merchant: 2, name: String::new() }),
+            Entry::Rules { programme: 9, version: 300, text: "t".repeat(200), tables: "{}".into() },
+            Entry::DayClosed(DayClosed { programme: 9, date: BASE, members: -1, bonus: i128::MAX >> 1, points: 0, legs: legs.clone() }),
+            Entry::GrowthComplete(GrowthComplete { programme: 9, date: BASE, growth: 1 << 100, legs }),
+        ];
+        for entry in entries {
+            let mut bytes = Vec::new();
+            entry.encode(SEQUENCE, BASE, &mut bytes);
+            assert_eq!(Entry::decode(&bytes, SEQUENCE, BASE), Ok(entry));
+        }
+    }
+}

@@ -44,7 +44,7 @@ enum Pass {
     Copying { copying: Copying, held: Option<Step>, begin: u64 },
     Writing { begin: u64 },
     /// A pass failed. Later ones would stand on it: there are none until the engine is opened again.
-    Failed(StorageError),
+    Failed(Error),
 }
 
 pub(crate) struct Writer {
@@ -545,7 +545,7 @@ impl Writer {
             }
             Pass::Failed(error) if !self.next_pass_waiters.is_empty() => {
                 let error = error.clone();
-                self.next_pass_waiters.drain(..).for_each(|reply| reply.give(Err(error.clone().into())));
+                self.next_pass_waiters.drain(..).for_each(|reply| reply.give(Err(error.clone())));
                 true
             }
             _ => false,
@@ -554,18 +554,18 @@ impl Writer {
 
     fn end_pass(&mut self, written: Option<Written>) {
         let (Pass::Copying { begin, .. } | Pass::Writing { begin }) = self.pass else { return };
-        let result = match written {
-            Some(Ok(segments)) => {
+        let stopped = || self.shared.poisoned().unwrap_or(Error::Closed("the checkpoint thread ended".into()));
+        let result = match written.map(|written| written.map_err(Error::from)).unwrap_or_else(|| Err(stopped())) {
+            Ok(segments) => {
                 self.keys.adopt(segments);
                 self.checkpointed = begin;
                 self.pass = Pass::Idle;
                 Ok(())
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 self.pass = Pass::Failed(error.clone());
-                Err(Error::from(error))
+                Err(error)
             }
-            None => return,
         };
         self.pass_waiters.drain(..).for_each(|reply| reply.give(result.clone()));
     }

@@ -1,0 +1,154 @@
+//! The engine as its callers see it: open, ask, close, reopen.
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use onecard_core::commands::USE_POINTS;
+use onecard_core::{Answer, Code, Engine, Error, Kind, Options, Registration, Request, verify};
+
+const DAY: i32 = 20_000;
+const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name": "POINTS", "scale": 4},
+    "products": [{"id": 1, "name": "standard", "discount": 0, "accrual": 100000000000000,
+                  "purchase_max": 0, "top_up_max": 0, "balance_max": 0}],
+    "top_up_bonus": [{"from": 100, "bonus": 0, "rate": 100000000000}],
+    "waterfall": [{"pay": "points", "share": 1000000000000, "price": 100000000, "min_points": 0},
+                  {"pay": "bonus", "share": 1000000000000, "price": 0, "min_points": 0},
+                  {"pay": "principal", "share": 1000000000000, "price": 0, "min_points": 0}],
+    "compounding_rate": 1000000000, "time_tolerance_s": 86400}"#;
+
+fn options(checkpoint_entries: u64) -> Options {
+    let (journal_bytes_max, checkpoint_bytes_max) = (1 << 30, 1 << 30);
+    Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock: || 1, new_id: || [7; 16] }
+}
+
+fn open(path: &Path) -> Engine {
+    Engine::open(path, options(50)).unwrap()
+}
+
+fn chain(engine: &Engine) {
+    let (programme, name) = (1, String::from("name"));
+    let registrations = vec![
+        Registration::Programme { programme, name: name.clone(), date: DAY },
+        Registration::Merchant { programme, merchant: 1, name: name.clone() },
+        Registration::Store { programme, store: 1, merchant: 1, name: name.clone() },
+        Registration::Store { programme, store: 2, merchant: 1, name },
+        Registration::Terminal { programme, terminal: 1, store: 1 },
+        Registration::Terminal { programme, terminal: 2, store: 2 },
+    ];
+    assert_eq!(engine.register(registrations).unwrap(), [Code::Approved; 6]);
+    assert_eq!(engine.publish(1, 1, "text".into(), TABLES.into()).unwrap(), Code::Approved);
+}
+
+fn request(kind: Kind, trace: u32, date: i32) -> Request {
+    Request { kind: kind as u8, terminal: 1, trace, business_date: date, ..Request::default() }
+}
+
+fn on_card(kind: Kind, trace: u32, amount: i64) -> Request {
+    Request { card: 12_345_678, card_digits: 8, amount, ..request(kind, trace, DAY) }
+}
+
+fn ask(engine: &Engine, rows: Vec<Request>) -> Result<Vec<Answer>, Error> {
+    let (give, take) = mpsc::channel();
+    engine.submit(rows, move |result| give.send(result).unwrap());
+    take.recv().unwrap()
+}
+
+fn issue() -> Request {
+    Request { product: 1, ..on_card(Kind::Issue, 1, 0) }
+}
+
+#[test]
+fn a_day_of_a_card_and_its_retries_after_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    let purchase = Request { flags: USE_POINTS, terminal: 2, ..on_card(Kind::Purchase, 3, 500) };
+    let refund = Request { original_terminal: 2, original_trace: 3, original_date: DAY, amount: 200, ..request(Kind::Refund, 4, DAY) };
+    let rows = vec![issue(), on_card(Kind::TopUp, 2, 1_000), purchase, refund];
+    let answers = ask(&engine, rows.clone()).unwrap();
+    assert!(answers.iter().all(|answer| answer.code == 0), "{answers:?}");
+    // 500 from the bonus of 100 and 400 of principal; 200 come back as 40 and 160.
+    assert_eq!((answers[2].bonus, answers[2].principal, answers[2].points_earned), (-100, -400, 50_000));
+    assert_eq!((answers[3].bonus, answers[3].principal, answers[3].points_earned), (40, 160, -20_000));
+    let report = engine.close_day(1, DAY).unwrap();
+    let nets: Vec<(u32, i128)> = report.stores.iter().map(|store| (store.store, store.net())).collect();
+    assert_eq!(nets, [(1, -1_200), (2, 500)]);
+    assert_eq!(report.issuer_net(), 700);
+    let digest = engine.state_digest().unwrap();
+    engine.close().unwrap();
+
+    let engine = open(directory.path());
+    assert_eq!(engine.state_digest().unwrap(), digest);
+    let again = ask(&engine, rows).unwrap();
+    for (first, second) in answers.iter().zip(again) {
+        assert_eq!(Answer { replayed: 1, ..*first }, second);
+    }
+    let changed = ask(&engine, vec![on_card(Kind::TopUp, 2, 1_001)]).unwrap();
+    assert_eq!((changed[0].code, changed[0].sequence), (94, 0));
+    assert_eq!(engine.close_day(1, DAY).unwrap(), onecard_core::CloseReport { replayed: true, ..report });
+    engine.close().unwrap();
+    assert!(verify(directory.path(), 1 << 30, |_, _| {}).unwrap().problems.is_empty());
+}
+
+#[test]
+fn keys_are_found_in_segments_over_many_passes_and_openings() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    ask(&engine, vec![issue()]).unwrap();
+    engine.close().unwrap();
+    let mut first_answers = Vec::new();
+    for round in 0..6 {
+        let engine = open(directory.path());
+        for part in 0..5 {
+            let traces = (0..40).map(|row| 10 + round * 1_000 + part * 100 + row);
+            let rows: Vec<Request> = traces.map(|trace| on_card(Kind::TopUp, trace, 100)).collect();
+            first_answers.extend(rows.iter().copied().zip(ask(&engine, rows.clone()).unwrap()));
+            engine.checkpoint().unwrap();
+        }
+        for (row, first) in &first_answers {
+            assert_eq!(ask(&engine, vec![*row]).unwrap(), [Answer { replayed: 1, ..*first }]);
+        }
+        let digest = engine.state_digest().unwrap();
+        engine.close().unwrap();
+        let verdict = verify(directory.path(), 1 << 30, |_, _| {}).unwrap();
+        assert_eq!((verdict.problems, verdict.state), (vec![], digest));
+    }
+    // Dates leave the window, and their keys with them.
+    let engine = open(directory.path());
+    for day in 0..7 {
+        assert_eq!(engine.close_day(1, DAY + day).unwrap().code, Code::Approved);
+    }
+    engine.checkpoint().unwrap();
+    let late = ask(&engine, vec![first_answers[0].0]).unwrap();
+    assert_eq!((late[0].code, late[0].sequence), (12, 0));
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_reversal_that_comes_first_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    let reversal = Request { original_terminal: 1, original_trace: 9, original_date: DAY, ..request(Kind::Reversal, 8, DAY) };
+    let answers = ask(&engine, vec![issue(), reversal, on_card(Kind::TopUp, 9, 100), reversal]).unwrap();
+    let codes: Vec<u16> = answers.iter().map(|answer| answer.code).collect();
+    assert_eq!(codes, [0, 0, 12, 0]);
+    assert_eq!((answers[2].sequence, answers[3].replayed), (answers[1].sequence, 1));
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    assert_eq!(ask(&engine, vec![on_card(Kind::TopUp, 9, 100)]).unwrap()[0].code, 12);
+}
+
+#[test]
+fn one_owner_and_nothing_after_close() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    let second = Engine::open(directory.path(), options(50)).err().unwrap().to_string();
+    assert!(second.contains(&std::process::id().to_string()), "{second}");
+    engine.close().unwrap();
+    engine.close().unwrap();
+    assert!(matches!(ask(&engine, vec![issue()]), Err(Error::Closed(_))));
+    assert!(matches!(engine.trial_balance(1), Err(Error::Closed(_))));
+    open(directory.path()).close().unwrap();
+}
