@@ -41,7 +41,9 @@ def main(
         raise typer.BadParameter(f"{workload}: there are {', '.join(known)}")
     console = Console()
     if not as_json:
-        console.print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}")
+        console.print(
+            f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+        )
     for name in [workload.upper()] if workload else list(known):
         try:
             found = known[name]()

@@ -1,7 +1,8 @@
 """W1: swipes in numpy batches of 8,192 through `Engine.submit`, several in flight, in process.
 
-Each run lasts at least `seconds` with checkpoint passes cycling; the figure is the median of the runs, counted over
-answers that are durable. Balance queries are swipes but journal nothing: bytes are per journaled swipe.
+Each run lasts at least `seconds` with checkpoint passes cycling; the figure is the median of the runs,
+counted over answers that are durable. Balance queries are swipes but journal nothing: bytes are per
+journaled swipe.
 """
 
 import statistics
@@ -30,13 +31,12 @@ def run(cards: int, seconds: float, runs: int) -> dict[str, object]:
             swipes = Swipes(cards, seed=1)
             journal = path / "journal" / "data.mdb"
             before, entries = journal.stat().st_size, engine.trial_balance().entries
-            burst, _, posted = _run(engine, swipes, BURST_S)
-            rates = []
+            burst, tally = _run(engine, swipes, BURST_S)
+            rates, posted = [], tally.posted
             for _ in range(runs):
-                rate, codes_seen, more = _run(engine, swipes, seconds)
+                rate, tally = _run(engine, swipes, seconds)
                 rates.append(rate)
-                posted += more
-                expect(codes_seen[0] > 0.99 * codes_seen.sum(), f"refusals: {np.flatnonzero(codes_seen)}")
+                posted += tally.posted
             check_books(engine, entries + posted)
             grown = journal.stat().st_size - before
     return {
@@ -53,25 +53,31 @@ def run(cards: int, seconds: float, runs: int) -> dict[str, object]:
     }
 
 
-def _run(engine: Engine, swipes: Swipes, seconds: float) -> tuple[float, np.ndarray, int]:
-    """Swipes a second, how often each code was answered, and entries journaled."""
+class _Tally:
+    """What was answered."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.posted = 0
+        self.codes = np.zeros(100, np.int64)
+
+    def count(self, answers: rows.Batch) -> None:
+        self.answered += len(answers)
+        self.posted += int(np.count_nonzero(answers["sequence"]))
+        self.codes += np.bincount(answers["code"], minlength=100)
+
+
+def _run(engine: Engine, swipes: Swipes, seconds: float) -> tuple[float, _Tally]:
+    """Swipes a second, and what was answered."""
     flying: deque[Future[rows.Batch]] = deque()
-    seen = np.zeros(100, np.int64)
-    answered = posted = 0
-
-    def land() -> None:
-        nonlocal answered, posted
-        answers = flying.popleft().result()
-        answered += len(answers)
-        posted += int(np.count_nonzero(answers["sequence"]))
-        seen.__iadd__(np.bincount(answers["code"], minlength=100))
-
+    tally = _Tally()
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
         flying.append(engine.submit(swipes.next()))
         if len(flying) > IN_FLIGHT:
-            land()
+            tally.count(flying.popleft().result())
     while flying:
-        land()
-    expect(int(seen[codes.Code.APPROVED]) > 0, "nothing was approved")
-    return answered / (time.perf_counter() - start), seen, posted
+        tally.count(flying.popleft().result())
+    approved = int(tally.codes[codes.Code.APPROVED])
+    expect(approved > 0.99 * tally.answered, f"refusals: codes {np.flatnonzero(tally.codes)}")
+    return tally.answered / (time.perf_counter() - start), tally

@@ -1,8 +1,9 @@
 """W2: swipes as unary gRPC calls over loopback, each distinct, sent by the native driver.
 
-The server runs in a process of its own, the driver in another, on the same machine. The closed loop gives the calls a second, the
-open loop at half of that rate the latencies, from the intended send time. `empty_handler` is the same driver calling the health check of
-the same server. Afterwards the journal must have grown by exactly the entries that were answered.
+The server runs in a process of its own, the driver in another, on the same machine. The closed loop gives
+the calls a second, the open loop at half of that rate the latencies, from the intended send time.
+`empty_handler` is the same driver calling the health check of the same server. Afterwards the journal must
+have grown by exactly the entries that were answered.
 """
 
 import json
@@ -39,7 +40,9 @@ def run(cards: int, seconds: float, runs: int, in_flight: int) -> dict[str, obje
             expect(server.wait(60) == 0, "the server did not end well")
 
 
-def _measure(driver: Path, target: str, cards: int, seconds: float, runs: int, in_flight: int) -> dict[str, object]:
+def _measure(
+    driver: Path, target: str, cards: int, seconds: float, runs: int, in_flight: int
+) -> dict[str, object]:
     with Client(target) as client:
         before = client.trial_balance().entries
         trace, posted = 1, 0
@@ -52,7 +55,9 @@ def _measure(driver: Path, target: str, cards: int, seconds: float, runs: int, i
             command += ["--seconds", str(seconds), "--cards", str(cards), "--terminals", str(STORES)]
             command += ["--date", DAY.strftime("%Y%m%d"), "--first-trace", str(trace)]
             command += ["--rate", str(rate)] if rate else []
-            found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            found: dict[str, Any] = json.loads(
+                subprocess.run(command, check=True, capture_output=True).stdout
+            )
             expect(found["errors"] == 0, f"calls failed: {found['error']}")
             trace = max(trace, found["next_trace"])
             posted += found["posted"]

@@ -1,6 +1,7 @@
 """W7: a real year of a grocery chain over gRPC, every business day closed, compounded and settled.
 
-Runs what `onecard demo` runs; `seconds` is the replay of the year, loading of the data and the audit afterwards apart.
+Runs what `onecard demo` runs; `seconds` is the replay of the year, loading of the data and the audit
+afterwards apart.
 """
 
 from bench.chain import expect

@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(Path::new(&out).join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::SwipeCodec")
         .build_transport(false)
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors)?;

@@ -19,6 +19,10 @@ from typing import Any, Protocol, cast
 
 import grpc
 import numpy as np
+
+from onecard import Engine, Rules, rows
+from onecard.reports import DayReport
+from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
 from tests.model import (
     BALANCE,
     DAY_S,
@@ -33,10 +37,6 @@ from tests.model import (
     Answer,
     Row,
 )
-
-from onecard import Engine, Rules, rows
-from onecard.reports import DayReport
-from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
 
 Registration = tuple[str, int, int, int, str]
 

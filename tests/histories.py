@@ -35,6 +35,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.history import (
     AS_IS,

@@ -16,6 +16,7 @@ from typing import Any
 
 import lmdb
 import pytest
+
 from tests import auditor
 
 DAY = 20_000

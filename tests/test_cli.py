@@ -14,12 +14,12 @@ from queue import SimpleQueue
 
 import grpc
 import pytest
-from tests.conftest import DAY, RULES, STOP_S, Serve, Served, found_chain
 from typer.testing import CliRunner, Result
 
 from onecard import Client, Engine, Rules, cli, codes, rows, verify
 from onecard.client import OutcomeUnknown, TopUp
 from onecard.v1 import terminal_pb2, terminal_pb2_grpc, transaction_pb2
+from tests.conftest import DAY, RULES, STOP_S, Serve, Served, found_chain
 
 CARD = "6200000000000001"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.conftest import DAY, RULES, Serve, Served, found_chain
 
 from onecard import Client, Rules, codes
 from onecard.client import CallFailed, GetBalance, Key, OutcomeUnknown, Purchase, Request, TopUp
 from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
+from tests.conftest import DAY, RULES, Serve, Served, found_chain
 
 CARD = "6200000000000001"
 

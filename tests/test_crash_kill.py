@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import grpc
+
+from onecard import verify
 from tests import auditor
 from tests.recorder.clients import Clients
 from tests.recorder.served import Served
 from tests.recorder.shop import Till, open_engine, set_up
 from tests.recorder.told import Told, tally
-
-from onecard import verify
 
 KILLS = max(3, int(os.environ.get("ONECARD_CRASHES", "400")) // 40)
 REPOSITORY = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.recorder import disk
 from tests.recorder.shim import Shim, build
 from tests.recorder.told import Told

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import DAY, RULES, found_chain
 
 from onecard import Engine, EngineClosed, EngineError, Rules, codes, rows
+from tests.conftest import DAY, RULES, found_chain
 
 CARD = "6200000000000001"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.histories import (
     Coverage,

@@ -18,13 +18,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+
+from onecard.v1 import admin_pb2, terminal_pb2, terminal_pb2_grpc
 from tests import auditor
 from tests.recorder.clients import Clients
 from tests.recorder.served import METHODS, Served, answer_rows, message, request, unary
 from tests.recorder.shop import CARDS, Till, open_engine, set_up
 from tests.recorder.told import Told
-
-from onecard.v1 import admin_pb2, terminal_pb2, terminal_pb2_grpc
 
 CONNECTIONS = 10_000
 SPARE_FILES = 300

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+
 from tools import dependencies
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+
 from tests.recorder import disk
 from tests.recorder.shim import Shim, build
 

@@ -4,12 +4,13 @@
 use onecard_core::accounts::Account;
 use onecard_core::codes::Code;
 use onecard_core::commands::{CloseReport, GrowthReport, Registration, StatementLine, StorePosition, TrialBalance};
-use onecard_core::{Engine, Error};
 use onecard_core::units::Unit;
+use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
 
+use crate::counter::failed;
 use crate::rows::{card_number, date, posted_date, programme};
-use crate::terminal::failed;
+
 use crate::v1;
 use crate::v1::admin_service_server::AdminService;
 
@@ -139,22 +140,18 @@ fn registration(message: v1::Registration) -> Option<Registration> {
             name: what.name,
             date: date(what.business_date, "business_date").ok()?,
         },
-        What::Merchant(what) => Registration::Merchant {
-            programme: programme(what.programme)?,
-            merchant: what.merchant,
-            name: what.name,
-        },
+        What::Merchant(what) => {
+            Registration::Merchant { programme: programme(what.programme)?, merchant: what.merchant, name: what.name }
+        }
         What::Store(what) => Registration::Store {
             programme: programme(what.programme)?,
             store: what.store,
             merchant: what.merchant,
             name: what.name,
         },
-        What::Terminal(what) => Registration::Terminal {
-            programme: programme(what.programme)?,
-            terminal: what.terminal,
-            store: what.store,
-        },
+        What::Terminal(what) => {
+            Registration::Terminal { programme: programme(what.programme)?, terminal: what.terminal, store: what.store }
+        }
     })
 }
 

@@ -8,6 +8,8 @@
 //! This crate does not know the journal, the rules or Python.
 
 mod admin;
+pub mod codec;
+mod counter;
 mod listener;
 mod rows;
 mod server;

@@ -25,6 +25,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::admin::Admin;
+use crate::counter::Counter;
 use crate::listener::{Connections, bind};
 use crate::terminal::Terminals;
 use crate::v1;
@@ -161,12 +162,8 @@ pub fn serve(engine: Engine, address: &str) -> Result<Server, ServeError> {
     let listener = bind(address)?;
     let address = listener.local_addr().map_err(ServeError::Start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
-    let server = Server {
-        address,
-        drain: CancellationToken::new(),
-        cut: CancellationToken::new(),
-        state: Arc::new(State::default()),
-    };
+    let server =
+        Server { address, drain: CancellationToken::new(), cut: CancellationToken::new(), state: Arc::new(State::default()) };
     let front = Front { engine, drain: server.drain.clone(), cut: server.cut.clone(), state: server.state.clone() };
     let thread = thread::Builder::new().name("onecard-grpc".to_owned());
     thread.spawn(move || front.run(runtime, listener)).map_err(ServeError::Start)?;
@@ -199,7 +196,9 @@ impl Front {
         let health = HealthReporter::new();
         set_health(&health, ServingStatus::Serving).await;
         tokio::spawn(watch_engine(self.engine.clone(), health.clone(), self.state.clone()));
-        let services = services(&self.engine, &self.drain, &health);
+        let counter = Counter::default();
+        tokio::spawn(counter.clone().serve(self.engine.clone()));
+        let services = services(&self.engine, &counter, &self.drain, &health);
         let drained = async {
             self.drain.cancelled().await;
             set_health(&health, ServingStatus::NotServing).await;
@@ -244,6 +243,7 @@ async fn watch_engine(engine: Engine, health: HealthReporter, state: Arc<State>)
 
 fn services(
     engine: &Engine,
+    counter: &Counter,
     drain: &CancellationToken,
     health: &HealthReporter,
 ) -> impl Service<
@@ -251,14 +251,15 @@ fn services(
     Response = http::Response<Body>,
     Error = Infallible,
     Future = BoxFuture<http::Response<Body>, Infallible>,
-> + Clone + use<> {
+> + Clone
++ use<> {
     let reflection = || {
         Reflection::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     Services {
-        terminals: TerminalServiceServer::new(Terminals::new(engine.clone(), drain.clone()))
+        terminals: TerminalServiceServer::new(Terminals::new(engine.clone(), counter.clone(), drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin: AdminServiceServer::new(Admin::new(engine.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
         health: HealthServer::new(HealthService::from_health_reporter(health.clone())),

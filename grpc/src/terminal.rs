@@ -1,19 +1,19 @@
 //! What terminals call: unary transactions, and the stream that carries many.
 //!
-//! A unary call is one row, a message of the stream is one submit of all its rows. Nothing here waits for the disk:
+//! A unary call is one row at the counter, a message of the stream is one submit of all its rows. Nothing here waits for the disk:
 //! the core calls back when what was asked is durable.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use onecard_core::commands::{Answer, Request as Row};
-use onecard_core::{Engine, Error};
+use onecard_core::{Answer, Engine, Error, Request as Row};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::counter::{Counter, failed, submit, unknown};
 use crate::rows::{self, Ask};
 use crate::v1::terminal_service_server::TerminalService;
 use crate::v1::{self, TransactRequest, TransactResponse};
@@ -23,55 +23,23 @@ const MESSAGE_TRANSACTIONS_MAX: usize = 1_000;
 /// Most messages of a stream that wait for their answers; the next one is not read before the first is answered.
 const MESSAGES_IN_FLIGHT_MAX: usize = 8;
 
-/// What a call that failed in the engine is told.
-pub fn failed(error: &Error) -> Status {
-    match error {
-        Error::Poisoned(_) | Error::Closed(_) => unknown(),
-        _ => Status::internal("the engine failed; its log says why"),
-    }
-}
-
-fn unknown() -> Status {
-    Status::unavailable("the engine has stopped and the outcome is unknown; send the same request again")
-}
-
-/// Rows that were submitted, to be answered when all that they saw is durable.
-struct Pending(oneshot::Receiver<Result<Vec<Answer>, Error>>);
-
-impl Pending {
-    /// Submits the rows. Whoever drops what it returns does not take them back.
-    fn submit(engine: &Engine, rows: Vec<Row>) -> Pending {
-        let (sender, receiver) = oneshot::channel();
-        // A caller that went away has no receiver: nothing to do then.
-        engine.submit(rows, move |outcome| drop(sender.send(outcome)));
-        Pending(receiver)
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<Answer>, Status>> {
-        Pin::new(&mut self.0).poll(context).map(|received| match received {
-            Ok(outcome) => outcome.map_err(|error| failed(&error)),
-            Err(_) => Err(unknown()),
-        })
-    }
-}
-
 /// The service of `terminal.proto`.
 pub struct Terminals {
     engine: Engine,
+    counter: Counter,
     /// Cancelled when the server drains.
     drain: CancellationToken,
 }
 
 impl Terminals {
     /// The service over an engine.
-    pub fn new(engine: Engine, drain: CancellationToken) -> Terminals {
-        Terminals { engine, drain }
+    pub fn new(engine: Engine, counter: Counter, drain: CancellationToken) -> Terminals {
+        Terminals { engine, counter, drain }
     }
 
     async fn ask(&self, request: &impl Ask) -> Result<Option<v1::Answer>, Status> {
-        let mut pending = Pending::submit(&self.engine, vec![request.row()?]);
-        let answers = std::future::poll_fn(|context| pending.poll(context)).await?;
-        Ok(answers.first().map(rows::answer))
+        let answer = self.counter.ask(request.row()?).await?;
+        Ok(Some(rows::answer(&answer)))
     }
 }
 
@@ -102,18 +70,12 @@ impl TerminalService for Terminals {
         Ok(Response::new(v1::ReverseResponse { answer }))
     }
 
-    async fn get_balance(
-        &self,
-        request: Request<v1::GetBalanceRequest>,
-    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+    async fn get_balance(&self, request: Request<v1::GetBalanceRequest>) -> Result<Response<v1::GetBalanceResponse>, Status> {
         let answer = self.ask(request.get_ref()).await?;
         Ok(Response::new(v1::GetBalanceResponse { answer }))
     }
 
-    async fn set_status(
-        &self,
-        request: Request<v1::SetStatusRequest>,
-    ) -> Result<Response<v1::SetStatusResponse>, Status> {
+    async fn set_status(&self, request: Request<v1::SetStatusRequest>) -> Result<Response<v1::SetStatusResponse>, Status> {
         let answer = self.ask(request.get_ref()).await?;
         Ok(Response::new(v1::SetStatusResponse { answer }))
     }
@@ -125,10 +87,7 @@ impl TerminalService for Terminals {
 
     type TransactStream = Transactions;
 
-    async fn transact(
-        &self,
-        request: Request<Streaming<TransactRequest>>,
-    ) -> Result<Response<Transactions>, Status> {
+    async fn transact(&self, request: Request<Streaming<TransactRequest>>) -> Result<Response<Transactions>, Status> {
         Ok(Response::new(Transactions {
             engine: self.engine.clone(),
             inbound: request.into_inner(),
@@ -147,7 +106,7 @@ pub struct Transactions {
     inbound: Streaming<TransactRequest>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Oldest first.
-    pending: VecDeque<Pending>,
+    pending: VecDeque<oneshot::Receiver<Result<Vec<Answer>, Error>>>,
     /// Set once no more messages are taken: how the stream ends when all are answered.
     end: Option<Result<(), Status>>,
 }
@@ -165,7 +124,7 @@ impl Transactions {
                 Poll::Ready(None) => self.end = Some(Ok(())),
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
                 Poll::Ready(Some(Ok(message))) => match rows_of(&message) {
-                    Ok(rows) => self.pending.push_back(Pending::submit(&self.engine, rows)),
+                    Ok(rows) => self.pending.push_back(submit(&self.engine, rows)),
                     Err(status) => self.end = Some(Err(status)),
                 },
             }
@@ -185,8 +144,9 @@ impl Stream for Transactions {
                 Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
             };
         };
-        let Poll::Ready(outcome) = oldest.poll(context) else { return Poll::Pending };
+        let Poll::Ready(received) = Pin::new(oldest).poll(context) else { return Poll::Pending };
         this.pending.pop_front();
+        let outcome = received.map_or_else(|_| Err(unknown()), |outcome| outcome.map_err(|error| failed(&error)));
         let response = outcome.map(|answers| TransactResponse { answers: answers.iter().map(rows::answer).collect() });
         if response.is_err() {
             this.pending.clear();

@@ -1,8 +1,8 @@
 //! The front from the outside: a server on a free port of loopback, and a client of its own for each test.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use onecard_core::{Engine, Options};
@@ -151,10 +151,7 @@ fn outgoing<T>(mut receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> {
     struct Receiving<F>(F);
     impl<T, F: FnMut(&mut std::task::Context<'_>) -> std::task::Poll<Option<T>> + Unpin> Stream for Receiving<F> {
         type Item = T;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<T>> {
+        fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<T>> {
             (self.0)(context)
         }
     }
@@ -213,11 +210,7 @@ async fn every_transaction_is_answered() {
     let refunded = front.terminal().refund(refund).await.unwrap().into_inner().answer.unwrap();
     assert_eq!((refunded.code, refunded.bonus, refunded.principal_balance), (0, 5_000, 100_000));
 
-    let key = v1::OriginalKey {
-        business_date: DATE,
-        terminal: 1,
-        key: Some(v1::original_key::Key::Trace(front.trace)),
-    };
+    let key = v1::OriginalKey { business_date: DATE, terminal: 1, key: Some(v1::original_key::Key::Trace(front.trace)) };
     let by_key = Some(v1::Original { name: Some(v1::original::Name::Key(key)) });
     let reverse = v1::ReverseRequest { header: front.header(), original: by_key };
     let reversed = front.terminal().reverse(reverse).await.unwrap().into_inner().answer.unwrap();
@@ -331,7 +324,7 @@ async fn what_is_malformed_is_refused_and_leaves_nothing() {
     let mut front = Front::open().await;
     let before = front.entries().await;
     let mut terminal = front.terminal();
-    let mut refused = |outcome: Result<(), Status>, field: &str| {
+    let refused = |outcome: Result<(), Status>, field: &str| {
         let status = outcome.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with(field), "{} does not begin with {field}", status.message());
@@ -464,8 +457,7 @@ async fn a_drain_answers_what_was_taken() {
 async fn a_caller_that_never_ends_is_cut_off_after_the_grace() {
     let front = Front::open().await;
     let (_sender, receiver) = mpsc::channel::<tonic_reflection::pb::v1::ServerReflectionRequest>(1);
-    let mut client =
-        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(front.channel.clone());
+    let mut client = tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(front.channel.clone());
     let _answers = client.server_reflection_info(outgoing(receiver)).await.unwrap();
     let started = std::time::Instant::now();
     assert!(!front.stop(Duration::from_millis(300)).await.unwrap());
@@ -493,12 +485,8 @@ async fn health_and_reflection_tell_what_there_is() {
     };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
-    let expected = [
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1.ServerReflection",
-        "onecard.v1.AdminService",
-        "onecard.v1.TerminalService",
-    ];
+    let expected =
+        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "onecard.v1.AdminService", "onecard.v1.TerminalService"];
     assert_eq!(names, expected);
 }
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from onecard import verify
 from tests.recorder.disk import Disk, Event, read_events
 from tests.recorder.shop import Till, open_engine, set_up
 from tests.recorder.told import Told
-
-from onecard import verify
 
 VERIFY_EVERY = 25
 

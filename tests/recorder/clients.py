@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+
+from onecard import rows
 from tests.recorder.served import Served, stream, unary
 from tests.recorder.shop import Till
 from tests.recorder.told import Told
-
-from onecard import rows
 
 UNARY_CLIENTS = 3
 

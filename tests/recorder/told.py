@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.recorder.shop import FIRST_DAY
 
 from onecard import Engine, rows
+from tests.recorder.shop import FIRST_DAY
 
 WINDOW_DAYS = 7
 NOT_KEPT = (30, 58, 91, 94)

@@ -10,10 +10,9 @@ import sys
 from concurrent.futures import Future
 from pathlib import Path
 
+from onecard import Engine, rows
 from tests.recorder.shop import FIRST_DAY, Till, open_engine, set_up
 from tests.recorder.told import Teller, day_report
-
-from onecard import Engine, rows
 
 DAYS_MAX = 5
 BATCHES_A_DAY = 25

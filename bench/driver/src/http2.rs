@@ -213,14 +213,7 @@ impl Connection {
         if more { Ok(()) } else { Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")) }
     }
 
-    fn receive(
-        &mut self,
-        kind: u8,
-        flags: u8,
-        stream: u32,
-        payload: &[u8],
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> io::Result<()> {
+    fn receive(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8], tell: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
         match kind {
             DATA => self.receive_data(flags, stream, payload, tell),
             HEADERS if flags & (PADDED | PRIORITY) != 0 => Err(unexpected("padding or priority")),
@@ -246,13 +239,7 @@ impl Connection {
         }
     }
 
-    fn receive_data(
-        &mut self,
-        flags: u8,
-        stream: u32,
-        payload: &[u8],
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> io::Result<()> {
+    fn receive_data(&mut self, flags: u8, stream: u32, payload: &[u8], tell: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
         if flags & PADDED != 0 {
             return Err(unexpected("padding"));
         }
@@ -269,13 +256,7 @@ impl Connection {
         Ok(())
     }
 
-    fn receive_headers(
-        &mut self,
-        flags: u8,
-        stream: u32,
-        block: &[u8],
-        tell: &mut impl FnMut(Event<'_>),
-    ) -> io::Result<()> {
+    fn receive_headers(&mut self, flags: u8, stream: u32, block: &[u8], tell: &mut impl FnMut(Event<'_>)) -> io::Result<()> {
         let status = self.responses.status(block)?;
         if flags & END_STREAM != 0 {
             self.finish(stream, status.unwrap_or(2), tell);

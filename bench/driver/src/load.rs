@@ -311,8 +311,7 @@ fn wait(lanes: &[Lane], timeout: Duration) -> io::Result<Vec<bool>> {
     let interest = |lane: &Lane| {
         if lane.connection.wants_to_write() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
     };
-    let mut sockets: Vec<_> =
-        lanes.iter().map(|lane| PollFd::new(lane.connection.socket(), interest(lane))).collect();
+    let mut sockets: Vec<_> = lanes.iter().map(|lane| PollFd::new(lane.connection.socket(), interest(lane))).collect();
     let timeout = Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
     match poll(&mut sockets, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}

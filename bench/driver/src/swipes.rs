@@ -355,10 +355,8 @@ mod tests {
         let message = v1::TransactResponse { answers: vec![answer(1 << 40, 0, false), answer(0, 58, true)] };
         let mut read = Vec::new();
         assert!(outcomes(&message.encode_to_vec(), |outcome| read.push(outcome)));
-        let expected = [
-            Outcome { code: 0, sequence: 1 << 40, replayed: false },
-            Outcome { code: 58, sequence: 0, replayed: true },
-        ];
+        let expected =
+            [Outcome { code: 0, sequence: 1 << 40, replayed: false }, Outcome { code: 58, sequence: 0, replayed: true }];
         assert_eq!(read, expected);
         assert!(!outcomes(&[0x0a, 5, 1], |_| {}));
     }

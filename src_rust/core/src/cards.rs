@@ -271,8 +271,7 @@ impl Cards {
     pub fn write_chunk(&self, chunk: usize, len: usize, out: &mut Vec<u8>) {
         let chunk = &self.chunks[chunk];
         for at in 0..chunk.cards.len().min(len) {
-            let points =
-                Points { balance: chunk.balances[at], carry: chunk.carries[at], grown: chunk.grown[at], unused: 0 };
+            let points = Points { balance: chunk.balances[at], carry: chunk.carries[at], grown: chunk.grown[at], unused: 0 };
             let record = CardRecord { card: chunk.cards[at], points, unused: [0; 5] };
             out.extend_from_slice(record.as_bytes());
         }

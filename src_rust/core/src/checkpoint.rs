@@ -61,8 +61,7 @@ impl Copying {
         let pass = Pass { begin, cards: machine.cards.len() };
         let organisation = postcard::to_stdvec(&machine.organisation).expect("it serialises to memory");
         let forget_before = keys.first_date().unwrap_or(i32::MIN);
-        let shared =
-            Shared { pass, organisation, marks: machine.take_changed_marks(), keys: keys.seal(begin), forget_before };
+        let shared = Shared { pass, organisation, marks: machine.take_changed_marks(), keys: keys.seal(begin), forget_before };
         Copying { shared: Some(shared), since, chunk: 0, chunks: machine.cards.chunks() }
     }
 
@@ -215,9 +214,8 @@ impl Checkpoint {
         for batch in &shared.keys {
             // Small segments are merged into the next one, so that a date has few of them.
             let newest = reading.at_or_before("keys", &segment_end(batch.date))?;
-            let older = newest.filter(|(key, value)| {
-                key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.len()
-            });
+            let older =
+                newest.filter(|(key, value)| key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.len());
             let (segment, value) = batch.segment(older);
             if let Some((key, _)) = older {
                 writing.delete("keys", key)?;
@@ -250,7 +248,9 @@ pub enum CheckpointError {
     #[error("the checkpoint belongs to another journal; move its directory away: it is rebuilt from the journal")]
     OtherJournal,
     /// The journal ends before it.
-    #[error("the checkpoint begins at entry {begin}, but the journal ends before it: journal entries were lost; restore the data directory")]
+    #[error(
+        "the checkpoint begins at entry {begin}, but the journal ends before it: journal entries were lost; restore the data directory"
+    )]
     Ahead {
         /// Where replay would start.
         begin: u64,

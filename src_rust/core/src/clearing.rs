@@ -302,14 +302,16 @@ impl Machine {
             let mut sums = [0i128; 5];
             for index in programme.card_runs.iter().flat_map(|&(first, count)| first..first + count) {
                 let card = self.cards.card(index);
-                let purses =
-                    [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
+                let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
                 sums.iter_mut().zip(purses).for_each(|(sum, purse)| *sum += i128::from(purse));
             }
             let books = self.trial_balance(programme.number, 0);
             for (sum, (account, total)) in sums.iter().zip(&books.totals) {
                 if sum != total {
-                    wrong.push(format!("programme {}: account {account}: purses sum to {sum}, the books say {total}", programme.number));
+                    wrong.push(format!(
+                        "programme {}: account {account}: purses sum to {sum}, the books say {total}",
+                        programme.number
+                    ));
                 }
             }
         }

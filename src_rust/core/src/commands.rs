@@ -31,9 +31,7 @@ impl Kind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Kind> {
         use Kind::*;
-        [Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund]
-            .get(usize::from(number).wrapping_sub(1))
-            .copied()
+        [Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund].get(usize::from(number).wrapping_sub(1)).copied()
     }
 
     fn uses_card(self) -> bool {
@@ -218,10 +216,7 @@ impl Request {
 
     fn original_ok(&self, kind: Kind) -> bool {
         let has_id = self.original_id_hi != 0 || self.original_id_lo != 0;
-        let no_key = self.original_terminal == 0
-            && self.original_trace == 0
-            && !has_id
-            && self.original_date == 0;
+        let no_key = self.original_terminal == 0 && self.original_trace == 0 && !has_id && self.original_date == 0;
         if !kind.uses_original() {
             return self.original == 0 && no_key;
         }

@@ -5,12 +5,12 @@ use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::commands::Original;
 use crate::error::Error;
 use crate::journal::entry::{Change, Entry, Transaction};
 use crate::journal::{Journal, LmdbJournal, genesis};
 use crate::keys::Keys;
 use crate::machine::Machine;
-use crate::commands::Original;
 
 /// An owned data directory; the lock is given back when it is dropped.
 pub struct Directory {

@@ -212,9 +212,8 @@ fn decode(bytes: &[u8], table_end: usize, sequence: u64, first: u64, base: i32) 
     let entries_end = HEADER + u32::from_le_bytes(length.try_into().map_err(|_| "header")?) as usize;
     let at = usize::try_from(sequence.checked_sub(first).ok_or("sequence")?).map_err(|_| "sequence")?;
     let table = bytes.get(entries_end..table_end).ok_or("offsets")?;
-    let offset = |at: usize| -> Option<usize> {
-        Some(u32::from_le_bytes(table.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize)
-    };
+    let offset =
+        |at: usize| -> Option<usize> { Some(u32::from_le_bytes(table.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize) };
     let start = offset(at).ok_or("offsets")?;
     let end = offset(at + 1).unwrap_or(entries_end);
     Entry::decode(bytes.get(start..end).filter(|_| start >= HEADER).ok_or("offsets")?, sequence, base)
@@ -293,10 +292,8 @@ impl BlockBuilder {
         let at = (sequence - self.first) as usize;
         let start = self.offsets[at] as usize;
         let end = self.offsets.get(at + 1).map_or(self.bytes.len(), |&end| end as usize);
-        Entry::decode(&self.bytes[start..end], sequence, self.base).map_err(|what| JournalError::Damaged {
-            sequence,
-            what: format!("entry {sequence}, just written: {what}"),
-        })
+        Entry::decode(&self.bytes[start..end], sequence, self.base)
+            .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, just written: {what}") })
     }
 
     /// Fills in the header but for the previous hash, and the offsets: all that the writer knows.

@@ -392,7 +392,11 @@ impl Machine {
         match entry {
             Entry::Transaction(transaction) => self.replay_transaction(known(transaction.key.programme)?, transaction, sequence),
             Entry::Registration(registration) => {
-                if self.organisation.add(registration) { Ok(()) } else { Err("a registration that cannot be".into()) }
+                if self.organisation.add(registration) {
+                    Ok(())
+                } else {
+                    Err("a registration that cannot be".into())
+                }
             }
             Entry::Rules { programme, version, text, tables } => {
                 let at = known(*programme)?;
@@ -477,7 +481,10 @@ impl Machine {
             }
             let lost = rules.tables.products.iter().find(|product| tables.product(product.id).is_none());
             if let Some(lost) = lost {
-                return Err(format!("product {} is in version {} and missing now; cards may have it: keep it", lost.id, rules.version));
+                return Err(format!(
+                    "product {} is in version {} and missing now; cards may have it: keep it",
+                    lost.id, rules.version
+                ));
             }
         }
         if version != found.rule_version() + 1 {

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::accounts::Account;
 use crate::cards::CardNumber;
 use crate::checkpoint::Checkpoint;
 use crate::codes::Code;
@@ -27,7 +28,6 @@ use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer;
-use crate::accounts::Account;
 use writer::Writer;
 
 /// Rows of one submission, and of one group.
@@ -81,7 +81,13 @@ impl<T> Drop for Reply<T> {
 pub(crate) enum Job {
     Rows(Vec<Request>, Reply<Vec<Answer>>),
     Register(Vec<Registration>, Reply<Vec<Code>>),
-    Publish { programme: u16, version: u32, text: String, tables: String, reply: Reply<Code> },
+    Publish {
+        programme: u16,
+        version: u32,
+        text: String,
+        tables: String,
+        reply: Reply<Code>,
+    },
     CloseDay(u16, i32, Reply<CloseReport>),
     /// Code and newest entry of a card.
     Newest(u16, CardNumber, Reply<(Code, u64)>),
@@ -174,18 +180,15 @@ impl Engine {
         let recovered = recover(&journal, &checkpoint)?;
         let (next, head) = journal.head()?;
         let journal: Arc<dyn Journal> = Arc::new(journal);
-        let shared = Arc::new(Shared {
-            durable: AtomicU64::new(next),
-            moved: Default::default(),
-            poison: OnceLock::new(),
-        });
+        let shared = Arc::new(Shared { durable: AtomicU64::new(next), moved: Default::default(), poison: OnceLock::new() });
         let (jobs, jobs_out) = bounded(JOBS_MAX);
         let (groups_in, groups) = bounded(1);
         let (ready_in, ready) = bounded(1);
         let (steps_in, steps) = bounded(STEPS_MAX);
         let (written_in, written) = bounded(1);
         let storage = checkpoint.storage().clone();
-        let writer = Writer::new(shared.clone(), journal.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
+        let writer =
+            Writer::new(shared.clone(), journal.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
         let (sync, sync_journal) = (shared.clone(), journal.clone());
         let behind = shared.clone();
         let threads = vec![
@@ -369,13 +372,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 }
 
 /// The sync thread: makes groups durable in order, then answers.
-fn sync_groups(
-    shared: &Shared,
-    journal: &dyn Journal,
-    mut head: [u8; HASH],
-    groups: &Receiver<Group>,
-    ready: &Sender<()>,
-) {
+fn sync_groups(shared: &Shared, journal: &dyn Journal, mut head: [u8; HASH], groups: &Receiver<Group>, ready: &Sender<()>) {
     // The writer is told once that the way is free before the first group.
     let _ = ready.send(());
     for group in groups {

@@ -176,7 +176,10 @@ impl Tables {
             };
             let again = self.waterfall[..at].iter().any(|other| other.pay == step.pay);
             if step.share > RATE_ONE || !points_only || again {
-                return Err(format!("tables: waterfall step {}: share, price or min_points is out of range, or it stands twice", at + 1));
+                return Err(format!(
+                    "tables: waterfall step {}: share, price or min_points is out of range, or it stands twice",
+                    at + 1
+                ));
             }
         }
         if !self.waterfall.iter().any(|step| step.pay == Payer::Principal) {
@@ -256,7 +259,8 @@ pub(crate) mod tests {
         let purses = Purses { principal: 10_000, bonus: 1_000, points: 20_000_000 };
         // 100.00 less 5% is 95.00; points pay 2,000 x 0.01 = 20.00 of at most 28.50; bonus 10.00; principal 65.00.
         let sale = tables.price(&tables.products[0], 10_000, true, purses);
-        let expected = Sale { due: 9_500, offset: 2_000, spent: 20_000_000, bonus: 1_000, principal: 6_500, earned: 750_000, unpaid: 0 };
+        let expected =
+            Sale { due: 9_500, offset: 2_000, spent: 20_000_000, bonus: 1_000, principal: 6_500, earned: 750_000, unpaid: 0 };
         assert_eq!(sale, expected);
         let without = tables.price(&tables.products[0], 10_000, false, purses);
         assert_eq!((without.offset, without.spent, without.principal), (0, 0, 8_500));

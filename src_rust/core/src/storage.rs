@@ -43,7 +43,9 @@ impl Storage {
         fs::create_dir_all(path).map_err(|error| fail(format!("cannot be created: {error}")))?;
         let data = path.join("data.mdb");
         if fs::metadata(&data).is_ok_and(|file| file.len() == 0) {
-            return Err(fail("data.mdb is empty: it is not a journal or checkpoint of onecard; move it away or restore it".into()));
+            return Err(fail(
+                "data.mdb is empty: it is not a journal or checkpoint of onecard; move it away or restore it".into(),
+            ));
         }
         let env = open_environment(path, bytes_max, N as u32 + 1)
             .map_err(|error| fail(format!("cannot be opened: {error}; is it a file of onecard?")))?;

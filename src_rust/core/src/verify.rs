@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
+use crate::accounts::Account;
 use crate::checkpoint::state_digest;
 use crate::directory::{Directory, recover, replay};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::machine::Machine;
-use crate::accounts::Account;
 use crate::units::Unit;
 
 /// What was found.
@@ -80,7 +80,10 @@ fn sums(machine: &Machine) -> Vec<(u16, i128, i128)> {
         let balance = machine.trial_balance(number, 0);
         let of = |unit: Unit| {
             let totals = balance.totals.iter();
-            totals.filter(|(code, _)| Account::from_code(*code).is_some_and(|account| account.unit() == unit)).map(|(_, total)| total).sum()
+            totals
+                .filter(|(code, _)| Account::from_code(*code).is_some_and(|account| account.unit() == unit))
+                .map(|(_, total)| total)
+                .sum()
         };
         (number, of(Unit::Money), of(Unit::Points))
     };

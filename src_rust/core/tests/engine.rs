@@ -63,7 +63,8 @@ fn a_day_of_a_card_and_its_retries_after_reopening() {
     let engine = open(directory.path());
     chain(&engine);
     let purchase = Request { flags: USE_POINTS, terminal: 2, ..on_card(Kind::Purchase, 3, 500) };
-    let refund = Request { original_terminal: 2, original_trace: 3, original_date: DAY, amount: 200, ..request(Kind::Refund, 4, DAY) };
+    let refund =
+        Request { original_terminal: 2, original_trace: 3, original_date: DAY, amount: 200, ..request(Kind::Refund, 4, DAY) };
     let rows = vec![issue(), on_card(Kind::TopUp, 2, 1_000), purchase, refund];
     let answers = ask(&engine, rows.clone()).unwrap();
     assert!(answers.iter().all(|answer| answer.code == 0), "{answers:?}");

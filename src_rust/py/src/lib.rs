@@ -208,17 +208,12 @@ fn registration((what, programme, number, parent, name): (String, u16, i64, i64,
             Registration::Programme { programme, name, date }
         }
         "merchant" => Registration::Merchant { programme, merchant: number_of(number, "merchant")?, name },
-        "store" => Registration::Store {
-            programme,
-            store: number_of(number, "store")?,
-            merchant: number_of(parent, "merchant")?,
-            name,
-        },
-        "terminal" => Registration::Terminal {
-            programme,
-            terminal: number_of(number, "terminal")?,
-            store: number_of(parent, "store")?,
-        },
+        "store" => {
+            Registration::Store { programme, store: number_of(number, "store")?, merchant: number_of(parent, "merchant")?, name }
+        }
+        "terminal" => {
+            Registration::Terminal { programme, terminal: number_of(number, "terminal")?, store: number_of(parent, "store")? }
+        }
         other => return Err(PyValueError::new_err(format!("`{other}` is no programme, merchant, store or terminal"))),
     })
 }

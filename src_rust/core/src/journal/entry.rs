@@ -224,16 +224,20 @@ impl Transaction {
         }
     }
 
-    fn decode(kind: Kind, code: Code, programme: u16, sequence: u64, base: i32, from: &mut Reader) -> Result<Transaction, Malformed> {
+    fn decode(
+        kind: Kind,
+        code: Code,
+        programme: u16,
+        sequence: u64,
+        base: i32,
+        from: &mut Reader,
+    ) -> Result<Transaction, Malformed> {
         let flags = from.byte()?;
         let terminal = from.number()?;
         let store = from.number()?;
         let date = from.date(base)?;
-        let name = if flags & FLAG_ID != 0 {
-            KeyName::Id(from.id()?)
-        } else {
-            KeyName::Trace { terminal, trace: from.number()? }
-        };
+        let name =
+            if flags & FLAG_ID != 0 { KeyName::Id(from.id()?) } else { KeyName::Trace { terminal, trace: from.number()? } };
         let posted = if flags & FLAG_POSTED != 0 { from.date(base)? } else { date };
         let rule = from.number()?;
         let channel = from.byte()?;
@@ -377,9 +381,7 @@ impl Entry {
         let programme = from.number()?;
         let entry = match number {
             KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, &mut from)?),
-            KIND_RULES => {
-                Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? }
-            }
+            KIND_RULES => Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? },
             KIND_GROWTH_OPENS => Entry::GrowthOpens(GrowthOpens {
                 programme,
                 date: from.number()?,
@@ -444,9 +446,7 @@ fn decode_registration(number: u8, programme: u16, from: &mut Reader) -> Result<
     Ok(match number {
         KIND_PROGRAMME => Registration::Programme { programme, name: from.text()?, date: from.number()? },
         KIND_MERCHANT => Registration::Merchant { programme, merchant: from.number()?, name: from.text()? },
-        KIND_STORE => {
-            Registration::Store { programme, store: from.number()?, merchant: from.number()?, name: from.text()? }
-        }
+        KIND_STORE => Registration::Store { programme, store: from.number()?, merchant: from.number()?, name: from.text()? },
         _ => Registration::Terminal { programme, terminal: from.number()?, store: from.number()? },
     })
 }
@@ -721,12 +721,22 @@ mod tests {
 
     #[test]
     fn other_entries_survive_the_way() {
-        let legs = vec![Leg { account: Account::StoreDue, store: 3, amount: -5 }, Leg { account: Account::StoreDue, store: 4, amount: 5 }];
+        let legs = vec![
+            Leg { account: Account::StoreDue, store: 3, amount: -5 },
+            Leg { account: Account::StoreDue, store: 4, amount: 5 },
+        ];
         let entries = [
             Entry::Registration(Registration::Programme { programme: 9, name: "九".into(), date: 1 }),
             Entry::Registration(Registration::Store { programme: 9, store: 1, merchant: 2, name: String::new() }),
             Entry::Rules { programme: 9, version: 300, text: "t".repeat(200), tables: "{}".into() },
-            Entry::DayClosed(DayClosed { programme: 9, date: BASE, members: -1, bonus: i128::MAX >> 1, points: 0, legs: legs.clone() }),
+            Entry::DayClosed(DayClosed {
+                programme: 9,
+                date: BASE,
+                members: -1,
+                bonus: i128::MAX >> 1,
+                points: 0,
+                legs: legs.clone(),
+            }),
             Entry::GrowthComplete(GrowthComplete { programme: 9, date: BASE, growth: 1 << 100, legs }),
         ];
         for entry in entries {

@@ -41,8 +41,14 @@ pub(crate) type Written = Result<Vec<Segment>, StorageError>;
 /// Where the checkpoint passes are.
 enum Pass {
     Idle,
-    Copying { copying: Copying, held: Option<Step>, begin: u64 },
-    Writing { begin: u64 },
+    Copying {
+        copying: Copying,
+        held: Option<Step>,
+        begin: u64,
+    },
+    Writing {
+        begin: u64,
+    },
     /// A pass failed. Later ones would stand on it: there are none until the engine is opened again.
     Failed(Error),
 }
@@ -254,12 +260,10 @@ impl Writer {
                 let codes = registrations.iter().map(|registration| self.register(registration)).collect();
                 self.deliver(codes, reply);
             }
-            Job::Publish { programme, version, text, tables, reply } => {
-                match self.publish(programme, version, &text, &tables) {
-                    Ok(code) => self.deliver(code, reply),
-                    Err(what) => reply.give(Err(Error::Rules(what))),
-                }
-            }
+            Job::Publish { programme, version, text, tables, reply } => match self.publish(programme, version, &text, &tables) {
+                Ok(code) => self.deliver(code, reply),
+                Err(what) => reply.give(Err(Error::Rules(what))),
+            },
             Job::CloseDay(programme, date, reply) => {
                 let report = self.close_day(programme, date)?;
                 self.deliver(report, reply);

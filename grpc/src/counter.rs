@@ -1,0 +1,98 @@
+//! The counter: where single transactions queue up and are handed to the engine together.
+//!
+//! Waking another thread costs more than executing a swipe. So all that came in since the last look is one submit, and one
+//! call back from the core wakes one task, which hands out the answers on the runtime's own thread. A lone transaction
+//! waits for nobody: the queue is looked at as soon as those that have already arrived are in it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use onecard_core::{Answer, Engine, Error, Request as Row};
+use tokio::sync::{Notify, oneshot};
+use tonic::Status;
+
+/// Most rows that the core takes at once.
+const ROWS_MAX: usize = onecard_core::pipeline::ROWS_MAX;
+
+/// What a call that failed in the engine is told.
+pub fn failed(error: &Error) -> Status {
+    match error {
+        Error::Poisoned(_) | Error::Closed(_) => unknown(),
+        _ => Status::internal("the engine failed; its log says why"),
+    }
+}
+
+/// What a caller is told whose answer will never come.
+pub fn unknown() -> Status {
+    Status::unavailable("the engine has stopped and the outcome is unknown; send the same request again")
+}
+
+/// An answer, or why there is none.
+pub type Outcome = Result<Answer, Error>;
+
+/// Submits rows; the receiver gets their answers when all that they saw is durable. Dropping it takes nothing back.
+pub fn submit(engine: &Engine, rows: Vec<Row>) -> oneshot::Receiver<Result<Vec<Answer>, Error>> {
+    let (sender, receiver) = oneshot::channel();
+    engine.submit(rows, move |outcome| drop(sender.send(outcome)));
+    receiver
+}
+
+#[derive(Default)]
+struct Queue {
+    rows: Vec<Row>,
+    callers: Vec<oneshot::Sender<Outcome>>,
+}
+
+/// Clones are handles of the same one.
+#[derive(Clone, Default)]
+pub struct Counter {
+    queue: Arc<Mutex<Queue>>,
+    arrived: Arc<Notify>,
+}
+
+impl Counter {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in between can panic.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a row and waits for its answer. Whoever stops waiting does not take it back.
+    pub async fn ask(&self, row: Row) -> Result<Answer, Status> {
+        let (caller, answer) = oneshot::channel();
+        let first = {
+            let mut queue = self.queue();
+            queue.rows.push(row);
+            queue.callers.push(caller);
+            queue.rows.len() == 1
+        };
+        if first {
+            self.arrived.notify_one();
+        }
+        match answer.await {
+            Ok(outcome) => outcome.map_err(|error| failed(&error)),
+            Err(_) => Err(unknown()),
+        }
+    }
+
+    /// Hands what is queued to the engine, for ever.
+    pub async fn serve(self, engine: Engine) {
+        loop {
+            self.arrived.notified().await;
+            let Queue { mut rows, mut callers } = std::mem::take(&mut *self.queue());
+            while !rows.is_empty() {
+                let rest = rows.split_off(rows.len().min(ROWS_MAX));
+                let waiting = callers.split_off(callers.len().min(ROWS_MAX));
+                let answers = submit(&engine, std::mem::replace(&mut rows, rest));
+                tokio::spawn(hand_out(answers, std::mem::replace(&mut callers, waiting)));
+            }
+        }
+    }
+}
+
+async fn hand_out(answers: oneshot::Receiver<Result<Vec<Answer>, Error>>, callers: Vec<oneshot::Sender<Outcome>>) {
+    match answers.await {
+        Ok(Ok(answers)) => callers.into_iter().zip(answers).for_each(|(caller, answer)| drop(caller.send(Ok(answer)))),
+        Ok(Err(error)) => callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone())))),
+        // Dropping the callers tells them.
+        Err(_) => {}
+    }
+}
