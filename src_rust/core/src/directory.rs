@@ -32,7 +32,12 @@ impl Directory {
     /// Takes the directory, made if it is not there.
     pub fn own(path: &Path) -> Result<Directory, Error> {
         let fail = |what: std::io::Error| Error::Directory { path: path.to_owned(), what: what.to_string() };
-        fs::create_dir_all(path).map_err(fail)?;
+        if !path.exists() {
+            fs::create_dir_all(path).map_err(fail)?;
+            // The name of a new directory is durable when its parent is synced.
+            let parent = path.canonicalize().map_err(fail)?.parent().map(File::open);
+            parent.transpose().map_err(fail)?.map_or(Ok(()), |parent| parent.sync_all()).map_err(fail)?;
+        }
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("lock")).map_err(fail)?;
         match lock.try_lock() {

@@ -123,7 +123,10 @@ impl Keys {
         }
         let reading = reading()?;
         for segment in day.segments.iter().filter(|segment| segment.may_hold(hash)) {
-            for sequence in segment.search(&reading, hash)? {
+            let Some(value) = reading.get("keys", &segment.storage_key())? else {
+                return find_in_all(key, hash, &reading, is);
+            };
+            for sequence in search(value, hash) {
                 if is(sequence)? {
                     return Ok(Some(sequence));
                 }
@@ -224,21 +227,44 @@ impl Segment {
     fn may_hold(&self, hash: u64) -> bool {
         probes(hash, self.filter.len()).all(|(word, bit)| self.filter[word] & bit != 0)
     }
+}
 
-    fn search(&self, reading: &Reading, hash: u64) -> Result<Vec<u64>, StorageError> {
-        let Some(value) = reading.get("keys", &self.storage_key())? else { return Ok(Vec::new()) };
-        let pairs = pairs_of(value);
-        // Hashes are uniform: the first guess lands within a page of the place, then the run is walked.
-        let count = pairs.len() / PAIR;
-        let mut at = (u128::from(hash) * count as u128 >> 64) as usize;
-        while at > 0 && pair(pairs, at - 1).0 >= hash {
-            at -= 1;
+/// A pass has just merged segments that are not adopted yet: looks in whatever the date has in this reading.
+#[cold]
+fn find_in_all<E: From<StorageError>>(
+    key: &Key,
+    hash: u64,
+    reading: &Reading,
+    mut is: impl FnMut(u64) -> Result<bool, E>,
+) -> Result<Option<u64>, E> {
+    let date = key.date.to_be_bytes();
+    for pair in reading.from("keys", &date)? {
+        let (name, value) = pair?;
+        if !name.starts_with(&date) {
+            break;
         }
-        while at < count && pair(pairs, at).0 < hash {
-            at += 1;
+        for sequence in search(value, hash) {
+            if is(sequence)? {
+                return Ok(Some(sequence));
+            }
         }
-        Ok((at..count).map(|at| pair(pairs, at)).take_while(|(found, _)| *found == hash).map(|(_, value)| value).collect())
     }
+    Ok(None)
+}
+
+/// Sequences under this hash in a segment's value.
+fn search(value: &[u8], hash: u64) -> Vec<u64> {
+    let pairs = pairs_of(value);
+    // Hashes are uniform: the first guess lands within a page of the place, then the run is walked.
+    let count = pairs.len() / PAIR;
+    let mut at = (u128::from(hash) * count as u128 >> 64) as usize;
+    while at > 0 && pair(pairs, at - 1).0 >= hash {
+        at -= 1;
+    }
+    while at < count && pair(pairs, at).0 < hash {
+        at += 1;
+    }
+    (at..count).map(|at| pair(pairs, at)).take_while(|(found, _)| *found == hash).map(|(_, value)| value).collect()
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {

@@ -319,7 +319,8 @@ impl Engine {
         Err(Error::Closed(what.into()))
     }
 
-    fn check_open(&self) -> Result<(), Error> {
+    /// An error unless it runs, in the process that opened it.
+    pub fn check_open(&self) -> Result<(), Error> {
         self.check_process()?;
         if self.lock().is_none() {
             return Err(closed());

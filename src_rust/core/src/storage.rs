@@ -40,26 +40,35 @@ impl Storage {
     /// `format` is the text under `meta/format`. An environment that holds anything else is refused and left as it is.
     pub fn open<const N: usize>(path: &Path, bytes_max: usize, names: [&'static str; N], format: &str) -> Result<Storage> {
         let fail = |what: String| StorageError { path: path.to_owned(), what };
-        fs::create_dir_all(path).map_err(|error| fail(format!("cannot be created: {error}")))?;
         let data = path.join("data.mdb");
         if fs::metadata(&data).is_ok_and(|file| file.len() == 0) {
             return Err(fail(
                 "data.mdb is empty: it is not a journal or checkpoint of onecard; move it away or restore it".into(),
             ));
         }
+        if !data.exists() {
+            make_whole(path, |draft| Storage::open_there(draft, bytes_max, names, format).map(drop))?;
+        }
+        Storage::open_there(path, bytes_max, names, format)
+    }
+
+    fn open_there<const N: usize>(path: &Path, bytes_max: usize, names: [&'static str; N], format: &str) -> Result<Storage> {
+        let fail = |what: String| StorageError { path: path.to_owned(), what };
         let env = open_environment(path, bytes_max, N as u32 + 1)
             .map_err(|error| fail(format!("cannot be opened: {error}; is it a file of onecard?")))?;
         env.clear_stale_readers().map_err(|error| fail(error.to_string()))?;
         let mut storage = Storage { env, buckets: Arc::default(), path: path.to_owned() };
-        storage.check_format(format)?;
-        storage.buckets = Arc::new(storage.create(names, format)?);
+        let is_new = storage.env.unnamed_database_stat().entries == 0;
+        storage.buckets = Arc::new(if is_new {
+            storage.create(names, format)?
+        } else {
+            storage.check_format(format)?;
+            storage.existing(names)?
+        });
         Ok(storage)
     }
 
     fn check_format(&self, format: &str) -> Result<()> {
-        if self.env.unnamed_database_stat().entries == 0 {
-            return Ok(());
-        }
         let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
         let opened = self.env.open_databases_and_commit(transaction, |opener, transaction| {
             opener.open_database::<Bytes, Bytes>(transaction, Some("meta")).map(CommitOrAbort::<_, ()>::Commit)
@@ -78,7 +87,26 @@ impl Storage {
         Err(self.fail(format!("holds {found}, not `{format}`; nothing was changed")))
     }
 
-    /// Opens the databases; makes them, and `meta/format`, in one commit if they are not there.
+    /// Opens the databases that are there, without writing: an open that fails later must have changed nothing.
+    fn existing<const N: usize>(&self, names: [&'static str; N]) -> Result<Vec<(&'static str, Bucket)>> {
+        let transaction = self.env.read_txn().map_err(|error| self.fail(error))?;
+        let opened = self.env.open_databases_and_commit(transaction, |opener, transaction| {
+            let meta = opener.open_database::<Bytes, Bytes>(transaction, Some("meta"))?;
+            let mut opened = Vec::with_capacity(N);
+            for name in names {
+                opened.push(opener.open_database::<Bytes, Bytes>(transaction, Some(name))?);
+            }
+            let opened: [_; N] = opened.try_into().ok().expect("one for each name");
+            heed::Result::Ok(CommitOrAbort::<_, ()>::Commit((meta, opened)))
+        });
+        let (meta, opened) = opened.map_err(|error| self.fail(error))?.unwrap_commit();
+        let there = names.into_iter().zip(opened).chain([("meta", meta)]);
+        there
+            .map(|(name, found)| found.map(|found| (name, found)).ok_or_else(|| self.fail(format!("has no database `{name}`"))))
+            .collect()
+    }
+
+    /// Makes the databases, and `meta/format`, in one commit.
     fn create<const N: usize>(&self, names: [&'static str; N], format: &str) -> Result<Vec<(&'static str, Bucket)>> {
         let transaction = self.env.write_txn().map_err(|error| self.fail(error))?;
         let created = self.env.create_databases_and_commit(transaction, |opener, transaction| {
@@ -123,6 +151,24 @@ impl Storage {
     fn fail(&self, error: impl ToString) -> StorageError {
         StorageError { path: self.path.clone(), what: error.to_string() }
     }
+}
+
+/// Makes an environment that is there whole or not at all, whenever the power fails: LMDB's first pages are not synced
+/// when they are written, and a name is durable only when its directory was synced.
+fn make_whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let fail = |error: std::io::Error| StorageError { path: path.to_owned(), what: format!("cannot be created: {error}") };
+    let sync = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all()).map_err(fail);
+    let draft = path.with_extension("new");
+    match fs::remove_dir_all(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    fs::create_dir(&draft).map_err(fail)?;
+    make(&draft)?;
+    sync(&draft.join("data.mdb"))?;
+    sync(&draft)?;
+    fs::rename(&draft, path).map_err(fail)?;
+    path.parent().map_or(Ok(()), sync)
 }
 
 // heed's open is unsafe because a map whose file is changed by others is undefined behaviour. The data directory's

@@ -7,6 +7,8 @@ mod reports;
 mod server;
 
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
@@ -62,7 +64,8 @@ type Done = (Py<PyAny>, Result<Vec<Answer>, Error>);
 #[pyclass(frozen, module = "onecard._core")]
 struct Core {
     engine: Engine,
-    done: Sender<Done>,
+    /// The way to the thread that completes futures; None once it was closed.
+    completing: Mutex<Option<(Sender<Done>, JoinHandle<()>)>>,
 }
 
 #[pymethods]
@@ -79,13 +82,13 @@ impl Core {
         let options = Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock, new_id };
         let engine = py.detach(|| Engine::open(&path, options)).map_err(raise)?;
         let (done, finished) = unbounded::<Done>();
-        std::thread::Builder::new().name("onecard-python".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("onecard-python".into()).spawn(move || {
             for (call, result) in finished {
                 // After the interpreter's end nobody waits for a future any more.
                 let _ = Python::try_attach(|py| complete(py, call, result));
             }
         })?;
-        Ok(Core { engine, done })
+        Ok(Core { engine, completing: Mutex::new(Some((done, thread))) })
     }
 
     fn execute<'py>(&self, py: Python<'py>, rows: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -109,7 +112,8 @@ impl Core {
 
     fn submit(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, done: Py<PyAny>) -> PyResult<()> {
         let rows = read_rows(rows)?;
-        let finished = self.done.clone();
+        let finished = self.completing.lock().ok().and_then(|open| open.as_ref().map(|(done, _)| done.clone()));
+        let finished = finished.ok_or_else(|| EngineClosed::new_err("the engine is closed"))?;
         py.detach(|| self.engine.submit(rows, move |result| drop(finished.send((done, result)))));
         Ok(())
     }
@@ -168,10 +172,23 @@ impl Core {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.engine.close()).map_err(raise)
+        py.detach(|| {
+            self.engine.close()?;
+            // All futures are completed when it returns: a thread that attached later could meet the interpreter's end.
+            let completing = self.completing.lock().ok().and_then(|mut open| open.take());
+            if let Some((done, thread)) = completing {
+                drop(done);
+                if thread.thread().id() != std::thread::current().id() {
+                    let _ = thread.join();
+                }
+            }
+            Ok(())
+        })
+        .map_err(raise)
     }
 
     fn serve(&self, py: Python<'_>, address: &str) -> PyResult<Server> {
+        self.engine.check_open().map_err(raise)?;
         py.detach(|| Server::start(self.engine.clone(), address)).map_err(EngineError::new_err)
     }
 }
@@ -208,12 +225,17 @@ fn registration((what, programme, number, parent, name): (String, u16, i64, i64,
             Registration::Programme { programme, name, date }
         }
         "merchant" => Registration::Merchant { programme, merchant: number_of(number, "merchant")?, name },
-        "store" => {
-            Registration::Store { programme, store: number_of(number, "store")?, merchant: number_of(parent, "merchant")?, name }
-        }
-        "terminal" => {
-            Registration::Terminal { programme, terminal: number_of(number, "terminal")?, store: number_of(parent, "store")? }
-        }
+        "store" => Registration::Store {
+            programme,
+            store: number_of(number, "store")?,
+            merchant: number_of(parent, "merchant")?,
+            name,
+        },
+        "terminal" => Registration::Terminal {
+            programme,
+            terminal: number_of(number, "terminal")?,
+            store: number_of(parent, "store")?,
+        },
         other => return Err(PyValueError::new_err(format!("`{other}` is no programme, merchant, store or terminal"))),
     })
 }

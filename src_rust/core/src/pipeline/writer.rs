@@ -146,6 +146,10 @@ impl Writer {
         self.begin_group()?;
         loop {
             let Some(job) = self.next_job(jobs)? else { continue };
+            if self.block.is_empty() && self.deliveries.is_empty() {
+                // Others may have filled the disk, or freed it, since the last group was handed on.
+                self.begin_group()?;
+            }
             // What waits now joins the group, as far as it fits; what comes later may find the sync thread free.
             let mut waiting = jobs.len();
             let mut job = Some(job);
