@@ -27,6 +27,7 @@ from tests.recorder.told import Told, tally
 KILLS = max(3, int(os.environ.get("ONECARD_CRASHES", "400")) // 40)
 REPOSITORY = Path(__file__).parents[1]
 LIVES_S = (0.02, 0.6)
+STARTS_S = (0.2, 1.0)
 
 
 def audit(directory: Path, told: Told) -> None:
@@ -45,12 +46,11 @@ def audit(directory: Path, told: Told) -> None:
     assert verify(directory).problems == ()
 
 
-def work_until_killed(directory: Path, marks: Path, seed: int, life_s: float) -> int:
-    """Run the workload and kill it so long after its first mark; returns its exit status."""
-    before = marks.stat().st_size
+def work_until_killed(directory: Path, marks: Path, seed: int, life_s: float, *, opened: bool) -> int:
+    """Run the workload and kill it so long after its start, or after it opened; returns its exit status."""
     arguments = [str(directory), str(marks), str(seed), "0"]
     process = subprocess.Popen([sys.executable, "-m", "tests.recorder.workload", *arguments], cwd=REPOSITORY)
-    while marks.stat().st_size == before and process.poll() is None:
+    while opened and marks.stat().st_size == 0 and process.poll() is None:
         time.sleep(0.002)
     time.sleep(life_s)
     process.kill()
@@ -62,7 +62,9 @@ def test_kill_over_the_python_api(tmp_path: Path) -> None:
     told, chance = Told(), random.Random(11)
     for round_ in range(KILLS):
         marks.write_bytes(b"")
-        assert work_until_killed(directory, marks, round_ + 1, chance.uniform(*LIVES_S)) == -9
+        opened = round_ % 4 != 3
+        life_s = chance.uniform(*LIVES_S) if opened else chance.uniform(*STARTS_S)
+        assert work_until_killed(directory, marks, round_ + 1, life_s, opened=opened) == -9
         told.read(marks.read_bytes())
         with open_engine(directory) as engine:
             told.settle(engine)
@@ -90,3 +92,14 @@ def test_kill_of_the_server(tmp_path: Path) -> None:
             told.settle(engine)
     assert calls > 10 * KILLS, "too few calls were answered for a test"
     audit(directory, told)
+
+
+def test_close_completes_what_was_submitted(tmp_path: Path) -> None:
+    """Every future's callbacks have run when `close` returns: nothing is left for the interpreter's end."""
+    till, told = Till(4), []
+    for round_ in range(1, 21):
+        with open_engine(tmp_path) as engine:
+            set_up(engine)
+            for _ in range(8):
+                engine.submit(till.batch(3)).add_done_callback(lambda done: told.append(len(done.result())))
+        assert told == [3] * 8 * round_

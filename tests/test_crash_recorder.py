@@ -9,6 +9,7 @@ ONECARD_CRASHES: how many instants (400 if it is not set).
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ REPOSITORY = Path(__file__).parents[1]
 def record(work: Path, *, seed: int, batches: int, no_sync: bool = False) -> Shim:
     """Run the workload to its end under the shim."""
     root = work / "data"
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     shim = Shim(build(work), root, work / "shim", no_sync=no_sync)
     arguments = [str(root), str(shim.marks), str(seed), str(batches)]
     run("workload", arguments, env=shim.environment())
@@ -96,6 +97,25 @@ def test_what_was_answered_outlives_any_crash(tmp_path: Path, fast: Path) -> Non
     shim = record(tmp_path, seed=2, batches=80)
     checked, problems = check(shim, fast, seed=3, instants=CRASHES)
     assert checked == CRASHES
+    assert problems == []
+
+
+def test_a_crash_after_a_crash(tmp_path: Path, fast: Path) -> None:
+    """Recovery itself is recorded, and crashed: what either run had answered is there."""
+    shim = record(tmp_path / "first", seed=4, batches=50)
+    events = list(disk.read_events(shim.log))
+    moment = len(events) * 2 // 3
+    crashed, told = disk.Disk(), b""
+    for event in events[:moment]:
+        crashed.replay(event)
+        told += event.payload if event.kind == "M" else b""
+    second = tmp_path / "second"
+    second.joinpath("shim").mkdir(parents=True)
+    crashed.leave(second / "data", random.Random(6))
+    shutil.copytree(second / "data", second / "shim" / "before")
+    second.joinpath("shim", "told").write_bytes(told)
+    checked, problems = check(record(second, seed=5, batches=30), fast, seed=7, instants=CRASHES // 2)
+    assert checked == CRASHES // 2
     assert problems == []
 
 

@@ -2,7 +2,8 @@
 
 `python -m tests.recorder.check LOG TARGET SEED INSTANTS SHARE SHARES`: takes every SHARES-th of the
 instants, and prints one line of JSON: how many were checked, and what did not hold, by instant. After
-each instant the auditor, a process of its own, walks the journal.
+each instant the auditor, a process of its own, walks the journal. A directory `before` and a file `told`
+beside LOG are what was there, and what had been told, when the record began.
 """
 
 import json
@@ -48,9 +49,15 @@ def instants(events: list[Event], seed: int, count: int) -> list[int]:
     return sorted(near + [chance.randint(0, len(events)) for _ in range(count - len(near))])
 
 
-def crashes(events: list[Event], moments: list[int], seed: int, target: Path) -> Iterator[tuple[int, Told]]:
+def crashes(log: Path, moments: list[int], seed: int, target: Path) -> Iterator[tuple[int, Told]]:
     """For each moment, the directory as a crash left it, and what had been told until then."""
-    disk, marks, at = Disk(), b"", 0
+    before, told = log.with_name("before"), log.with_name("told")
+    events = list(read_events(log))
+    disk, marks, at = (
+        Disk(before if before.exists() else None),
+        told.read_bytes() if told.exists() else b"",
+        0,
+    )
     for place, moment in enumerate(moments):
         for event in events[at:moment]:
             disk.replay(event)
@@ -85,8 +92,9 @@ def hold(directory: Path, told: Told, auditor: Auditor, seed: int, *, whole: boo
 def main(log: Path, target: Path, seed: int, count: int, share: int, shares: int) -> None:
     events = list(read_events(log))
     auditor = Auditor()
+    moments = instants(events, seed, count)[share::shares]
     problems, checked = [], 0
-    for moment, told in crashes(events, instants(events, seed, count)[share::shares], seed + share, target):
+    for moment, told in crashes(log, moments, seed + share, target):
         problem = hold(target, told, auditor, seed, whole=checked % VERIFY_EVERY == 0)
         checked += 1
         if problem is not None:

@@ -20,7 +20,7 @@ BATCHES_A_DAY = 25
 
 def main(directory: Path, marks: Path, seed: int, batches: int) -> None:
     chance = random.Random(seed)
-    teller = Teller(marks)
+    teller = Teller(marks, seed)
     with open_engine(directory) as engine:
         till = prepare(engine, teller, seed)
         flying: list[Future[rows.Batch]] = []

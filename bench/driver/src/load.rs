@@ -64,6 +64,8 @@ pub struct Report {
     pub codes: BTreeMap<u32, u64>,
     /// Answers with a sequence: there is an entry in the journal.
     pub posted: u64,
+    /// Balance queries that were sent: they leave no entry.
+    pub balances: u64,
     /// Answers that were an earlier request's; there should be none.
     pub replayed: u64,
     /// Calls (stream: messages) that failed or were not answered.
@@ -94,6 +96,7 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
             measured: 0,
             codes: BTreeMap::new(),
             posted: 0,
+            balances: 0,
             replayed: 0,
             errors: 0,
             error: None,
@@ -102,6 +105,7 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
         },
     };
     load.drive(&mut lanes)?;
+    load.report.balances = load.swipes.balances();
     load.report.next_trace = load.swipes.next_trace();
     Ok(load.report)
 }

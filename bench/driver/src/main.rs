@@ -139,6 +139,7 @@ fn object(plan: &Plan, report: &Report) -> Value {
         "refused": report.codes.values().sum::<u64>() - approved,
         "codes": report.codes,
         "posted": report.posted,
+        "balances": report.balances,
         "replayed": report.replayed,
         "errors": report.errors,
         "error": report.error,

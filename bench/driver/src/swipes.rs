@@ -56,6 +56,7 @@ pub struct Swipes {
     zipf: Zipf<f64>,
     /// Swipes with a key so far.
     keyed: u64,
+    balances: u64,
 }
 
 /// Digits of card `index`.
@@ -76,6 +77,7 @@ impl Swipes {
             random: SmallRng::seed_from_u64(range.seed),
             zipf: Zipf::new(range.cards as f64, ZIPF).expect("there is at least one card"),
             keyed: 0,
+            balances: 0,
             range,
         }
     }
@@ -83,6 +85,11 @@ impl Swipes {
     /// A trace that no terminal has used yet.
     pub fn next_trace(&self) -> u64 {
         u64::from(self.range.first_trace) + self.keyed.div_ceil(u64::from(self.range.terminals))
+    }
+
+    /// Balance queries so far; they have no key.
+    pub fn balances(&self) -> u64 {
+        self.balances
     }
 
     /// Writes the next swipe as a gRPC message and returns the path to call.
@@ -142,7 +149,9 @@ impl Swipes {
         let terminals = u64::from(self.range.terminals);
         number_field(&mut header, 1, self.range.programme.into());
         number_field(&mut header, 2, u64::from(self.range.first_terminal) + self.keyed % terminals);
-        if kind != Kind::Balance {
+        if kind == Kind::Balance {
+            self.balances += 1;
+        } else {
             number_field(&mut header, 3, self.range.date.into());
             number_field(&mut header, 4, u64::from(self.range.first_trace) + self.keyed / terminals);
             self.keyed += 1;

@@ -198,7 +198,7 @@ impl Cards {
     }
 
     fn push(&mut self, card: Card, points: Points) -> u32 {
-        if self.len as usize % CHUNK == 0 {
+        if (self.len as usize).is_multiple_of(CHUNK) {
             self.chunks.push(Chunk {
                 cards: Vec::with_capacity(CHUNK),
                 balances: Vec::with_capacity(CHUNK),

@@ -214,8 +214,8 @@ impl Checkpoint {
         for batch in &shared.keys {
             // Small segments are merged into the next one, so that a date has few of them.
             let newest = reading.at_or_before("keys", &segment_end(batch.date))?;
-            let older =
-                newest.filter(|(key, value)| key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.len());
+            let older = newest
+                .filter(|(key, value)| key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.count());
             let (segment, value) = batch.segment(older);
             if let Some((key, _)) = older {
                 writing.delete("keys", key)?;

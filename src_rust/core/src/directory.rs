@@ -78,17 +78,18 @@ pub fn recover(journal: &dyn Journal, checkpoint: &Checkpoint) -> Result<Recover
     if journal.head()?.0 < begin {
         return Err(CheckpointError::Ahead { begin }.into());
     }
-    replay(journal, begin, &mut machine, &mut keys, &mut |_| {})?;
+    replay(journal, begin, &mut machine, &mut keys, &mut |_| true)?;
     Ok(Recovered { machine, keys, checkpointed: begin })
 }
 
-/// Applies all entries from `begin` on. The chain is checked from the block before; `progress` hears of each block's end.
+/// Applies all entries from `begin` on. The chain is checked from the block before; `progress` hears of each block's end, and
+/// stops the walk by saying false.
 pub fn replay(
     journal: &dyn Journal,
     begin: u64,
     machine: &mut Machine,
     keys: &mut Keys,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(), Error> {
     let mut previous = (begin == 1).then(|| genesis(journal.id()));
     let mut failed = None;
@@ -118,8 +119,7 @@ pub fn replay(
             }
         }
         next = block.end();
-        progress(next);
-        Ok(true)
+        Ok(progress(next))
     })?;
     failed.map_or(Ok(()), Err)
 }

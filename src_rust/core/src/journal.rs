@@ -248,7 +248,7 @@ impl BlockBuilder {
     }
 
     /// Bytes so far, about.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len() + self.offsets.len() * 4 + HASH
     }
 
@@ -333,7 +333,7 @@ impl UnsealedBlock {
     }
 
     /// Bytes that it will take.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len() + HASH
     }
 
@@ -345,7 +345,7 @@ impl UnsealedBlock {
 
     /// Its bytes, put into the chain.
     pub fn seal(&self, previous: &[u8; HASH]) -> SealedBlock {
-        let mut bytes = Vec::with_capacity(self.len());
+        let mut bytes = Vec::with_capacity(self.size());
         bytes.extend_from_slice(&self.bytes);
         bytes[32..32 + HASH].copy_from_slice(previous);
         let hash = Sha256::digest(&bytes);

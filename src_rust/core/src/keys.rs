@@ -195,7 +195,7 @@ impl Batch {
     }
 
     /// Number of keys.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sealed.table.len()
     }
 }
@@ -257,7 +257,7 @@ fn search(value: &[u8], hash: u64) -> Vec<u64> {
     let pairs = pairs_of(value);
     // Hashes are uniform: the first guess lands within a page of the place, then the run is walked.
     let count = pairs.len() / PAIR;
-    let mut at = (u128::from(hash) * count as u128 >> 64) as usize;
+    let mut at = ((u128::from(hash) * count as u128) >> 64) as usize;
     while at > 0 && pair(pairs, at - 1).0 >= hash {
         at -= 1;
     }
@@ -293,7 +293,7 @@ fn build_filter(pairs: &[(u64, u64)]) -> Vec<u64> {
 /// Bits of a key in a filter of so many words: all in one cache line of eight words.
 fn probes(hash: u64, words: usize) -> impl Iterator<Item = (usize, u64)> {
     let spread = mix(hash, words as u64);
-    let line = (u128::from(spread) * (words / 8) as u128 >> 64) as usize * 8;
+    let line = ((u128::from(spread) * (words / 8) as u128) >> 64) as usize * 8;
     (0..FILTER_PROBES).map(move |probe| {
         let bits = spread >> (probe * 9);
         (line + (bits >> 6 & 7) as usize, 1 << (bits & 63))

@@ -54,8 +54,10 @@ pub struct Options {
 
 /// A place for one answer. Dropped unused, it tells its caller that the engine stopped.
 pub(crate) struct Reply<T> {
-    send: Option<Box<dyn FnOnce(Result<T, Error>) + Send>>,
+    send: Option<Callback<T>>,
 }
+
+type Callback<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
 impl<T> Reply<T> {
     fn new(send: impl FnOnce(Result<T, Error>) + Send + 'static) -> Reply<T> {

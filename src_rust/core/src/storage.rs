@@ -96,7 +96,7 @@ impl Storage {
             for name in names {
                 opened.push(opener.open_database::<Bytes, Bytes>(transaction, Some(name))?);
             }
-            let opened: [_; N] = opened.try_into().ok().expect("one for each name");
+            let Ok(opened) = <[_; N]>::try_from(opened) else { unreachable!("one was opened for each name") };
             heed::Result::Ok(CommitOrAbort::<_, ()>::Commit((meta, opened)))
         });
         let (meta, opened) = opened.map_err(|error| self.fail(error))?.unwrap_commit();
@@ -116,7 +116,7 @@ impl Storage {
             for name in names {
                 opened.push(opener.create_database::<Bytes, Bytes>(transaction, Some(name))?);
             }
-            let opened: [_; N] = opened.try_into().ok().expect("one for each name");
+            let Ok(opened) = <[_; N]>::try_from(opened) else { unreachable!("one was opened for each name") };
             heed::Result::Ok(CommitOrAbort::<_, ()>::Commit((meta, opened)))
         });
         let (meta, opened) = created.map_err(|error| self.fail(error))?.unwrap_commit();

@@ -37,9 +37,9 @@ pub struct Verdict {
     pub problems: Vec<String>,
 }
 
-/// Verifies a closed data directory. `progress` hears of entries done and entries in all. An error means that the journal could not be
-/// walked to its end.
-pub fn verify(path: &Path, bytes_max: usize, mut progress: impl FnMut(u64, u64)) -> Result<Verdict, Error> {
+/// Verifies a closed data directory. `progress` hears of entries done and entries in all, and stops it by saying false. An error means
+/// that the journal could not be walked to its end.
+pub fn verify(path: &Path, bytes_max: usize, mut progress: impl FnMut(u64, u64) -> bool) -> Result<Verdict, Error> {
     let directory = Directory::own(path)?;
     if !directory.has_journal() {
         return Err(Error::Directory { path: path.to_owned(), what: "there is no journal in it".into() });
@@ -54,7 +54,14 @@ pub fn verify(path: &Path, bytes_max: usize, mut progress: impl FnMut(u64, u64))
         bytes += block.bytes().len() as u64;
         Ok(true)
     })?;
-    replay(&journal, 1, &mut machine, &mut keys, &mut |done| progress(done - 1, next - 1))?;
+    let mut reached = 1;
+    replay(&journal, 1, &mut machine, &mut keys, &mut |done| {
+        reached = done;
+        progress(done - 1, next - 1)
+    })?;
+    if reached != next {
+        return Err(Error::Misuse(format!("stopped after entry {} of {}", reached - 1, next - 1)));
+    }
     drop(keys);
     let mut problems = machine.check_purses();
     let sums = sums(&machine);

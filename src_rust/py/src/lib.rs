@@ -225,17 +225,12 @@ fn registration((what, programme, number, parent, name): (String, u16, i64, i64,
             Registration::Programme { programme, name, date }
         }
         "merchant" => Registration::Merchant { programme, merchant: number_of(number, "merchant")?, name },
-        "store" => Registration::Store {
-            programme,
-            store: number_of(number, "store")?,
-            merchant: number_of(parent, "merchant")?,
-            name,
-        },
-        "terminal" => Registration::Terminal {
-            programme,
-            terminal: number_of(number, "terminal")?,
-            store: number_of(parent, "store")?,
-        },
+        "store" => {
+            Registration::Store { programme, store: number_of(number, "store")?, merchant: number_of(parent, "merchant")?, name }
+        }
+        "terminal" => {
+            Registration::Terminal { programme, terminal: number_of(number, "terminal")?, store: number_of(parent, "store")? }
+        }
         other => return Err(PyValueError::new_err(format!("`{other}` is no programme, merchant, store or terminal"))),
     })
 }
@@ -249,9 +244,10 @@ fn verify<'py>(py: Python<'py>, path: PathBuf, progress: Option<Py<PyAny>>) -> P
     let mut stopped = None;
     let verdict = py.detach(|| {
         onecard_core::verify(&path, BYTES_MAX, |done, all| {
-            if let (Some(progress), None) = (&progress, &stopped) {
+            if let Some(progress) = &progress {
                 stopped = Python::attach(|py| progress.call1(py, (done, all)).err());
             }
+            stopped.is_none()
         })
     });
     match stopped {

@@ -202,7 +202,7 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= ROWS_MAX || self.block.len() >= GROUP_BYTES
+        self.rows >= ROWS_MAX || self.block.size() >= GROUP_BYTES
     }
 
     fn stop(&mut self) -> Result<(), Error> {
@@ -226,7 +226,7 @@ impl Writer {
     /// Gives the group to the sync thread, which said that it is ready, and begins the next.
     fn hand_on(&mut self) -> Result<(), Error> {
         let next = self.block.next();
-        let capacity = self.block.len().next_multiple_of(4096) + 4096;
+        let capacity = self.block.size().next_multiple_of(4096) + 4096;
         let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, capacity));
         let block = (!made.is_empty()).then(|| made.finish((self.options.clock)()));
         self.unsynced.extend(block.clone());
@@ -243,14 +243,14 @@ impl Writer {
         while self.unsynced.front().is_some_and(|block| block.end() <= durable) {
             self.unsynced.pop_front();
         }
-        let in_flight: usize = self.unsynced.iter().map(UnsealedBlock::len).sum();
+        let in_flight: usize = self.unsynced.iter().map(UnsealedBlock::size).sum();
         self.room = self.journal.room()?.saturating_sub(in_flight as u64);
         Ok(())
     }
 
     /// True if there is room for the group so far with this many bytes more, and for as much again.
     fn has_room(&self, bytes: u64) -> bool {
-        (self.block.len() as u64 + bytes) * 2 + ROOM_SLACK <= self.room
+        (self.block.size() as u64 + bytes) * 2 + ROOM_SLACK <= self.room
     }
 
     fn take(&mut self, job: Job) -> Result<(), Error> {
@@ -580,6 +580,7 @@ impl Writer {
 }
 
 /// An original as it was looked up.
+#[allow(clippy::large_enum_variant)] // it lives on the stack, for one request
 enum Named {
     Nothing,
     UnknownKey,
