@@ -259,7 +259,7 @@ pub struct StorePosition {
     pub sold: i128,
     /// Taken in for cards in that day.
     pub collected: i128,
-    /// Net of closed days, not yet discharged.
+    /// Net of closed days, not yet discharged; in the report of a close 0.
     pub due: i128,
 }
 
