@@ -17,7 +17,9 @@ from typing import Any
 import lmdb
 import pytest
 
+from onecard import verify
 from tests import auditor
+from tests.recorder.shop import Till, open_engine, set_up
 
 DAY = 20_000
 BASE = DAY - 3
@@ -358,3 +360,30 @@ def test_command_line(tmp_path: Path) -> None:
         [*program, "-"], input=f"{whole}\n{harmed}\n", capture_output=True, text=True, check=True
     )
     assert [bool(json.loads(line)["problems"]) for line in lines.stdout.splitlines()] == [False, True]
+
+
+def test_auditor_and_engine_agree(tmp_path: Path) -> None:
+    """A journal of the engine's, audited in another process: the same entries, chain, sums and balances."""
+    till = Till(21)
+    with open_engine(tmp_path) as engine:
+        set_up(engine)
+        engine.execute(till.opening())
+        for number in range(60):
+            engine.execute(till.batch(40))
+            if number % 9 == 8:
+                assert engine.close_day(till.day).code == 0
+                till.day += 1
+        books = engine.trial_balance()
+    program = [sys.executable, str(Path(auditor.__file__)), str(tmp_path), "--json"]
+    report = json.loads(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+    assert report["problems"] == []
+    assert (report["entries"], report["cards"]) == (books.entries, books.cards)
+    assert report["sums"] == {"1": {"money": 0, "points": 0}}
+    assert report["open_dates"] == {"1": till.day}
+    totals = {int(account): total for account, total in report["totals"]["1"].items()}
+    totals[auditor.POINTS] += totals.pop(auditor.GROWTH)  # what the cards hold has their growth in it
+    assert totals == books.totals
+    assert report["grown"]["1"] > 0
+    found = verify(tmp_path)
+    assert (report["head"], report["blocks"], report["bytes"]) == (found.head, found.blocks, found.bytes)
+    assert set(report["codes"]) == {"0", "12", "13", "14", "51", "62"}

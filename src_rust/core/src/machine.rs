@@ -53,8 +53,8 @@ pub struct Machine {
     marks: BTreeMap<u64, Mark>,
     /// Marks that changed since they were last taken.
     changed_marks: BTreeSet<u64>,
-    /// The transaction that was decided last; its room is used again.
-    decided: Transaction,
+    /// The transaction that was decided last; its room is used again. None while one is being decided.
+    decided: Option<Box<Transaction>>,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -67,7 +67,7 @@ impl Default for Machine {
             cards: Cards::default(),
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
-            decided: blank(),
+            decided: Some(Box::new(blank())),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Machine {
     /// Decides a request that was admitted, whose key is new and whose terminal belongs to this store, and applies it. Returns
     /// the entry to be journaled under `sequence`.
     pub fn execute(&mut self, programme: usize, store: u32, request: &Request, found: Found<'_>, sequence: u64) -> &Transaction {
-        let mut transaction = std::mem::replace(&mut self.decided, blank_without_room());
+        let mut transaction = self.decided.take().expect("one transaction is decided at a time");
         self.prepare(programme, store, request, &mut transaction);
         transaction.code = match request.kind() {
             Kind::Issue => self.decide_issue(programme, request, &mut transaction),
@@ -145,12 +145,15 @@ impl Machine {
             transaction.legs.clear();
             transaction.changes.clear();
         }
-        self.post(programme, &transaction, sequence);
+        let store = match &self.organisation.stores[store as usize] {
+            own if own.number == transaction.store => store,
+            _ => self.organisation.programmes[programme].stores[&transaction.store],
+        };
+        self.post(programme, store, &transaction, sequence);
         if let CardRef::Known { index, .. } = transaction.card {
             transaction.balances = self.balances(index);
         }
-        self.decided = transaction;
-        &self.decided
+        self.decided.insert(transaction)
     }
 
     fn prepare(&self, programme: usize, store: u32, request: &Request, transaction: &mut Transaction) {
@@ -313,8 +316,8 @@ impl Machine {
         self.marks.get(&sequence).copied().unwrap_or_default()
     }
 
-    /// Applies a transaction's effects.
-    fn post(&mut self, programme: usize, transaction: &Transaction, sequence: u64) {
+    /// Applies a transaction's effects; `store` is the index of its store.
+    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, sequence: u64) {
         assert_eq!(sums(&transaction.legs), (0, 0), "the legs of a transaction sum to zero");
         if let CardRef::Known { index, issued: Some(number), .. } = transaction.card
             && index == self.cards.len()
@@ -330,7 +333,7 @@ impl Machine {
             _ => None,
         };
         for leg in &transaction.legs {
-            self.post_leg(programme, transaction.store, card, leg, sequence);
+            self.post_leg(programme, store, card, leg, sequence);
         }
         for change in &transaction.changes {
             self.change(change, card, sequence);
@@ -346,9 +349,7 @@ impl Machine {
         if let Some(total) = found.books.total(leg.account) {
             *total += leg.amount;
         } else {
-            let number = if leg.store == 0 { store } else { leg.store };
-            let index = found.stores[&number];
-            let store = &mut self.organisation.stores[index as usize];
+            let store = &mut self.organisation.stores[store as usize];
             match leg.account {
                 Account::StoreClearing => store.clearing += leg.amount,
                 Account::StoreCollection => store.collection += leg.amount,
@@ -415,13 +416,13 @@ impl Machine {
         if sums(&transaction.legs) != (0, 0) {
             return Err("its legs do not sum to zero".into());
         }
-        let found = &self.organisation.programmes[programme];
-        let store_known = |leg: &Leg| leg.store == 0 || found.stores.contains_key(&leg.store);
-        if !found.stores.contains_key(&transaction.store) || !transaction.legs.iter().all(store_known) {
-            return Err(format!("no store {}", transaction.store));
+        let store = self.organisation.store(programme, transaction.store);
+        let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
+        if transaction.legs.iter().any(|leg| leg.store != 0) {
+            return Err("a transaction posts on its own store only".into());
         }
         let CardRef::Known { index, issued, .. } = transaction.card else {
-            self.post(programme, transaction, sequence);
+            self.post(programme, store, transaction, sequence);
             return Ok(());
         };
         if index > self.cards.len() || (index == self.cards.len()) && issued.is_none() {
@@ -432,7 +433,7 @@ impl Machine {
             self.touch(programme, index, sequence);
             self.check_postable(index, transaction)?;
         }
-        self.post(programme, transaction, sequence);
+        self.post(programme, store, transaction, sequence);
         if !ahead && self.balances(index) != transaction.balances {
             return Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances));
         }
@@ -510,11 +511,6 @@ impl Machine {
     pub fn marks(&self) -> impl Iterator<Item = (&u64, &Mark)> {
         self.marks.iter()
     }
-}
-
-/// A stand-in while the real one is being filled; it takes no room.
-fn blank_without_room() -> Transaction {
-    Transaction { legs: Vec::new(), changes: Vec::new(), ..blank() }
 }
 
 fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
