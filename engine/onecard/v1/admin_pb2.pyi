@@ -299,7 +299,7 @@ class StorePosition(_message.Message):
 
     @_builtins.property
     def due(self) -> Global___Int128:
-        """Net of the days closed before, not yet paid."""
+        """Net of the days closed before, not yet paid; in the report of a close 0."""
 
     def __init__(
         self,
