@@ -8,7 +8,7 @@ use onecard_core::units::Unit;
 use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
 
-use crate::counter::failed;
+use crate::counter::{failed, internal};
 use crate::rows::{card_number, date, posted_date, programme};
 
 use crate::v1;
@@ -38,7 +38,7 @@ impl Admin {
     ) -> Result<Result<T, Error>, Status> {
         let engine = self.engine.clone();
         let outcome = tokio::task::spawn_blocking(move || call(&engine)).await;
-        outcome.map_err(|_| Status::internal("the engine failed; its log says why"))
+        outcome.map_err(|_| internal())
     }
 
     async fn query<T: Send + 'static>(

@@ -17,8 +17,17 @@ const ROWS_MAX: usize = onecard_core::pipeline::ROWS_MAX;
 pub fn failed(error: &Error) -> Status {
     match error {
         Error::Poisoned(_) | Error::Closed(_) => unknown(),
-        _ => Status::internal("the engine failed; its log says why"),
+        _ => {
+            // The cause may name paths: it is for the operator.
+            eprintln!("onecard: a call failed: {error}");
+            internal()
+        }
     }
+}
+
+/// What a caller is told when something is broken.
+pub fn internal() -> Status {
+    Status::internal("the engine failed; what the server wrote to its standard error says why")
 }
 
 /// What a caller is told whose answer will never come.
