@@ -8,6 +8,7 @@ broken: `EnginePoisoned` when a commit failed, `EngineClosed` after `close` and 
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -61,6 +62,9 @@ class Engine:
             checkpoint_bytes_max=checkpoint_bytes_max,
             checkpoint_entries=checkpoint_entries,
         )
+        # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that takes
+        # away what the completion of futures needs.
+        weakref.finalize(self, _close, self._core, self._pid)
 
     def __enter__(self) -> Self:
         return self
@@ -205,6 +209,11 @@ class Engine:
     def close(self) -> None:
         """Let what was submitted become durable, and release the directory. Closing twice is harmless."""
         self._core.close()
+
+
+def _close(core: _core.Core, pid: int) -> None:
+    if os.getpid() == pid:
+        core.close()
 
 
 def verify(path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> Verification:
