@@ -62,8 +62,8 @@ class Engine:
             checkpoint_bytes_max=checkpoint_bytes_max,
             checkpoint_entries=checkpoint_entries,
         )
-        # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that takes
-        # away what the completion of futures needs.
+        # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that
+        # takes away what the completion of futures needs.
         weakref.finalize(self, _close, self._core, self._pid)
 
     def __enter__(self) -> Self:
