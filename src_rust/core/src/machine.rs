@@ -19,7 +19,7 @@ use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
 use crate::organisation::{Organisation, Rules};
-use crate::rules::{Purses, Tables};
+use crate::rules::{Product, Purses, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 
 /// What is known of a transaction that others refer to.
@@ -211,16 +211,12 @@ impl Machine {
     }
 
     fn decide_top_up(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
-        let Some(index) = self.find_card(programme, request, sequence, transaction) else { return Code::InvalidCard };
+        let index = match self.usable_card(programme, request, sequence, transaction) {
+            Ok(index) => index,
+            Err(code) => return code,
+        };
         let card = self.cards.card(index);
-        let (code, tables) = self.usable(programme, card);
-        if let Some(code) = code {
-            return code;
-        }
-        if !is_amount(request.amount) {
-            return Code::InvalidAmount;
-        }
-        let product = tables.product(card.product).expect("a version keeps the products of the one before");
+        let (tables, product) = self.rules_of(programme, card);
         let bonus = tables.top_up_bonus(request.amount);
         let balance = i128::from(card.principal) + i128::from(card.bonus) + i128::from(request.amount) + bonus;
         if above(request.amount, product.top_up_max) || product.balance_max != 0 && balance > product.balance_max.into() {
@@ -235,16 +231,12 @@ impl Machine {
     }
 
     fn decide_purchase(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
-        let Some(index) = self.find_card(programme, request, sequence, transaction) else { return Code::InvalidCard };
+        let index = match self.usable_card(programme, request, sequence, transaction) {
+            Ok(index) => index,
+            Err(code) => return code,
+        };
         let card = self.cards.card(index);
-        let (code, tables) = self.usable(programme, card);
-        if let Some(code) = code {
-            return code;
-        }
-        if !is_amount(request.amount) {
-            return Code::InvalidAmount;
-        }
-        let product = tables.product(card.product).expect("a version keeps the products of the one before");
+        let (tables, product) = self.rules_of(programme, card);
         let purses = Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
         let sale = tables.price(product, request.amount, transaction.use_points, purses);
         if above(sale.due, product.purchase_max) {
@@ -273,19 +265,31 @@ impl Machine {
         Code::Approved
     }
 
-    /// Check 7 for spending and topping up, and the rules. A card was issued, so there are rules.
+    /// Checks 6 to 8 of a top-up or a purchase: card, state, amount.
     #[inline]
-    fn usable(&self, programme: usize, card: &Card) -> (Option<Code>, &Tables) {
-        let programme = &self.organisation.programmes[programme];
-        let tables = &programme.rules.as_ref().expect("a card was issued by rules").tables;
-        let code = if card.status != Status::Active as u8 {
-            Some(Code::RestrictedCard)
-        } else if card.expires != 0 && programme.calendar.open > card.expires {
-            Some(Code::ExpiredCard)
-        } else {
-            None
-        };
-        (code, tables)
+    fn usable_card(
+        &mut self,
+        programme: usize,
+        request: &Request,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<u32, Code> {
+        let index = self.find_card(programme, request, sequence, transaction).ok_or(Code::InvalidCard)?;
+        let card = self.cards.card(index);
+        if card.status != Status::Active as u8 {
+            return Err(Code::RestrictedCard);
+        }
+        if card.expires != 0 && self.organisation.programmes[programme].calendar.open > card.expires {
+            return Err(Code::ExpiredCard);
+        }
+        if is_amount(request.amount) { Ok(index) } else { Err(Code::InvalidAmount) }
+    }
+
+    /// The rules in force and a card's product. A card was issued by rules, and a version keeps the products of the one before.
+    #[inline]
+    fn rules_of(&self, programme: usize, card: &Card) -> (&Tables, &Product) {
+        let rules = self.organisation.programmes[programme].rules.as_ref().expect("a card was issued by rules");
+        (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
     /// 61 if a purse of the card would be lifted above the cap or a shortfall fall below it, after all legs.
