@@ -7,6 +7,7 @@ beside LOG are what was there, and what had been told, when the record began.
 """
 
 import json
+import multiprocessing
 import random
 import shutil
 import subprocess
@@ -27,10 +28,19 @@ class Auditor:
     """tests/auditor.py in a process of its own, one line a directory."""
 
     def __init__(self) -> None:
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
         program = Path(__file__).parents[1] / "auditor.py"
-        self.process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, str(program), "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    def restart(self) -> None:
+        """A new one: whoever asked the old one is gone, and its report may still come."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self._start()
 
     def audit(self, directory: Path) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -89,13 +99,33 @@ def hold(directory: Path, told: Told, auditor: Auditor, seed: int, *, whole: boo
     return None
 
 
+def hold_apart(directory: Path, told: Told, auditor: Auditor, seed: int, *, whole: bool) -> str | None:
+    """The same in a process of its own: files that lost what was synced may take LMDB down with them."""
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+
+    def report() -> None:
+        sender.send(hold(directory, told, auditor, seed, whole=whole))
+
+    process = fork.Process(target=report)
+    process.start()
+    sender.close()
+    try:
+        problem: str | None = receiver.recv()
+    except EOFError:
+        problem = "the process died"
+        auditor.restart()
+    process.join()
+    return problem
+
+
 def main(log: Path, target: Path, seed: int, count: int, share: int, shares: int) -> None:
     events = list(read_events(log))
     auditor = Auditor()
     moments = instants(events, seed, count)[share::shares]
     problems, checked = [], 0
     for moment, told in crashes(log, moments, seed + share, target):
-        problem = hold(target, told, auditor, seed, whole=checked % VERIFY_EVERY == 0)
+        problem = hold_apart(target, told, auditor, seed, whole=checked % VERIFY_EVERY == 0)
         checked += 1
         if problem is not None:
             problems.append((moment, problem))
