@@ -186,10 +186,10 @@ impl Cards {
         })
     }
 
-    /// Where the search for a card would begin: its index, if it is there at once. Brings that memory near.
+    /// Brings near the memory in which the search for a card begins; where that finds it at once, its index, else 0.
     #[inline]
-    pub fn guess(&self, programme: u16, number: CardNumber) -> Option<u32> {
-        (self.index.peek(mix(number.0, programme.into())) as u32).checked_sub(1)
+    pub fn guess(&self, programme: u16, number: CardNumber) -> u32 {
+        self.index.peek(mix(number.0, programme.into())).saturating_sub(1) as u32
     }
 
     /// Adds a card and returns its index.

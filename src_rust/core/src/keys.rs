@@ -98,9 +98,11 @@ impl Keys {
     /// Brings near the memory in which the search for a key begins.
     #[inline]
     pub fn warm(&self, key: &Key) {
-        if let Some(day) = self.days.get(&key.date) {
-            std::hint::black_box(day.recent.peek(key.hash()));
-        }
+        let Some(day) = self.days.get(&key.date) else { return };
+        let hash = key.hash();
+        let sealed = day.sealed.as_ref().map(|sealed| sealed.table.peek(hash));
+        let filters = day.segments.iter().fold(0, |seen, segment| seen ^ segment.first_word(hash));
+        std::hint::black_box((day.recent.peek(hash), sealed, filters));
     }
 
     /// First candidate that `is` accepts. Segments are searched in the reading that `reading` opens.
@@ -222,6 +224,11 @@ impl Segment {
         let filter = value.get(8..8usize.checked_add(usize::try_from(words).ok()?.checked_mul(8)?)?)?;
         let filter = filter.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
         Some(Segment { date, end, replaces: 0, filter: filter.collect() })
+    }
+
+    /// The word of the filter that is looked at first.
+    fn first_word(&self, hash: u64) -> u64 {
+        probes(hash, self.filter.len()).next().map_or(0, |(word, _)| self.filter[word])
     }
 
     fn may_hold(&self, hash: u64) -> bool {

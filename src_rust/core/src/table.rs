@@ -52,14 +52,12 @@ impl Table {
     /// What lies where the search for this hash begins: the value, if it is this hash's, else 0.
     ///
     /// Callers ask this for many hashes one after the other, before they search, so that the memory is on
-    /// its way for all of them at once.
+    /// its way for all of them at once. No branch depends on what is read: a wrong guess of the processor would wait for it.
     #[inline]
     pub fn peek(&self, hash: u64) -> u64 {
         let slots = &self.shards[(hash >> (64 - SHARD_BITS)) as usize].slots;
-        match slots.get(hash as usize & slots.len().wrapping_sub(1)) {
-            Some((found, value)) if *found == hash => *value,
-            _ => 0,
-        }
+        let (found, value) = slots.get(hash as usize & slots.len().wrapping_sub(1)).copied().unwrap_or_default();
+        value * u64::from(found == hash)
     }
 
     /// Adds a value; it does not replace one.

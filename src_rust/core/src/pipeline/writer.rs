@@ -323,15 +323,20 @@ impl Writer {
 
     /// Touches what the rows will need: misses of the cache then overlap instead of following one another.
     fn warm(&self, rows: &[Request]) {
-        let mut guesses = [None; WARM_ROWS];
-        for (request, guess) in rows.iter().zip(&mut guesses) {
+        let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
+        let mut guesses = [(0, 0); WARM_ROWS];
+        for (request, (card, store)) in rows.iter().zip(&mut guesses) {
             if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                *guess = self.machine.cards.guess(request.programme(), number);
+                *card = cards.guess(request.programme(), number);
             }
+            *store = organisation.guess_store(request.programme(), request.terminal);
             self.keys.warm(&request.key());
         }
-        for index in guesses.into_iter().flatten() {
-            std::hint::black_box((self.machine.cards.card(index).last, self.machine.cards.points(index)));
+        for (card, store) in guesses {
+            if card < cards.len() {
+                std::hint::black_box((cards.card(card).last, cards.points(card)));
+            }
+            std::hint::black_box(organisation.stores.get(store as usize).map(|store| store.clearing));
         }
     }
 
