@@ -62,6 +62,7 @@ class Core:
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def rules(self, programme: int) -> tuple[int, str]:
         """Newest version and its text; (0, "") if there is none."""
+    def stats(self) -> dict[str, int]: ...
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state, in a canonical order."""
     def poisoned(self) -> str | None:

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from onecard import EngineError, Rules, RulesError, __version__, codes, verify
-from onecard.engine import Engine
+from onecard.engine import CHECKPOINT_ENTRIES, Engine
 
 GRACE_S = 30.0
 POLL_S = 0.2
@@ -115,6 +115,9 @@ def serve(
             "--opens", formats=["%Y-%m-%d"], help="Register programme 1 with this first business date."
         ),
     ] = None,
+    checkpoint_entries: Annotated[
+        int, typer.Option(min=1, help="A checkpoint pass begins every so many journal entries.")
+    ] = CHECKPOINT_ENTRIES,
 ) -> None:
     """Serve gRPC until SIGTERM or SIGINT; what was answered is durable."""
     stopping = threading.Event()
@@ -125,7 +128,8 @@ def serve(
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     _raise_file_limit()
-    with _reported(), Engine(directory or data_dir()) as engine:
+    data = directory or data_dir()
+    with _reported(), Engine(data, checkpoint_entries=checkpoint_entries) as engine:
         if opens is not None:
             _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens")
         if rules is not None:

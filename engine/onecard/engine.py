@@ -24,6 +24,7 @@ from onecard.reports import (
     Positions,
     Statement,
     StatementLine,
+    Stats,
     StorePosition,
     TrialBalance,
     Verification,
@@ -189,6 +190,10 @@ class Engine:
         return Positions(code, tuple(StorePosition(**store) for store in stores))
 
     # The engine itself
+
+    def stats(self) -> Stats:
+        """How large everything is: journal, tail, cards, keys."""
+        return Stats(**self._core.stats())
 
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state: equal for equal journals, anywhere."""

@@ -118,6 +118,28 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class Stats:
+    """How large an engine is."""
+
+    entries: int
+    """Entries of the journal."""
+    checkpointed: int
+    """Of these, what the newest complete checkpoint holds: opening replays the rest, the tail."""
+    passes: int
+    """Checkpoint passes completed since it was opened."""
+    cards: int
+    """Of all programmes."""
+    card_bytes: int
+    """Memory of cards, purses and their index."""
+    keys: int
+    """Keys in the window; those on disk are counted by pages of 256."""
+    keys_in_memory: int
+    """Keys that are not in segments on disk."""
+    key_bytes: int
+    """Memory of keys and of the segments' filters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """What walking a whole journal found. It is whole if `problems` is empty."""
 

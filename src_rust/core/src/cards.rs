@@ -1,15 +1,18 @@
 //! Cards and their purses, in memory: records that fit a cache line, points in columns.
 //!
-//! Cards are numbered from 0 in the order of their issue and never move. They lie in chunks, so that memory grows
-//! a little at a time and the checkpoint writes what changed. No purse is below zero or above `PURSE_MAX`.
+//! Cards are numbered from 0 in the order of their issue and never move. They lie in blocks, so that memory grows
+//! a little at a time; the checkpoint writes the chunks that changed. No purse is below zero or above `PURSE_MAX`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::memory::{Slab, prefetch};
 use crate::table::{Table, mix};
 use crate::units::{PURSE_MAX, RATE_ONE};
 
-/// Cards in a chunk.
+/// Cards in a chunk: what the checkpoint writes at once.
 pub const CHUNK: usize = 4096;
+/// Cards whose memory lies together.
+const BLOCK: usize = 64 * CHUNK;
 
 /// A card number of 8 to 19 digits, leading zeros included, in one word.
 ///
@@ -74,7 +77,7 @@ pub enum Status {
 
 /// One card: all that a swipe touches but the points, in one cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct Card {
     number: u64,
     /// Purse, minor units.
@@ -97,6 +100,9 @@ pub struct Card {
     pub status: u8,
     unused: [u8; 7],
 }
+
+// Slabs begin on a page: a card of this size is one line of the cache.
+const _: () = assert!(size_of::<Card>() == 64);
 
 impl Card {
     /// A new card with empty purses.
@@ -137,22 +143,33 @@ pub fn grow(balance: &mut i64, carry: &mut u64, rate: u64) -> i64 {
     growth
 }
 
-/// A run of cards; what compounds lies in columns.
-pub struct Chunk {
-    cards: Vec<Card>,
-    balances: Vec<i64>,
-    carries: Vec<u64>,
-    grown: Vec<u32>,
-    /// Sequence that had been reached when anything in it last changed.
-    pub touched: u64,
+/// A run of cards on huge pages; what compounds lies in columns.
+struct Block {
+    cards: Slab<Card>,
+    balances: Slab<i64>,
+    carries: Slab<u64>,
+    grown: Slab<u32>,
+}
+
+impl Block {
+    fn new() -> Block {
+        Block {
+            cards: Slab::zeroed(BLOCK),
+            balances: Slab::zeroed(BLOCK),
+            carries: Slab::zeroed(BLOCK),
+            grown: Slab::zeroed(BLOCK),
+        }
+    }
 }
 
 /// All cards, and the index of their numbers.
 #[derive(Default)]
 pub struct Cards {
-    chunks: Vec<Chunk>,
+    blocks: Vec<Block>,
     len: u32,
-    index: Table,
+    /// Of each chunk, the sequence that had been reached when anything in it last changed.
+    touched: Vec<u64>,
+    index: Table<u64>,
 }
 
 /// A card as the checkpoint keeps it.
@@ -163,7 +180,6 @@ pub struct CardRecord {
     pub card: Card,
     /// Its points.
     pub points: Points,
-    unused: [u64; 5],
 }
 
 impl Cards {
@@ -177,19 +193,42 @@ impl Cards {
         self.len == 0
     }
 
+    /// Bytes of memory: cards, purses and index.
+    pub fn size(&self) -> usize {
+        let card = size_of::<Card>() + size_of::<i64>() + size_of::<u64>() + size_of::<u32>();
+        self.len as usize * card + self.index.size()
+    }
+
+    /// What [`find`](Self::find) and its like search with.
+    #[inline]
+    pub fn hash(programme: u16, number: CardNumber) -> u64 {
+        mix(number.0, programme.into())
+    }
+
     /// Index of a card by its number.
     #[inline]
     pub fn find(&self, programme: u16, number: CardNumber) -> Option<u32> {
-        self.index.get(mix(number.0, programme.into())).map(|value| (value - 1) as u32).find(|&index| {
+        self.index.get(Self::hash(programme, number)).map(|value| (value - 1) as u32).find(|&index| {
             let card = self.card(index);
             card.number == number.0 && card.programme == programme
         })
     }
 
-    /// Brings near the memory in which the search for a card begins; where that finds it at once, its index, else 0.
+    /// Asks for the memory in which the search for a card begins.
     #[inline]
-    pub fn guess(&self, programme: u16, number: CardNumber) -> u32 {
-        self.index.peek(mix(number.0, programme.into())).saturating_sub(1) as u32
+    pub fn prefetch_index(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for the memory of the card that this hash most likely belongs to.
+    #[inline]
+    pub fn prefetch_card(&self, hash: u64) {
+        if let Some(value) = self.index.get(hash).next() {
+            let (block, at) = place((value - 1) as u32);
+            let block = &self.blocks[block];
+            prefetch(&block.cards[at]);
+            prefetch(&block.balances[at]);
+        }
     }
 
     /// Adds a card and returns its index.
@@ -198,21 +237,19 @@ impl Cards {
     }
 
     fn push(&mut self, card: Card, points: Points) -> u32 {
-        if (self.len as usize).is_multiple_of(CHUNK) {
-            self.chunks.push(Chunk {
-                cards: Vec::with_capacity(CHUNK),
-                balances: Vec::with_capacity(CHUNK),
-                carries: Vec::with_capacity(CHUNK),
-                grown: Vec::with_capacity(CHUNK),
-                touched: 0,
-            });
-        }
-        let chunk = self.chunks.last_mut().expect("one was just added");
-        chunk.cards.push(card);
-        chunk.balances.push(points.balance);
-        chunk.carries.push(points.carry);
-        chunk.grown.push(points.grown);
         let index = self.len;
+        let (block, at) = place(index);
+        if block == self.blocks.len() {
+            self.blocks.push(Block::new());
+        }
+        if index as usize / CHUNK == self.touched.len() {
+            self.touched.push(0);
+        }
+        let block = &mut self.blocks[block];
+        block.cards[at] = card;
+        block.balances[at] = points.balance;
+        block.carries[at] = points.carry;
+        block.grown[at] = points.grown;
         self.len = self.len.checked_add(1).expect("issue checks that there is room");
         self.index.insert(mix(card.number, card.programme.into()), u64::from(index) + 1);
         index
@@ -221,58 +258,64 @@ impl Cards {
     /// The card with this index.
     #[inline]
     pub fn card(&self, index: u32) -> &Card {
-        &self.chunks[index as usize / CHUNK].cards[index as usize % CHUNK]
+        let (block, at) = place(index);
+        &self.blocks[block].cards[at]
     }
 
-    /// The card with this index, to change it at this sequence.
+    /// The card with this index and its points, to change them at this sequence.
     #[inline]
     pub fn card_mut(&mut self, index: u32, sequence: u64) -> (&mut Card, &mut i64) {
-        let chunk = &mut self.chunks[index as usize / CHUNK];
-        chunk.touched = sequence;
-        (&mut chunk.cards[index as usize % CHUNK], &mut chunk.balances[index as usize % CHUNK])
+        let (block, at) = place(index);
+        self.touched[index as usize / CHUNK] = sequence;
+        let block = &mut self.blocks[block];
+        (&mut block.cards[at], &mut block.balances[at])
     }
 
     /// Balance of the card's points purse.
     #[inline]
     pub fn points(&self, index: u32) -> i64 {
-        self.chunks[index as usize / CHUNK].balances[index as usize % CHUNK]
+        let (block, at) = place(index);
+        self.blocks[block].balances[at]
     }
 
     /// Growths applied to the card.
     #[inline]
     pub fn grown(&self, index: u32) -> u32 {
-        self.chunks[index as usize / CHUNK].grown[index as usize % CHUNK]
+        let (block, at) = place(index);
+        self.blocks[block].grown[at]
     }
 
     /// Applies growth number `number` with this rate to the card if it is the next one; returns what it grew by.
     #[inline]
     pub fn grow(&mut self, index: u32, number: u32, rate: u64, sequence: u64) -> Option<i64> {
-        let chunk = &mut self.chunks[index as usize / CHUNK];
-        let at = index as usize % CHUNK;
-        if chunk.grown[at] >= number {
+        let (block, at) = place(index);
+        let block = &mut self.blocks[block];
+        if block.grown[at] >= number {
             return None;
         }
-        chunk.grown[at] = number;
-        chunk.touched = sequence;
-        Some(grow(&mut chunk.balances[at], &mut chunk.carries[at], rate))
+        block.grown[at] = number;
+        self.touched[index as usize / CHUNK] = sequence;
+        Some(grow(&mut block.balances[at], &mut block.carries[at], rate))
     }
 
     /// Number of chunks.
     pub fn chunks(&self) -> usize {
-        self.chunks.len()
+        self.touched.len()
     }
 
-    /// A chunk's records one after the other, and the sequence of its last change.
+    /// Sequence of a chunk's last change.
     pub fn chunk_touched(&self, chunk: usize) -> u64 {
-        self.chunks[chunk].touched
+        self.touched[chunk]
     }
 
-    /// Writes a chunk's records, at most `len` of them, to `out`.
-    pub fn write_chunk(&self, chunk: usize, len: usize, out: &mut Vec<u8>) {
-        let chunk = &self.chunks[chunk];
-        for at in 0..chunk.cards.len().min(len) {
-            let points = Points { balance: chunk.balances[at], carry: chunk.carries[at], grown: chunk.grown[at], unused: 0 };
-            let record = CardRecord { card: chunk.cards[at], points, unused: [0; 5] };
+    /// Writes a chunk's records, one after the other, to `out`.
+    pub fn write_chunk(&self, chunk: usize, out: &mut Vec<u8>) {
+        let first = (chunk * CHUNK) as u32;
+        for index in first..self.len.min(first + CHUNK as u32) {
+            let (block, at) = place(index);
+            let block = &self.blocks[block];
+            let points = Points { balance: block.balances[at], carry: block.carries[at], grown: block.grown[at], unused: 0 };
+            let record = CardRecord { card: block.cards[at], points };
             out.extend_from_slice(record.as_bytes());
         }
     }
@@ -286,6 +329,12 @@ impl Cards {
         }
         true
     }
+}
+
+/// Block and place in it of a card.
+#[inline]
+fn place(index: u32) -> (usize, usize) {
+    (index as usize / BLOCK, index as usize % BLOCK)
 }
 
 /// A record where bytes lie as they come.

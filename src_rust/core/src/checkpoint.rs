@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cards::CHUNK;
+use crate::cards::{CHUNK, CardRecord};
 use crate::keys::{Batch, Keys, Segment, segment_len};
 use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
@@ -71,8 +71,8 @@ impl Copying {
             let number = self.chunk;
             self.chunk += 1;
             if machine.cards.chunk_touched(number) >= self.since {
-                let mut bytes = Vec::with_capacity(CHUNK * 128);
-                machine.cards.write_chunk(number, CHUNK, &mut bytes);
+                let mut bytes = Vec::with_capacity(CHUNK * size_of::<CardRecord>());
+                machine.cards.write_chunk(number, &mut bytes);
                 return Some(Step::Chunk { number, bytes, before: next_sequence });
             }
         }
@@ -264,7 +264,7 @@ pub fn state_digest(machine: &Machine) -> [u8; 32] {
     let mut records = Vec::new();
     for chunk in 0..machine.cards.chunks() {
         records.clear();
-        machine.cards.write_chunk(chunk, CHUNK, &mut records);
+        machine.cards.write_chunk(chunk, &mut records);
         hash.update(&records);
     }
     for (sequence, mark) in machine.marks() {

@@ -363,3 +363,24 @@ pub struct TrialBalance {
     /// A day's growth is being granted.
     pub growing: bool,
 }
+
+/// How large everything is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Entries of the journal.
+    pub entries: u64,
+    /// Of these, what the newest complete checkpoint holds: opening replays the rest.
+    pub checkpointed: u64,
+    /// Checkpoint passes completed since it was opened.
+    pub passes: u64,
+    /// Cards of all programmes.
+    pub cards: u64,
+    /// Memory of cards, purses and their index, in bytes.
+    pub card_bytes: usize,
+    /// Keys in the window, up to a page's worth of each segment.
+    pub keys: usize,
+    /// Keys that are not in segments on disk.
+    pub keys_in_memory: usize,
+    /// Memory of keys and filters, in bytes.
+    pub key_bytes: usize,
+}

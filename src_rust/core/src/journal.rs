@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::journal::entry::{Entry, Malformed, Transaction};
+use crate::journal::entry::{Entry, Malformed, Room, TRANSACTION_BYTES_MAX, Transaction};
 use crate::storage::{Storage, StorageError};
 
 const MAGIC: &[u8; 4] = b"OCJ1";
@@ -41,7 +41,7 @@ pub trait Journal: Send + Sync {
     /// Identity of the journal, from its creation.
     fn id(&self) -> [u8; 16];
     /// Makes a block durable. Its first sequence follows the last entry's.
-    fn append(&self, block: Block<'_>) -> Result<(), JournalError>;
+    fn append(&self, block: &SealedBlock<'_>) -> Result<(), JournalError>;
     /// An entry; None beyond the end.
     fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError>;
     /// The next sequence, and the hash that the next block follows.
@@ -85,9 +85,9 @@ impl Journal for LmdbJournal {
         self.id
     }
 
-    fn append(&self, block: Block<'_>) -> Result<(), JournalError> {
+    fn append(&self, block: &SealedBlock<'_>) -> Result<(), JournalError> {
         let mut writing = self.storage.writing()?;
-        writing.append("blocks", &block.first().to_be_bytes(), block.bytes)?;
+        writing.add("blocks", &block.first.to_be_bytes(), &[&block.header, block.body, &block.hash])?;
         Ok(writing.commit()?)
     }
 
@@ -232,6 +232,7 @@ pub struct BlockBuilder {
     offsets: Vec<u32>,
     first: u64,
     base: i32,
+    scratch: [u8; TRANSACTION_BYTES_MAX],
 }
 
 impl BlockBuilder {
@@ -239,7 +240,7 @@ impl BlockBuilder {
     pub fn new(first: u64, capacity: usize) -> BlockBuilder {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.resize(HEADER, 0);
-        BlockBuilder { bytes, offsets: Vec::new(), first, base: 0 }
+        BlockBuilder { bytes, offsets: Vec::with_capacity(capacity / 64), first, base: 0, scratch: [0; _] }
     }
 
     /// True if it has no entries.
@@ -267,7 +268,10 @@ impl BlockBuilder {
     pub fn push(&mut self, entry: &Entry) {
         match entry {
             Entry::Transaction(transaction) => self.push_transaction(transaction),
-            _ => self.place(|sequence, base, out| entry.encode(sequence, base, out)),
+            _ => {
+                let sequence = self.begin_entry();
+                entry.encode(sequence, self.base, &mut self.bytes);
+            }
         }
     }
 
@@ -277,14 +281,18 @@ impl BlockBuilder {
         if self.base == 0 {
             self.base = transaction.key.date;
         }
-        self.place(|sequence, base, out| transaction.encode(sequence, base, out));
+        let sequence = self.begin_entry();
+        // Into a room of fixed size first: a vector would look at its length and capacity for every byte.
+        let mut room = Room { bytes: &mut self.scratch, len: 0 };
+        transaction.encode(sequence, self.base, &mut room);
+        let len = room.len;
+        self.bytes.extend_from_slice(&self.scratch[..len]);
     }
 
-    #[inline]
-    fn place(&mut self, encode: impl FnOnce(u64, i32, &mut Vec<u8>)) {
+    fn begin_entry(&mut self) -> u64 {
         let sequence = self.next();
         self.offsets.push(u32::try_from(self.bytes.len()).expect("a group is far below 4 GiB"));
-        encode(sequence, self.base, &mut self.bytes);
+        sequence
     }
 
     /// Reads an entry that was appended before.
@@ -343,25 +351,29 @@ impl UnsealedBlock {
             .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, not yet synced: {what}") })
     }
 
-    /// Its bytes, put into the chain.
-    pub fn seal(&self, previous: &[u8; HASH]) -> SealedBlock {
-        let mut bytes = Vec::with_capacity(self.size());
-        bytes.extend_from_slice(&self.bytes);
-        bytes[32..32 + HASH].copy_from_slice(previous);
-        let hash = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&hash);
-        SealedBlock { bytes }
+    /// Puts it into the chain.
+    pub fn seal(&self, previous: &[u8; HASH]) -> SealedBlock<'_> {
+        let (header, body) = self.bytes.split_at(HEADER);
+        let mut header: [u8; HEADER] = header.try_into().expect("a header's bytes");
+        header[HEADER - HASH..].copy_from_slice(previous);
+        let mut hash = Sha256::new();
+        hash.update(header);
+        hash.update(body);
+        SealedBlock { header, body, hash: hash.finalize().into(), first: self.first }
     }
 }
 
-/// A block that is in the chain, ready to be appended.
-pub struct SealedBlock {
-    bytes: Vec<u8>,
+/// A block that is in the chain, ready to be appended. Its bytes are in parts, because a group's are too many to copy.
+pub struct SealedBlock<'a> {
+    header: [u8; HEADER],
+    body: &'a [u8],
+    hash: [u8; HASH],
+    first: u64,
 }
 
-impl SealedBlock {
-    /// To look at it.
-    pub fn view(&self) -> Block<'_> {
-        Block { bytes: &self.bytes }
+impl SealedBlock<'_> {
+    /// The hash that the next block follows.
+    pub fn hash(&self) -> [u8; HASH] {
+        self.hash
     }
 }

@@ -4,19 +4,25 @@
 //! collision of hashes is never taken for a retry. Keys are kept apart by date: a day that leaves the window is dropped
 //! whole. Keys that came since the last checkpoint pass are in memory; a pass seals them and writes them out as sorted, immutable
 //! segments, which are searched where they lie and never rebuilt. A segment's filter, in memory, spares the search for nearly all keys
-//! that are not in it.
+//! that are not in it; its fences, in memory too, name the one page on which a key can be.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::storage::{Reading, StorageError};
-use crate::table::{Table, mix};
+use crate::memory::{Slab, prefetch};
+use crate::storage::{Reading, StorageError, VALUE_OFFSET};
+use crate::table::{Slot, Table, mix};
 
-/// Bytes of a segment's pair: hash and sequence.
-const PAIR: usize = 16;
-/// Filter bits for each key of a segment: about 1% of false positives with five probes.
-const FILTER_BITS: usize = 10;
-const FILTER_PROBES: u32 = 5;
+/// Hash and sequence.
+type Pair = [u64; 2];
+/// A line of a filter: one cache line, a bit in each word for each key.
+type Line = [u64; 8];
+
+const PAGE: usize = 4096;
+const PAIR: usize = size_of::<Pair>();
+/// Pairs on a page of a segment.
+const PAGE_PAIRS: usize = PAGE / PAIR;
+/// Filter bits for each key of a segment: about one false positive in a thousand.
+const FILTER_BITS: usize = 16;
 
 /// A request's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,12 +58,13 @@ impl Key {
 /// Keys of all dates in the window.
 #[derive(Default)]
 pub struct Keys {
-    days: BTreeMap<i32, Day>,
+    /// By ascending date: eight at most, nearly all asked for are of the last.
+    days: Vec<Day>,
 }
 
-#[derive(Default)]
 struct Day {
-    recent: Table,
+    date: i32,
+    recent: Table<Pair>,
     /// Those of the pass under way.
     sealed: Option<Arc<Sealed>>,
     segments: Vec<Segment>,
@@ -65,12 +72,12 @@ struct Day {
 
 /// Keys of one date from one pass.
 pub struct Sealed {
-    table: Table,
+    table: Table<Pair>,
     /// Sequences below this are in it or before it.
     end: u64,
 }
 
-/// A segment in the checkpoint: its key there, and its filter.
+/// A segment in the checkpoint: its key there, and what of it is in memory.
 #[derive(Clone)]
 pub struct Segment {
     date: i32,
@@ -78,7 +85,9 @@ pub struct Segment {
     end: u64,
     /// End of the segment that was merged into it, or 0.
     replaces: u64,
-    filter: Arc<[u64]>,
+    filter: Arc<Slab<Line>>,
+    /// First hash of each page.
+    fences: Arc<Vec<u64>>,
 }
 
 /// What a pass has to write: the sealed keys of one date.
@@ -89,71 +98,74 @@ pub struct Batch {
 }
 
 impl Keys {
+    #[inline]
+    fn day(&self, date: i32) -> Option<&Day> {
+        self.days.iter().rev().find(|day| day.date == date)
+    }
+
+    fn day_mut(&mut self, date: i32) -> &mut Day {
+        let at = self.days.partition_point(|day| day.date < date);
+        if self.days.get(at).is_none_or(|day| day.date != date) {
+            self.days.insert(at, Day { date, recent: Table::default(), sealed: None, segments: Vec::new() });
+        }
+        &mut self.days[at]
+    }
+
     /// Remembers where a key's entry is.
     #[inline]
     pub fn insert(&mut self, key: &Key, sequence: u64) {
-        self.days.entry(key.date).or_default().recent.insert(key.hash(), sequence);
+        self.day_mut(key.date).recent.insert(key.hash(), sequence);
     }
 
-    /// Brings near the memory in which the search for a key begins.
+    /// Asks for the memory in which the search for a key begins.
     #[inline]
-    pub fn warm(&self, key: &Key) {
-        let Some(day) = self.days.get(&key.date) else { return };
+    pub fn prefetch(&self, key: &Key) {
+        let Some(day) = self.day(key.date) else { return };
         let hash = key.hash();
-        let sealed = day.sealed.as_ref().map(|sealed| sealed.table.peek(hash));
-        let filters = day.segments.iter().fold(0, |seen, segment| seen ^ segment.first_word(hash));
-        std::hint::black_box((day.recent.peek(hash), sealed, filters));
+        day.recent.prefetch(hash);
+        if let Some(sealed) = &day.sealed {
+            sealed.table.prefetch(hash);
+        }
+        day.segments.iter().for_each(|segment| prefetch(segment.line(hash)));
     }
 
     /// First candidate that `is` accepts. Segments are searched in the reading that `reading` opens.
+    #[inline]
     pub fn find<E: From<StorageError>>(
         &self,
         key: &Key,
         mut is: impl FnMut(u64) -> Result<bool, E>,
         reading: impl FnOnce() -> Result<Reading, StorageError>,
     ) -> Result<Option<u64>, E> {
-        let Some(day) = self.days.get(&key.date) else { return Ok(None) };
+        let Some(day) = self.day(key.date) else { return Ok(None) };
         let hash = key.hash();
-        let in_memory = day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]);
-        for sequence in in_memory.flat_map(|table| table.get(hash)) {
-            if is(sequence)? {
-                return Ok(Some(sequence));
-            }
-        }
-        if !day.segments.iter().any(|segment| segment.may_hold(hash)) {
-            return Ok(None);
-        }
-        let reading = reading()?;
-        for segment in day.segments.iter().filter(|segment| segment.may_hold(hash)) {
-            let Some(value) = reading.get("keys", &segment.storage_key())? else {
-                return find_in_all(key, hash, &reading, is);
-            };
-            for sequence in search(value, hash) {
+        for table in day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]) {
+            for sequence in table.get(hash) {
                 if is(sequence)? {
                     return Ok(Some(sequence));
                 }
             }
         }
-        Ok(None)
+        if day.segments.iter().any(|segment| segment.may_hold(hash)) { day.find_in_segments(hash, is, &reading()?) } else { Ok(None) }
     }
 
     /// Drops the dates before this one.
     pub fn forget_before(&mut self, date: i32) {
-        self.days = self.days.split_off(&date);
+        self.days.retain(|day| day.date >= date);
     }
 
     /// First date that is kept.
     pub fn first_date(&self) -> Option<i32> {
-        self.days.keys().next().copied()
+        self.days.first().map(|day| day.date)
     }
 
     /// Seals what came since the last pass; `end` is the next sequence.
     pub fn seal(&mut self, end: u64) -> Vec<Batch> {
         let mut batches = Vec::new();
-        for (&date, day) in self.days.iter_mut().filter(|(_, day)| !day.recent.is_empty()) {
+        for day in self.days.iter_mut().filter(|day| !day.recent.is_empty()) {
             let sealed = Arc::new(Sealed { table: std::mem::take(&mut day.recent), end });
             day.sealed = Some(sealed.clone());
-            batches.push(Batch { date, sealed });
+            batches.push(Batch { date: day.date, sealed });
         }
         batches
     }
@@ -161,7 +173,7 @@ impl Keys {
     /// Takes over the segments that a pass has written.
     pub fn adopt(&mut self, segments: Vec<Segment>) {
         for segment in segments {
-            if let Some(day) = self.days.get_mut(&segment.date) {
+            if let Some(day) = self.days.iter_mut().find(|day| day.date == segment.date) {
                 day.segments.retain(|older| older.end != segment.replaces);
                 day.segments.push(segment);
                 day.sealed = None;
@@ -171,29 +183,93 @@ impl Keys {
 
     /// Adds a segment found in the checkpoint at open.
     pub fn add_segment(&mut self, segment: Segment) {
-        self.days.entry(segment.date).or_default().segments.push(segment);
+        self.day_mut(segment.date).segments.push(segment);
+    }
+
+    /// Number of keys, those of them that are in memory, and bytes of memory.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        let (mut in_memory, mut in_segments, mut bytes) = (0, 0, 0);
+        for day in &self.days {
+            for table in day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]) {
+                in_memory += table.len();
+                bytes += table.size();
+            }
+            for segment in &day.segments {
+                in_segments += segment.fences.len() * PAGE_PAIRS;
+                bytes += segment.filter.size() + segment.fences.len() * 8;
+            }
+        }
+        (in_memory + in_segments, in_memory, bytes)
+    }
+}
+
+impl Day {
+    #[cold]
+    fn find_in_segments<E: From<StorageError>>(
+        &self,
+        hash: u64,
+        mut is: impl FnMut(u64) -> Result<bool, E>,
+        reading: &Reading,
+    ) -> Result<Option<u64>, E> {
+        for segment in self.segments.iter().filter(|segment| segment.may_hold(hash)) {
+            let Some(value) = reading.get("keys", &segment.storage_key())? else {
+                return self.find_in_all(hash, reading, is);
+            };
+            for sequence in search(pairs_of(value), &segment.fences, hash) {
+                if is(sequence)? {
+                    return Ok(Some(sequence));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A pass has just merged segments that are not adopted yet: looks in whatever the date has in this reading.
+    #[cold]
+    fn find_in_all<E: From<StorageError>>(
+        &self,
+        hash: u64,
+        reading: &Reading,
+        mut is: impl FnMut(u64) -> Result<bool, E>,
+    ) -> Result<Option<u64>, E> {
+        let date = self.date.to_be_bytes();
+        for pair in reading.from("keys", &date)? {
+            let (name, value) = pair?;
+            if !name.starts_with(&date) {
+                break;
+            }
+            let Some(segment) = Segment::open(name, value) else { continue };
+            for sequence in search(pairs_of(value), &segment.fences, hash) {
+                if is(sequence)? {
+                    return Ok(Some(sequence));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
 impl Batch {
     /// The batch's pairs as a segment's value, with this older segment (key and value) of the same date merged in, if given.
     pub fn segment(&self, older: Option<(&[u8], &[u8])>) -> (Segment, Vec<u8>) {
-        let mut pairs: Vec<(u64, u64)> = self.sealed.table.pairs().collect();
-        let mut replaces = 0;
-        if let Some((key, value)) = older {
-            pairs.extend((0..segment_len(value)).map(|at| pair(pairs_of(value), at)));
-            replaces = key[4..].try_into().map_or(0, u64::from_be_bytes);
-        }
-        pairs.sort_unstable();
+        let new = self.sealed.table.sorted();
+        let (older_end, older) = match older {
+            Some((key, value)) => (key[4..].try_into().map_or(0, u64::from_be_bytes), pairs_of(value)),
+            None => (0, [].as_slice()),
+        };
+        let pairs = merge(new, older);
         let filter = build_filter(&pairs);
-        let mut value = Vec::with_capacity(8 + filter.len() * 8 + pairs.len() * PAIR);
-        value.extend_from_slice(&(filter.len() as u64).to_le_bytes());
-        filter.iter().for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
-        for (hash, sequence) in pairs {
-            value.extend_from_slice(&hash.to_le_bytes());
-            value.extend_from_slice(&sequence.to_le_bytes());
-        }
-        (Segment { date: self.date, end: self.sealed.end, replaces, filter: filter.into() }, value)
+        let fences: Vec<u64> = pairs.iter().step_by(PAGE_PAIRS).map(|pair| pair.hash()).collect();
+        let mut value = Vec::with_capacity(header_len(filter.len(), pairs.len()) + pairs.len() * PAIR);
+        let mut put = |word: u64| value.extend_from_slice(&word.to_le_bytes());
+        put(filter.len() as u64);
+        put(pairs.len() as u64);
+        fences.iter().copied().for_each(&mut put);
+        filter.iter().flatten().copied().for_each(&mut put);
+        value.resize(header_len(filter.len(), pairs.len()), 0);
+        pairs.iter().flatten().for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
+        let (filter, fences) = (Arc::new(filter), Arc::new(fences));
+        (Segment { date: self.date, end: self.sealed.end, replaces: older_end, filter, fences }, value)
     }
 
     /// Number of keys.
@@ -220,91 +296,99 @@ impl Segment {
     pub fn open(key: &[u8], value: &[u8]) -> Option<Segment> {
         let date = i32::from_be_bytes(key.get(..4)?.try_into().ok()?);
         let end = u64::from_be_bytes(key.get(4..)?.try_into().ok()?);
-        let words = word(value, 0)?;
-        let filter = value.get(8..8usize.checked_add(usize::try_from(words).ok()?.checked_mul(8)?)?)?;
-        let filter = filter.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")));
-        Some(Segment { date, end, replaces: 0, filter: filter.collect() })
+        let (lines, count) = shape(value)?;
+        let (fences, rest) = value[16..].split_at_checked(count.div_ceil(PAGE_PAIRS) * 8)?;
+        let fences = fences.chunks_exact(8).map(word).collect();
+        let mut filter = Slab::<Line>::zeroed(lines);
+        for (word_of, bytes) in filter.as_flattened_mut().iter_mut().zip(rest.chunks_exact(8)) {
+            *word_of = word(bytes);
+        }
+        Some(Segment { date, end, replaces: 0, filter: Arc::new(filter), fences: Arc::new(fences) })
     }
 
-    /// The word of the filter that is looked at first.
-    fn first_word(&self, hash: u64) -> u64 {
-        probes(hash, self.filter.len()).next().map_or(0, |(word, _)| self.filter[word])
+    #[inline]
+    fn line(&self, hash: u64) -> &Line {
+        &self.filter[line_of(hash, self.filter.len())]
     }
 
+    #[inline]
     fn may_hold(&self, hash: u64) -> bool {
-        probes(hash, self.filter.len()).all(|(word, bit)| self.filter[word] & bit != 0)
+        let missing = self.line(hash).iter().zip(bits(hash)).fold(0, |missing, (word, bit)| missing | !word & bit);
+        missing == 0
     }
 }
 
-/// A pass has just merged segments that are not adopted yet: looks in whatever the date has in this reading.
-#[cold]
-fn find_in_all<E: From<StorageError>>(
-    key: &Key,
-    hash: u64,
-    reading: &Reading,
-    mut is: impl FnMut(u64) -> Result<bool, E>,
-) -> Result<Option<u64>, E> {
-    let date = key.date.to_be_bytes();
-    for pair in reading.from("keys", &date)? {
-        let (name, value) = pair?;
-        if !name.starts_with(&date) {
-            break;
-        }
-        for sequence in search(value, hash) {
-            if is(sequence)? {
-                return Ok(Some(sequence));
-            }
-        }
-    }
-    Ok(None)
+/// Sequences under this hash among a segment's pairs: the fences name the page, and a page is nearly always all that is read.
+fn search(pairs: &[u8], fences: &[u64], hash: u64) -> Vec<u64> {
+    // Equal hashes may begin at the end of the page before those that begin with them.
+    let first = fences.partition_point(|&fence| fence < hash).saturating_sub(1);
+    let end = fences.partition_point(|&fence| fence <= hash).max(first + 1);
+    let pages = pairs.get(first * PAGE..pairs.len().min(end * PAGE)).unwrap_or(&[]);
+    pages.chunks_exact(PAIR).map(pair).filter(|pair| pair[0] == hash).map(|pair| pair[1]).collect()
 }
 
-/// Sequences under this hash in a segment's value.
-fn search(value: &[u8], hash: u64) -> Vec<u64> {
-    let pairs = pairs_of(value);
-    // Hashes are uniform: the first guess lands within a page of the place, then the run is walked.
-    let count = pairs.len() / PAIR;
-    let mut at = ((u128::from(hash) * count as u128) >> 64) as usize;
-    while at > 0 && pair(pairs, at - 1).0 >= hash {
-        at -= 1;
-    }
-    while at < count && pair(pairs, at).0 < hash {
-        at += 1;
-    }
-    (at..count).map(|at| pair(pairs, at)).take_while(|(found, _)| *found == hash).map(|(_, value)| value).collect()
+/// Lines of the filter and number of pairs of a segment's value, if it is as long as they say.
+fn shape(value: &[u8]) -> Option<(usize, usize)> {
+    let lines = usize::try_from(word(value.get(..8)?)).ok()?;
+    let count = usize::try_from(word(value.get(8..16)?)).ok()?;
+    let fits = lines > 0 && lines < value.len() && count < value.len();
+    (fits && header_len(lines, count) + count * PAIR == value.len()).then_some((lines, count))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+/// Bytes before a segment's pairs: they begin where a page of the file does.
+fn header_len(lines: usize, count: usize) -> usize {
+    let header = 16 + count.div_ceil(PAGE_PAIRS) * 8 + lines * size_of::<Line>();
+    (header + VALUE_OFFSET).next_multiple_of(PAGE) - VALUE_OFFSET
 }
 
 fn pairs_of(value: &[u8]) -> &[u8] {
-    let words = word(value, 0).unwrap_or(0) as usize;
-    value.get(8 + words * 8..).unwrap_or(&[])
+    shape(value).map_or(&[], |(lines, count)| &value[header_len(lines, count)..])
 }
 
-fn pair(pairs: &[u8], at: usize) -> (u64, u64) {
-    let part = |offset: usize| word(pairs, at * PAIR + offset).expect("inside the segment");
-    (part(0), part(8))
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
 }
 
-fn build_filter(pairs: &[(u64, u64)]) -> Vec<u64> {
-    let mut filter = vec![0u64; (pairs.len() * FILTER_BITS).div_ceil(512).max(1) * 8];
-    let words = filter.len();
-    for (hash, _) in pairs {
-        probes(*hash, words).for_each(|(word, bit)| filter[word] |= bit);
+#[inline]
+fn pair(bytes: &[u8]) -> Pair {
+    [word(&bytes[..8]), word(&bytes[8..])]
+}
+
+/// Both in one order.
+fn merge(new: Vec<Pair>, older: &[u8]) -> Vec<Pair> {
+    if older.is_empty() {
+        return new;
+    }
+    let mut merged = Vec::with_capacity(new.len() + older.len() / PAIR);
+    let (mut new, mut older) = (new.into_iter().peekable(), older.chunks_exact(PAIR).map(pair).peekable());
+    while let (Some(a), Some(b)) = (new.peek(), older.peek()) {
+        merged.extend(if a[0] < b[0] { new.next() } else { older.next() });
+    }
+    merged.extend(new.chain(older));
+    merged
+}
+
+fn build_filter(pairs: &[Pair]) -> Slab<Line> {
+    let mut filter = Slab::<Line>::zeroed((pairs.len() * FILTER_BITS).div_ceil(8 * size_of::<Line>()).max(1));
+    let lines = filter.len();
+    for [hash, _] in pairs {
+        let line = &mut filter[line_of(*hash, lines)];
+        line.iter_mut().zip(bits(*hash)).for_each(|(word, bit)| *word |= bit);
     }
     filter
 }
 
-/// Bits of a key in a filter of so many words: all in one cache line of eight words.
-fn probes(hash: u64, words: usize) -> impl Iterator<Item = (usize, u64)> {
-    let spread = mix(hash, words as u64);
-    let line = ((u128::from(spread) * (words / 8) as u128) >> 64) as usize * 8;
-    (0..FILTER_PROBES).map(move |probe| {
-        let bits = spread >> (probe * 9);
-        (line + (bits >> 6 & 7) as usize, 1 << (bits & 63))
-    })
+/// Line of a hash in a filter of so many: by the hash's upper end, so that building one walks through memory.
+#[inline]
+fn line_of(hash: u64, lines: usize) -> usize {
+    ((u128::from(hash) * lines as u128) >> 64) as usize
+}
+
+/// A bit for each word of the line, by the hash's lower end.
+#[inline]
+fn bits(hash: u64) -> Line {
+    std::array::from_fn(|word| 1 << (hash >> (6 * word) & 63))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod error;
 pub mod journal;
 pub mod keys;
 pub mod machine;
+pub mod memory;
 pub mod organisation;
 pub mod pipeline;
 pub mod rules;
@@ -26,7 +27,7 @@ pub mod verify;
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, CloseReport, GrowthReport, Kind, Original, Registration, Request, StatementLine, StorePosition, TrialBalance,
+    Answer, CloseReport, GrowthReport, Kind, Original, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
 };
 pub use error::Error;
 pub use pipeline::{Engine, Options};

@@ -295,18 +295,25 @@ impl Machine {
     /// 61 if a purse of the card would be lifted above the cap or a shortfall fall below it, after all legs.
     #[inline]
     fn within_caps(&self, index: u32, legs: &[Leg]) -> Code {
-        let card = self.cards.card(index);
+        let purses = self.purses_after(index, legs);
         let cap = i128::from(PURSE_MAX);
-        let after = |account: Account, balance: i64| {
-            let change: i128 = legs.iter().filter(|leg| leg.account == account).map(|leg| leg.amount).sum();
-            i128::from(balance) + change
-        };
-        let lifted = after(Account::CardPrincipal, card.principal) > cap
-            || after(Account::CardBonus, card.bonus) > cap
-            || after(Account::CardPoints, self.cards.points(index)) > cap
-            || after(Account::CardShortfallMoney, card.shortfall_money) < -cap
-            || after(Account::CardShortfallPoints, card.shortfall_points) < -cap;
+        let lifted = purses[..3].iter().any(|&purse| purse > cap) || purses[3..].iter().any(|&owed| owed < -cap);
         if lifted { Code::ExceedsLimit } else { Code::Approved }
+    }
+
+    /// Principal, bonus, points and the two shortfalls of a card after these legs.
+    #[inline]
+    fn purses_after(&self, index: u32, legs: &[Leg]) -> [i128; 5] {
+        let card = self.cards.card(index);
+        let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
+        let mut after = purses.map(i128::from);
+        for leg in legs {
+            // Accounts 1 to 5 are the card's, in this order.
+            if let Some(purse) = after.get_mut((leg.account as usize).wrapping_sub(1)) {
+                *purse += leg.amount;
+            }
+        }
+        after
     }
 
     /// The three balances of a card.
@@ -337,41 +344,34 @@ impl Machine {
             _ => None,
         };
         for leg in &transaction.legs {
-            self.post_leg(programme, store, card, leg, sequence);
+            self.post_leg(programme, store, leg);
+        }
+        if let Some(index) = card {
+            let after = self.purses_after(index, &transaction.legs).map(|purse| i64::try_from(purse).expect("within the caps"));
+            assert!(after[..3].iter().all(|&purse| purse >= 0), "no purse goes below zero");
+            let (card, points) = self.cards.card_mut(index, sequence);
+            [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = after;
+            card.last = sequence;
         }
         for change in &transaction.changes {
             self.change(change, card, sequence);
         }
-        if let Some(index) = card {
-            self.cards.card_mut(index, sequence).0.last = sequence;
-        }
     }
 
+    /// Sums a leg where it belongs: in the books, or in the store's account.
     #[inline]
-    fn post_leg(&mut self, programme: usize, store: u32, card: Option<u32>, leg: &Leg, sequence: u64) {
+    fn post_leg(&mut self, programme: usize, store: u32, leg: &Leg) {
         let found = &mut self.organisation.programmes[programme];
         if let Some(total) = found.books.total(leg.account) {
             *total += leg.amount;
-        } else {
-            let store = &mut self.organisation.stores[store as usize];
-            match leg.account {
-                Account::StoreClearing => store.clearing += leg.amount,
-                Account::StoreCollection => store.collection += leg.amount,
-                _ => store.due += leg.amount,
-            }
+            return;
         }
-        let Some(index) = card else { return };
-        let (card, points) = self.cards.card_mut(index, sequence);
-        let (purse, owed) = match leg.account {
-            Account::CardPrincipal => (&mut card.principal, false),
-            Account::CardBonus => (&mut card.bonus, false),
-            Account::CardPoints => (points, false),
-            Account::CardShortfallMoney => (&mut card.shortfall_money, true),
-            Account::CardShortfallPoints => (&mut card.shortfall_points, true),
-            _ => return,
-        };
-        *purse = i64::try_from(i128::from(*purse) + leg.amount).expect("within the caps");
-        assert!(owed || *purse >= 0, "no purse goes below zero");
+        let store = &mut self.organisation.stores[store as usize];
+        match leg.account {
+            Account::StoreClearing => store.clearing += leg.amount,
+            Account::StoreCollection => store.collection += leg.amount,
+            _ => store.due += leg.amount,
+        }
     }
 
     fn change(&mut self, change: &Change, card: Option<u32>, sequence: u64) {
@@ -446,18 +446,8 @@ impl Machine {
 
     /// Posting must not panic, whatever a damaged journal says.
     fn check_postable(&self, index: u32, transaction: &Transaction) -> Result<(), Contradiction> {
-        let mut purses = self.balances(index).map(i128::from);
-        for leg in &transaction.legs {
-            let at = match leg.account {
-                Account::CardPrincipal => 0,
-                Account::CardBonus => 1,
-                Account::CardPoints => 2,
-                _ => continue,
-            };
-            purses[at] += leg.amount;
-            if purses[at] < 0 {
-                return Err(format!("a purse of card {index} would go below zero"));
-            }
+        if self.purses_after(index, &transaction.legs)[..3].iter().any(|&purse| purse < 0) {
+            return Err(format!("a purse of card {index} would go below zero"));
         }
         match self.within_caps(index, &transaction.legs) {
             Code::Approved => Ok(()),

@@ -11,6 +11,7 @@ use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
 use crate::commands::Registration;
+use crate::memory::prefetch;
 use crate::rules::Tables;
 use crate::table::{Table, mix};
 
@@ -141,7 +142,7 @@ pub struct Organisation {
     #[serde(skip)]
     by_number: Vec<u32>,
     #[serde(skip)]
-    terminal_index: Table,
+    terminal_index: Table<u64>,
 }
 
 impl Organisation {
@@ -163,11 +164,28 @@ impl Organisation {
         (*self.by_number.get(usize::from(number))? as usize).checked_sub(1)
     }
 
-    /// Brings near the memory in which the search for a terminal begins; where that finds it at once, its store's index, else 0.
+    /// Asks for the memory in which the search for a terminal begins.
     #[inline]
-    pub fn guess_store(&self, programme: u16, terminal: u32) -> u32 {
-        let at = self.terminal_index.peek(mix(terminal.into(), programme.into())).saturating_sub(1);
-        self.terminals.get(at as usize).map_or(0, |terminal| terminal.store)
+    pub fn prefetch_terminal_index(&self, programme: u16, terminal: u32) {
+        self.terminal_index.prefetch(mix(terminal.into(), programme.into()));
+    }
+
+    /// Asks for the memory of the terminal that this most likely is.
+    #[inline]
+    pub fn prefetch_terminal(&self, programme: u16, terminal: u32) {
+        if let Some(value) = self.terminal_index.get(mix(terminal.into(), programme.into())).next() {
+            prefetch(&self.terminals[value as usize - 1]);
+        }
+    }
+
+    /// Asks for the memory of a terminal's store.
+    #[inline]
+    pub fn prefetch_store(&self, programme: u16, terminal: u32) {
+        if let Some(store) = self.store_of(programme, terminal) {
+            let store = &self.stores[store as usize];
+            prefetch(&store.number);
+            prefetch(&store.collection);
+        }
     }
 
     /// Index of the store of a terminal.

@@ -22,7 +22,7 @@ use crate::accounts::Account;
 use crate::cards::CardNumber;
 use crate::checkpoint::Checkpoint;
 use crate::codes::Code;
-use crate::commands::{Answer, CloseReport, Registration, Request, StatementLine, StorePosition, TrialBalance};
+use crate::commands::{Answer, CloseReport, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance};
 use crate::directory::{Directory, recover};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
@@ -96,6 +96,7 @@ pub(crate) enum Job {
     TrialBalance(u16, Reply<TrialBalance>),
     Positions(u16, Reply<(Code, Vec<StorePosition>)>),
     Rules(u16, Reply<(u32, String)>),
+    Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
     Checkpoint(Reply<()>),
     Stop,
@@ -283,6 +284,11 @@ impl Engine {
         self.call(|reply| Job::Rules(programme.max(1), reply))
     }
 
+    /// How large everything is.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        self.call(Job::Stats)
+    }
+
     /// SHA-256 of the whole state in a canonical order. Everything waits for it.
     pub fn state_digest(&self) -> Result<[u8; 32], Error> {
         self.call(Job::Digest)
@@ -359,6 +365,7 @@ impl Job {
             Job::TrialBalance(_, reply) => reply.give(Err(error)),
             Job::Positions(_, reply) => reply.give(Err(error)),
             Job::Rules(_, reply) => reply.give(Err(error)),
+            Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),
             Job::Checkpoint(reply) => reply.give(Err(error)),
             Job::Stop => {}
@@ -382,9 +389,9 @@ fn sync_groups(shared: &Shared, journal: &dyn Journal, mut head: [u8; HASH], gro
         let mut outcome = shared.poisoned().map_or(Ok(()), Err);
         if let (Ok(()), Some(block)) = (&outcome, &group.block) {
             let sealed = block.seal(&head);
-            match journal.append(sealed.view()) {
+            match journal.append(&sealed) {
                 Ok(()) => {
-                    head = sealed.view().hash();
+                    head = sealed.hash();
                     shared.set_durable(block.end());
                 }
                 Err(error) => {

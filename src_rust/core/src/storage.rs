@@ -5,11 +5,12 @@
 //! that no other process has the environment open.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 /// A failure of LMDB or of the disk below it; the text says what happened and where.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,6 +26,8 @@ type Bucket = Database<'static, Bytes, Bytes>;
 /// More than any number of threads that read at once.
 const READERS_MAX: u32 = 512;
 const PAGE: usize = 4096;
+/// A large value begins so many bytes after the begin of a page.
+pub const VALUE_OFFSET: usize = 16;
 
 /// One environment.
 #[derive(Clone)]
@@ -225,11 +228,17 @@ impl Writing<'_> {
         bucket.put(&mut self.transaction, key, value).map_err(|error| self.storage.fail(error))
     }
 
-    /// Adds a pair whose key is greater than all there are.
-    pub fn append(&mut self, bucket: &str, key: &[u8], value: &[u8]) -> Result<()> {
+    /// Adds a pair whose key is not there yet; the value is these parts, one after the other.
+    pub fn add(&mut self, bucket: &str, key: &[u8], parts: &[&[u8]]) -> Result<()> {
         let bucket = self.storage.bucket(bucket);
-        let put = bucket.put_with_flags(&mut self.transaction, PutFlags::APPEND, key, value);
-        put.map_err(|error| self.storage.fail(error))
+        let size = parts.iter().map(|part| part.len()).sum();
+        let put = bucket.get_or_put_reserved(&mut self.transaction, key, size, |space| {
+            parts.iter().try_for_each(|part| space.write_all(part))
+        });
+        match put.map_err(|error| self.storage.fail(error))? {
+            None => Ok(()),
+            Some(_) => Err(self.storage.fail("a pair that was to be added is there already")),
+        }
     }
 
     /// Removes a key, if it is there.

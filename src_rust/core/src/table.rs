@@ -1,32 +1,109 @@
 //! The index of everything that is found by a hash: open addressing in shards.
 //!
-//! A slot holds the full 64-bit hash and a value above zero, so that growing a shard needs nothing else. A shard
-//! doubles on its own: with 4,096 of them no growth moves more than a small part of the table at once. What is never
-//! iterated in hash order leaves no trace of the order in the state.
+//! A shard is an array of slots. It doubles until it is a huge page, then it splits in two by the next bit of the
+//! hash: no growth moves more than a page of slots at once, however large the table is. Slots lie nearly in the order of
+//! their hashes, so that [`sorted`](Table::sorted) costs one pass. What is never iterated in hash order leaves no trace
+//! of the order in the state.
 
-const SHARDS: usize = 4096;
-const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+use std::iter;
 
-/// Multiset of (hash, value); values are above zero.
-pub struct Table {
-    shards: Vec<Shard>,
-    len: usize,
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::memory::{HUGE_PAGE, Slab, prefetch};
+
+/// Slots of a new shard.
+const FIRST_SLOTS: usize = 64;
+/// A shard is split by bits of the hash that every slot holds.
+const DEPTH_MAX: u32 = 24;
+
+/// What a table keeps: some of the hash, from its upper end, and a value. Zero is a free slot.
+pub trait Slot: Copy + FromBytes + IntoBytes {
+    /// A slot with this hash and a value above zero.
+    fn new(hash: u64, value: u64) -> Self;
+    /// True if it is free.
+    fn is_free(self) -> bool;
+    /// True if its hash is this one, as far as it holds it.
+    fn holds(self, hash: u64) -> bool;
+    /// Its hash; what it does not hold of it is zero.
+    fn hash(self) -> u64;
+    /// Its value.
+    fn value(self) -> u64;
 }
 
-#[derive(Default)]
-struct Shard {
-    /// Power of two, or empty. (hash, value); value 0: free.
-    slots: Vec<(u64, u64)>,
-    len: usize,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Table { shards: (0..SHARDS).map(|_| Shard::default()).collect(), len: 0 }
+/// Half of the hash and a value of 32 bits: for those who look at the value's record anyway.
+impl Slot for u64 {
+    #[inline]
+    fn new(hash: u64, value: u64) -> u64 {
+        debug_assert!(value != 0 && value <= u64::from(u32::MAX));
+        hash >> 32 << 32 | value
+    }
+    #[inline]
+    fn is_free(self) -> bool {
+        self == 0
+    }
+    #[inline]
+    fn holds(self, hash: u64) -> bool {
+        (self ^ hash) >> 32 == 0
+    }
+    #[inline]
+    fn hash(self) -> u64 {
+        self >> 32 << 32
+    }
+    #[inline]
+    fn value(self) -> u64 {
+        self & u64::from(u32::MAX)
     }
 }
 
-impl Table {
+/// The whole hash and a value of 64 bits.
+impl Slot for [u64; 2] {
+    #[inline]
+    fn new(hash: u64, value: u64) -> Self {
+        debug_assert!(value != 0);
+        [hash, value]
+    }
+    #[inline]
+    fn is_free(self) -> bool {
+        self[1] == 0
+    }
+    #[inline]
+    fn holds(self, hash: u64) -> bool {
+        self[0] == hash
+    }
+    #[inline]
+    fn hash(self) -> u64 {
+        self[0]
+    }
+    #[inline]
+    fn value(self) -> u64 {
+        self[1]
+    }
+}
+
+/// Multiset of (hash, value); values are above zero.
+pub struct Table<S> {
+    /// Shards by the first `bits` bits of the hash; neighbours may share one.
+    directory: Vec<u32>,
+    bits: u32,
+    shards: Vec<Shard<S>>,
+    len: usize,
+}
+
+struct Shard<S> {
+    /// Power of two. Filled to five eighths at most: a search that finds nothing then reads four slots on average.
+    slots: Slab<S>,
+    len: usize,
+    /// Bits of the hash that all of it share.
+    depth: u32,
+}
+
+impl<S: Slot> Default for Table<S> {
+    fn default() -> Self {
+        Table { directory: vec![0], bits: 0, shards: vec![Shard::new(FIRST_SLOTS, 0)], len: 0 }
+    }
+}
+
+impl<S: Slot> Table<S> {
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -37,67 +114,149 @@ impl Table {
         self.len == 0
     }
 
+    /// Bytes of memory.
+    pub fn size(&self) -> usize {
+        self.directory.len() * 4 + self.shards.iter().map(|shard| shard.slots.size()).sum::<usize>()
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> usize {
+        self.directory[first_bits(hash, self.bits)] as usize
+    }
+
     /// Values under this hash, in no order that means anything. The caller compares what they stand for.
     #[inline]
     pub fn get(&self, hash: u64) -> impl Iterator<Item = u64> {
-        let slots = &self.shards[(hash >> (64 - SHARD_BITS)) as usize].slots;
-        let mask = slots.len().wrapping_sub(1);
-        let home = hash as usize;
-        (0..slots.len())
-            .map(move |step| slots[home.wrapping_add(step) & mask])
-            .take_while(|(_, value)| *value != 0)
-            .filter_map(move |(found, value)| (found == hash).then_some(value))
+        let shard = &self.shards[self.shard(hash)];
+        let slots = &*shard.slots;
+        let mut at = shard.home(hash);
+        iter::from_fn(move || {
+            loop {
+                let slot = slots[at];
+                if slot.is_free() {
+                    return None;
+                }
+                at = (at + 1) & (slots.len() - 1);
+                if slot.holds(hash) {
+                    return Some(slot.value());
+                }
+            }
+        })
     }
 
-    /// What lies where the search for this hash begins: the value, if it is this hash's, else 0.
-    ///
-    /// Callers ask this for many hashes one after the other, before they search, so that the memory is on
-    /// its way for all of them at once. No branch depends on what is read: a wrong guess of the processor would wait for it.
+    /// Asks for the memory in which the search for this hash begins.
     #[inline]
-    pub fn peek(&self, hash: u64) -> u64 {
-        let slots = &self.shards[(hash >> (64 - SHARD_BITS)) as usize].slots;
-        let (found, value) = slots.get(hash as usize & slots.len().wrapping_sub(1)).copied().unwrap_or_default();
-        value * u64::from(found == hash)
+    pub fn prefetch(&self, hash: u64) {
+        let shard = &self.shards[self.shard(hash)];
+        prefetch(&shard.slots[shard.home(hash)]);
     }
 
     /// Adds a value; it does not replace one.
     #[inline]
     pub fn insert(&mut self, hash: u64, value: u64) {
-        debug_assert!(value != 0);
-        let shard = &mut self.shards[(hash >> (64 - SHARD_BITS)) as usize];
-        if shard.len * 4 >= shard.slots.len() * 3 {
-            shard.grow();
+        let mut at = self.shard(hash);
+        while self.shards[at].is_full() {
+            self.grow(at, hash);
+            at = self.shard(hash);
         }
-        shard.place(hash, value);
-        shard.len += 1;
+        self.shards[at].place(S::new(hash, value));
         self.len += 1;
     }
 
-    /// All (hash, value), for sorting them.
-    pub fn pairs(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.shards.iter().flat_map(|shard| shard.slots.iter().copied()).filter(|(_, value)| *value != 0)
+    #[cold]
+    fn grow(&mut self, at: usize, hash: u64) {
+        let Shard { depth, .. } = self.shards[at];
+        let slots = self.shards[at].slots.len();
+        if slots * size_of::<S>() < HUGE_PAGE || depth == DEPTH_MAX {
+            let full = std::mem::replace(&mut self.shards[at], Shard::new(slots * 2, depth));
+            full.filled().for_each(|slot| self.shards[at].place(slot));
+            return;
+        }
+        if depth == self.bits {
+            self.directory = self.directory.iter().flat_map(|&shard| [shard, shard]).collect();
+            self.bits += 1;
+        }
+        let new = self.shards.len();
+        let full = std::mem::replace(&mut self.shards[at], Shard::new(slots, depth + 1));
+        self.shards.push(Shard::new(slots, depth + 1));
+        let upper = |hash: u64| hash >> (63 - depth) & 1 == 1;
+        full.filled().for_each(|slot| self.shards[if upper(slot.hash()) { new } else { at }].place(slot));
+        // The directory's entries of the upper half, of all that began like this hash.
+        let entries = 1 << (self.bits - depth);
+        let first = first_bits(hash, depth) * entries;
+        self.directory[first + entries / 2..first + entries].fill(new as u32);
+    }
+
+    /// All slots in ascending order of their hashes.
+    pub fn sorted(&self) -> Vec<S> {
+        let mut sorted = Vec::with_capacity(self.len);
+        let mut last = None;
+        for &at in &self.directory {
+            if last.replace(at) != Some(at) {
+                self.shards[at as usize].sort_into(&mut sorted);
+            }
+        }
+        sorted
     }
 }
 
-impl Shard {
-    fn place(&mut self, hash: u64, value: u64) {
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        while self.slots[at].1 != 0 {
-            at = (at + 1) & mask;
-        }
-        self.slots[at] = (hash, value);
+impl<S: Slot> Shard<S> {
+    fn new(slots: usize, depth: u32) -> Shard<S> {
+        Shard { slots: Slab::zeroed(slots), len: 0, depth }
     }
 
-    #[cold]
-    fn grow(&mut self) {
-        let larger = vec![(0, 0); (self.slots.len() * 2).max(8)];
-        for (hash, value) in std::mem::replace(&mut self.slots, larger) {
-            if value != 0 {
-                self.place(hash, value);
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.len * 8 >= self.slots.len() * 5
+    }
+
+    /// Where the search for a hash begins: by the bits after those that all of the shard share.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        first_bits(hash << self.depth, self.slots.len().trailing_zeros())
+    }
+
+    #[inline]
+    fn place(&mut self, slot: S) {
+        let mut at = self.home(slot.hash());
+        let slots = &mut *self.slots;
+        while !slots[at].is_free() {
+            at = (at + 1) & (slots.len() - 1);
+        }
+        slots[at] = slot;
+        self.len += 1;
+    }
+
+    fn filled(&self) -> impl Iterator<Item = S> {
+        self.slots.iter().copied().filter(|slot| !slot.is_free())
+    }
+
+    /// Appends its slots in order of their hashes. Slots are few places away from where they belong, but for those that
+    /// went around the end.
+    fn sort_into(&self, sorted: &mut Vec<S>) {
+        let first = sorted.len();
+        let free = self.slots.iter().position(|slot| slot.is_free()).expect("some are free");
+        let (start, rest) = self.slots.split_at(free);
+        let went_around = |slot: &S| self.home(slot.hash()) > self.slots.len() / 2;
+        sorted.extend(start.iter().filter(|slot| !went_around(slot)));
+        sorted.extend(rest.iter().filter(|slot| !slot.is_free()));
+        sorted.extend(start.iter().filter(|slot| went_around(slot)));
+        for at in first + 1..sorted.len() {
+            let slot = sorted[at];
+            let mut to = at;
+            while to > first && sorted[to - 1].hash() > slot.hash() {
+                sorted[to] = sorted[to - 1];
+                to -= 1;
             }
+            sorted[to] = slot;
         }
     }
+}
+
+#[inline]
+fn first_bits(hash: u64, bits: u32) -> usize {
+    // In two steps: a shift by all 64 bits would be none.
+    (hash >> 1 >> (63 - bits)) as usize
 }
 
 /// Mixes two words into a hash whose every bit depends on every bit of them: two rounds of
@@ -118,19 +277,35 @@ fn fold(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn keeps_all_values_of_a_hash() {
-        let mut table = Table::default();
-        for value in 1..=100_000u64 {
+    fn keeps_all_values<S: Slot>() {
+        let mut table = Table::<S>::default();
+        for value in 1..=500_000u64 {
             table.insert(mix(value / 2, 0), value);
         }
-        assert_eq!(table.len(), 100_000);
-        for pair in 1..50_000u64 {
-            let mut found: Vec<u64> = table.get(mix(pair, 0)).collect();
+        assert_eq!(table.len(), 500_000);
+        assert!(table.shards.len() > 2, "some were split");
+        for pair in 1..250_000u64 {
+            let mut found: Vec<u64> = table.get(mix(pair, 0)).filter(|value| value / 2 == pair).collect();
             found.sort_unstable();
             assert_eq!(found, [pair * 2, pair * 2 + 1]);
         }
         assert_eq!(table.get(mix(1 << 60, 0)).count(), 0);
-        assert_eq!(table.pairs().count(), 100_000);
+        let sorted = table.sorted();
+        assert!(sorted.len() == 500_000 && sorted.is_sorted_by_key(|slot| slot.hash()));
+    }
+
+    #[test]
+    fn keeps_all_values_of_a_hash() {
+        keeps_all_values::<u64>();
+        keeps_all_values::<[u64; 2]>();
+    }
+
+    #[test]
+    fn many_values_of_one_hash_end_somewhere() {
+        let mut table = Table::<[u64; 2]>::default();
+        (1..=1000).for_each(|value| table.insert(u64::MAX, value));
+        (1..=1000).for_each(|value| table.insert(0, value));
+        assert_eq!((table.get(u64::MAX).count(), table.get(0).count()), (1000, 1000));
+        assert!(table.sorted().is_sorted_by_key(|slot| slot[0]));
     }
 }

@@ -19,7 +19,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::server::Server;
 
@@ -159,6 +159,10 @@ impl Core {
         py.detach(|| self.engine.rules(programme)).map_err(raise)
     }
 
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        reports::stats(py, &py.detach(|| self.engine.stats()).map_err(raise)?)
+    }
+
     fn state_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &py.detach(|| self.engine.state_digest()).map_err(raise)?))
     }
@@ -206,13 +210,14 @@ fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Vec<Answer>, Error>)
 /// Copies rows out of any contiguous buffer of bytes.
 fn read_rows(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Request>> {
     let buffer = PyBuffer::<u8>::get(rows)?;
-    let bytes = buffer.to_vec(rows.py())?;
-    if bytes.len() % size_of::<Request>() != 0 {
-        let what = format!("{} bytes are no whole number of rows of {} bytes", bytes.len(), size_of::<Request>());
+    let bytes = buffer.len_bytes();
+    if bytes % size_of::<Request>() != 0 {
+        let what = format!("{bytes} bytes are no whole number of rows of {} bytes", size_of::<Request>());
         return Err(PyValueError::new_err(what));
     }
-    let row = |bytes| Request::read_from_bytes(bytes).expect("a row's bytes");
-    Ok(bytes.chunks_exact(size_of::<Request>()).map(row).collect())
+    let mut copied = vec![Request::default(); bytes / size_of::<Request>()];
+    buffer.copy_to_slice(rows.py(), copied.as_mut_bytes())?;
+    Ok(copied)
 }
 
 fn registration((what, programme, number, parent, name): (String, u16, i64, i64, String)) -> PyResult<Registration> {

@@ -1,7 +1,7 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
 use onecard_core::verify::Verdict;
-use onecard_core::{CloseReport, StatementLine, StorePosition, TrialBalance};
+use onecard_core::{CloseReport, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -93,6 +93,20 @@ pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<B
     dict.set_item("money_sum", money)?;
     dict.set_item("points_sum", points)?;
     dict.set_item("growing", balance.growing)?;
+    Ok(dict)
+}
+
+/// How large everything is.
+pub fn stats<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("entries", stats.entries)?;
+    dict.set_item("checkpointed", stats.checkpointed)?;
+    dict.set_item("passes", stats.passes)?;
+    dict.set_item("cards", stats.cards)?;
+    dict.set_item("card_bytes", stats.card_bytes)?;
+    dict.set_item("keys", stats.keys)?;
+    dict.set_item("keys_in_memory", stats.keys_in_memory)?;
+    dict.set_item("key_bytes", stats.key_bytes)?;
     Ok(dict)
 }
 

@@ -130,12 +130,56 @@ const KIND_GROWTH_COMPLETE: u8 = 42;
 
 const EXPLICIT_STORE: u8 = 0x80;
 
+/// Most bytes that a transaction's entry takes: 50 of its head, 40 of its inputs, twelve legs of 25, two changes of 21, three balances.
+pub const TRANSACTION_BYTES_MAX: usize = 512;
+
+/// Where entries are written.
+pub trait Out {
+    /// Appends a byte.
+    fn push(&mut self, byte: u8);
+    /// Appends some.
+    fn extend_from_slice(&mut self, bytes: &[u8]);
+}
+
+impl Out for Vec<u8> {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        Vec::push(self, byte);
+    }
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        Vec::extend_from_slice(self, bytes);
+    }
+}
+
+/// A place for one transaction.
+pub struct Room<'a> {
+    /// All of it.
+    pub bytes: &'a mut [u8; TRANSACTION_BYTES_MAX],
+    /// How much of it is written.
+    pub len: usize,
+}
+
+impl Out for Room<'_> {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+}
+
 /// An entry that cannot be read; the text says where it broke.
 pub type Malformed = &'static str;
 
 impl Transaction {
     /// Appends the entry with this sequence to `out`; dates are written from `base`.
-    pub fn encode(&self, sequence: u64, base: i32, out: &mut Vec<u8>) {
+    #[inline]
+    pub fn encode(&self, sequence: u64, base: i32, out: &mut impl Out) {
         out.push(self.kind as u8);
         out.push(self.code.number());
         put_uint(out, self.key.programme.into());
@@ -184,7 +228,8 @@ impl Transaction {
             | flag(matches!(self.original, Some(Original::Key(_))), FLAG_ORIGINAL_KEY)
     }
 
-    fn encode_inputs(&self, base: i32, out: &mut Vec<u8>) {
+    #[inline]
+    fn encode_inputs(&self, base: i32, out: &mut impl Out) {
         match self.kind {
             Kind::Issue => {
                 put_uint(out, self.product.into());
@@ -204,7 +249,7 @@ impl Transaction {
         }
     }
 
-    fn encode_original(&self, base: i32, out: &mut Vec<u8>) {
+    fn encode_original(&self, base: i32, out: &mut impl Out) {
         match self.original.expect("refunds and reversals have one") {
             Original::Sequence(sequence) => put_uint(out, sequence),
             Original::Key(key) => {
@@ -303,7 +348,7 @@ impl Transaction {
 }
 
 impl Change {
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, out: &mut impl Out) {
         match *self {
             Change::Refunded { sequence, refunded } => {
                 out.push(1);
@@ -316,7 +361,7 @@ impl Change {
                 put_uint(out, amount.unsigned_abs());
             }
             Change::Marked => out.push(3),
-            Change::Status(status) => out.extend([4, status]),
+            Change::Status(status) => out.extend_from_slice(&[4, status]),
         }
     }
 
@@ -457,7 +502,7 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
 }
 
 #[inline]
-fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+fn put_uint(out: &mut impl Out, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -465,7 +510,7 @@ fn put_uint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_wide(out: &mut Vec<u8>, mut value: u128) {
+fn put_wide(out: &mut impl Out, mut value: u128) {
     while value > u128::from(u64::MAX) {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -474,7 +519,7 @@ fn put_wide(out: &mut Vec<u8>, mut value: u128) {
 }
 
 #[inline]
-fn put_int(out: &mut Vec<u8>, value: i128) {
+fn put_int(out: &mut impl Out, value: i128) {
     match i64::try_from(value) {
         Ok(small) => put_uint(out, ((small << 1) ^ (small >> 63)) as u64),
         Err(_) => put_wide(out, ((value << 1) ^ (value >> 127)) as u128),
@@ -482,7 +527,7 @@ fn put_int(out: &mut Vec<u8>, value: i128) {
 }
 
 #[inline]
-fn put_date(out: &mut Vec<u8>, date: i32, base: i32) {
+fn put_date(out: &mut impl Out, date: i32, base: i32) {
     put_int(out, (i64::from(date) - i64::from(base)).into());
 }
 
@@ -491,13 +536,13 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn put_number(out: &mut Vec<u8>, number: CardNumber) {
+fn put_number(out: &mut impl Out, number: CardNumber) {
     out.push(number.digits());
     out.extend_from_slice(&number.value().to_le_bytes());
 }
 
 #[inline]
-fn put_legs(out: &mut Vec<u8>, legs: &[Leg]) {
+fn put_legs(out: &mut impl Out, legs: &[Leg]) {
     put_uint(out, legs.len() as u64);
     for leg in legs {
         if leg.store == 0 {

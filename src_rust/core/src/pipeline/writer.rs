@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 
-use crate::cards::CardNumber;
+use crate::cards::{CardNumber, Cards};
 use crate::checkpoint::{Copying, Step, state_digest};
 use crate::clearing::report;
 use crate::codes::Code;
-use crate::commands::{Answer, CloseReport, Kind, Original, Registration, Request};
+use crate::commands::{Answer, CloseReport, Kind, Original, Registration, Request, Stats};
 use crate::directory::{Recovered, forget_old_keys, index_keys};
 use crate::error::Error;
-use crate::journal::entry::{CardRef, Change, Entry, Transaction};
+use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
 use crate::journal::{BlockBuilder, Journal, JournalError, UnsealedBlock};
 use crate::keys::{Key, Keys, Segment};
 use crate::machine::{Found, Machine, answer};
@@ -25,15 +25,15 @@ use crate::storage::{Storage, StorageError};
 
 /// Cards that a close lets grow at once, and the sweep between two jobs.
 const SWEEP_CARDS: usize = 65_536;
-/// Most bytes that a transaction's entry takes, and a store's part of a close.
-const ENTRY_BYTES_MAX: u64 = 512;
+/// Most bytes that an entry takes, and a store's part of a close.
+const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 /// Room kept beside the groups for LMDB's own pages.
 const ROOM_SLACK: u64 = 256 << 10;
 /// A group is handed on at this size.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// Rows whose memory is touched before they are executed.
-const WARM_ROWS: usize = 32;
+/// Rows whose memory is asked for before they are executed.
+const PREFETCH_ROWS: usize = 32;
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
@@ -71,8 +71,9 @@ pub(crate) struct Writer {
     steps: Sender<Step>,
     written: Receiver<Written>,
     pass: Pass,
-    /// Begin of the newest complete pass.
+    /// Begin of the newest complete pass, and how many there were.
     checkpointed: u64,
+    passes: u64,
     /// Callers that wait for a pass to end; the flag says that it was begun for them.
     pass_waiters: Vec<Reply<()>>,
     next_pass_waiters: Vec<Reply<()>>,
@@ -111,6 +112,7 @@ impl Writer {
             written,
             pass: Pass::Idle,
             checkpointed,
+            passes: 0,
             pass_waiters: Vec::new(),
             next_pass_waiters: Vec::new(),
             options,
@@ -295,6 +297,10 @@ impl Writer {
                 let rules = rules.map_or((0, String::new()), |rules| (rules.version, rules.text.clone()));
                 self.deliver(rules, reply);
             }
+            Job::Stats(reply) => {
+                let stats = self.stats();
+                self.deliver(stats, reply);
+            }
             Job::Digest(reply) => {
                 let digest = state_digest(&self.machine);
                 self.deliver(digest, reply);
@@ -305,6 +311,20 @@ impl Writer {
         Ok(())
     }
 
+    fn stats(&self) -> Stats {
+        let (keys, keys_in_memory, key_bytes) = self.keys.sizes();
+        Stats {
+            entries: self.block.next() - 1,
+            checkpointed: self.checkpointed - 1,
+            passes: self.passes,
+            cards: self.machine.cards.len().into(),
+            card_bytes: self.machine.cards.size(),
+            keys,
+            keys_in_memory,
+            key_bytes,
+        }
+    }
+
     /// Answers when the group is durable.
     fn deliver<T: Send + 'static>(&mut self, value: T, reply: Reply<T>) {
         self.deliveries.push(Box::new(move |outcome| reply.give(outcome.map(|()| value))));
@@ -312,8 +332,8 @@ impl Writer {
 
     fn execute(&mut self, rows: &[Request]) -> Result<Vec<Answer>, Error> {
         let mut answers = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(WARM_ROWS) {
-            self.warm(rows);
+        for rows in rows.chunks(PREFETCH_ROWS) {
+            self.prefetch(rows);
             for request in rows {
                 answers.push(self.execute_one(request)?);
             }
@@ -321,22 +341,24 @@ impl Writer {
         Ok(answers)
     }
 
-    /// Touches what the rows will need: misses of the cache then overlap instead of following one another.
-    fn warm(&self, rows: &[Request]) {
+    /// Asks for all memory that the rows will need: misses of the cache then overlap instead of following one another.
+    fn prefetch(&self, rows: &[Request]) {
         let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
-        let mut guesses = [(0, 0); WARM_ROWS];
-        for (request, (card, store)) in rows.iter().zip(&mut guesses) {
+        let mut hashes = [0; PREFETCH_ROWS];
+        for (request, hash) in rows.iter().zip(&mut hashes) {
             if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                *card = cards.guess(request.programme(), number);
+                *hash = Cards::hash(request.programme(), number);
             }
-            *store = organisation.guess_store(request.programme(), request.terminal);
-            self.keys.warm(&request.key());
+            cards.prefetch_index(*hash);
+            organisation.prefetch_terminal_index(request.programme(), request.terminal);
+            self.keys.prefetch(&request.key());
         }
-        for (card, store) in guesses {
-            if card < cards.len() {
-                std::hint::black_box((cards.card(card).last, cards.points(card)));
-            }
-            std::hint::black_box(organisation.stores.get(store as usize).map(|store| store.clearing));
+        for (request, hash) in rows.iter().zip(hashes) {
+            organisation.prefetch_terminal(request.programme(), request.terminal);
+            cards.prefetch_card(hash);
+        }
+        for request in rows {
+            organisation.prefetch_store(request.programme(), request.terminal);
         }
     }
 
@@ -572,6 +594,7 @@ impl Writer {
             Ok(segments) => {
                 self.keys.adopt(segments);
                 self.checkpointed = begin;
+                self.passes += 1;
                 self.pass = Pass::Idle;
                 Ok(())
             }

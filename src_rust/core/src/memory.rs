@@ -1,0 +1,104 @@
+//! Memory of the large tables: zeroed, on huge pages where the system gives them; and fetching it ahead.
+//!
+//! A swipe touches half a dozen places in tables of gigabytes. With pages of 4 KiB each of them misses the TLB as well as the
+//! cache; on pages of 2 MiB the TLB covers the tables (measured: `bench/README.md`).
+
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Size of a huge page.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+/// A fixed number of records that are zero at first. Memory is taken as it is touched.
+pub struct Slab<T> {
+    map: MmapMut,
+    /// Where the first record lies in the map.
+    start: usize,
+    len: usize,
+    records: PhantomData<T>,
+}
+
+impl<T: FromBytes + IntoBytes> Slab<T> {
+    /// So many zero records.
+    ///
+    /// # Panics
+    /// When the system gives no more address space.
+    pub fn zeroed(len: usize) -> Slab<T> {
+        const { assert!(align_of::<T>() <= 4096 && size_of::<T>() > 0) };
+        let bytes = len.checked_mul(size_of::<T>()).expect("fits the address space").max(1);
+        let huge = bytes >= HUGE_PAGE;
+        // Only a huge page's whole range can be one.
+        let slack = if huge { HUGE_PAGE } else { 0 };
+        let map = MmapMut::map_anon(bytes + slack).expect("the system gives memory");
+        let start = if huge { map.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
+        #[cfg(target_os = "linux")]
+        if huge {
+            // Where the system has none to give, pages of 4 KiB do, only slower.
+            let _ = map.advise_range(memmap2::Advice::HugePage, start, bytes);
+        }
+        Slab { map, start, len, records: PhantomData }
+    }
+}
+
+impl<T> Slab<T> {
+    /// Bytes that it takes when all of it is touched.
+    pub fn size(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+}
+
+// The map is owned, never resized, zeroed by the system, and `start + len * size_of::<T>()` lies within it; any bytes are a
+// `T` (FromBytes), and `T` is aligned to less than a page. Casting at every access through zerocopy checks that again, which
+// the hot path pays for.
+#[allow(unsafe_code)]
+impl<T> Deref for Slab<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast(), self.len) }
+    }
+}
+
+#[allow(unsafe_code)]
+impl<T> DerefMut for Slab<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start).cast(), self.len) }
+    }
+}
+
+/// Asks for the cache line of `place`, without waiting for it.
+///
+/// Misses of a batch then overlap: the processor looks a few swipes ahead at most on its own. Fetching changes nothing and
+/// cannot fault, so that any reference will do.
+#[inline]
+#[allow(unsafe_code)]
+pub fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_zero_and_kept() {
+        for len in [1, 511, HUGE_PAGE / 8, HUGE_PAGE / 8 * 3 + 1] {
+            let mut slab = Slab::<u64>::zeroed(len);
+            assert!(slab.len() == len && slab.iter().all(|&record| record == 0));
+            slab[len - 1] = 7;
+            prefetch(&slab[len - 1]);
+            assert_eq!((slab[len - 1], slab.size()), (7, len * 8));
+        }
+    }
+}
