@@ -133,8 +133,9 @@ def test_no_python_in_the_front() -> None:
     ("folder", "forbidden"),
     [
         ("engine/onecard", r"^\s*(?:import|from) (?:tests|bench|tools)\b"),
-        ("bench", r"^\s*(?:import|from) (?:onecard\._core|tests|lmdb)\b"),
-        ("tests", r"^\s*from onecard\._core import|^\s*(?:import|from) bench\b"),
+        # LMDB itself is the limit that the engine is held against.
+        ("bench", r"^\s*(?:import|from) (?:onecard\._core|tests)\b"),
+        ("tests", r"^\s*from onecard\._core import"),
     ],
 )
 def test_nothing_points_back_up(folder: str, forbidden: str) -> None:

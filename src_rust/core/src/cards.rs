@@ -205,10 +205,10 @@ impl Cards {
         mix(number.0, programme.into())
     }
 
-    /// Index of a card by its number.
+    /// Index of a card by its number and the [`hash`](Self::hash) of it.
     #[inline]
-    pub fn find(&self, programme: u16, number: CardNumber) -> Option<u32> {
-        self.index.get(Self::hash(programme, number)).map(|value| (value - 1) as u32).find(|&index| {
+    pub fn find(&self, hash: u64, programme: u16, number: CardNumber) -> Option<u32> {
+        self.index.get(hash).map(|value| (value - 1) as u32).find(|&index| {
             let card = self.card(index);
             card.number == number.0 && card.programme == programme
         })

@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::commands::Original;
 use crate::error::Error;
-use crate::journal::entry::{Change, Entry, Transaction};
+use crate::journal::entry::Entry;
 use crate::journal::{Journal, LmdbJournal, genesis};
 use crate::keys::Keys;
 use crate::machine::Machine;
@@ -113,7 +113,11 @@ pub fn replay(
                 return Ok(false);
             }
             match &entry {
-                Entry::Transaction(transaction) => index_keys(keys, transaction, sequence),
+                Entry::Transaction(transaction) => {
+                    for key in iter::once(&transaction.key).chain(transaction.marked_key()) {
+                        keys.insert(key.date, key.hash(), sequence);
+                    }
+                }
                 Entry::DayClosed(_) => forget_old_keys(keys, machine),
                 _ => {}
             }
@@ -122,15 +126,6 @@ pub fn replay(
         Ok(progress(next))
     })?;
     failed.map_or(Ok(()), Err)
-}
-
-/// Remembers a transaction's key, and the key that it marks.
-#[inline]
-pub fn index_keys(keys: &mut Keys, transaction: &Transaction, sequence: u64) {
-    keys.insert(&transaction.key, sequence);
-    if let (Some(Change::Marked), Some(Original::Key(key))) = (transaction.changes.first(), &transaction.original) {
-        keys.insert(key, sequence);
-    }
 }
 
 /// Drops the keys of days that no programme's window has any more.

@@ -111,17 +111,19 @@ impl Keys {
         &mut self.days[at]
     }
 
-    /// Remembers where a key's entry is.
+    /// Remembers where the entry of a key with this date and hash is.
     #[inline]
-    pub fn insert(&mut self, key: &Key, sequence: u64) {
-        self.day_mut(key.date).recent.insert(key.hash(), sequence);
+    pub fn insert(&mut self, date: i32, hash: u64, sequence: u64) {
+        match self.days.last_mut() {
+            Some(day) if day.date == date => day.recent.insert(hash, sequence),
+            _ => self.day_mut(date).recent.insert(hash, sequence),
+        }
     }
 
     /// Asks for the memory in which the search for a key begins.
     #[inline]
-    pub fn prefetch(&self, key: &Key) {
-        let Some(day) = self.day(key.date) else { return };
-        let hash = key.hash();
+    pub fn prefetch(&self, date: i32, hash: u64) {
+        let Some(day) = self.day(date) else { return };
         day.recent.prefetch(hash);
         if let Some(sealed) = &day.sealed {
             sealed.table.prefetch(hash);
@@ -129,16 +131,16 @@ impl Keys {
         day.segments.iter().for_each(|segment| prefetch(segment.line(hash)));
     }
 
-    /// First candidate that `is` accepts. Segments are searched in the reading that `reading` opens.
+    /// First candidate under this hash, of this date, that `is` accepts. Segments are searched in the reading that `reading` opens.
     #[inline]
     pub fn find<E: From<StorageError>>(
         &self,
-        key: &Key,
+        date: i32,
+        hash: u64,
         mut is: impl FnMut(u64) -> Result<bool, E>,
         reading: impl FnOnce() -> Result<Reading, StorageError>,
     ) -> Result<Option<u64>, E> {
-        let Some(day) = self.day(key.date) else { return Ok(None) };
-        let hash = key.hash();
+        let Some(day) = self.day(date) else { return Ok(None) };
         for table in day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]) {
             for sequence in table.get(hash) {
                 if is(sequence)? {
@@ -146,7 +148,11 @@ impl Keys {
                 }
             }
         }
-        if day.segments.iter().any(|segment| segment.may_hold(hash)) { day.find_in_segments(hash, is, &reading()?) } else { Ok(None) }
+        if day.segments.iter().any(|segment| segment.may_hold(hash)) {
+            day.find_in_segments(hash, is, &reading()?)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Drops the dates before this one.
@@ -402,10 +408,10 @@ mod tests {
     #[test]
     fn a_segment_holds_what_was_sealed() {
         let mut keys = Keys::default();
-        (1..=5000).for_each(|trace| keys.insert(&key(trace), trace.into()));
+        (1..=5000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
         let batches = keys.seal(5001);
         let (first, value) = batches[0].segment(None);
-        (5001..=6000).for_each(|trace| keys.insert(&key(trace), trace.into()));
+        (5001..=6000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
         let (merged, value) = keys.seal(6001)[0].segment(Some((&first.storage_key(), &value)));
         assert_eq!((segment_len(&value), first.end, merged.end, merged.replaces), (6000, 5001, 6001, 5001));
         let opened = Segment::open(&merged.storage_key(), &value).unwrap();

@@ -44,6 +44,22 @@ pub enum Found<'a> {
     Entry(u64, &'a Transaction),
 }
 
+/// A request that passed the door: what it asks for, and whom it concerns.
+pub struct Admitted<'a> {
+    /// As it came.
+    pub request: &'a Request,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its key.
+    pub key: Key,
+    /// Index of its programme.
+    pub programme: usize,
+    /// Index of its terminal's store.
+    pub store: u32,
+    /// [`Cards::hash`] of its card.
+    pub card_hash: u64,
+}
+
 /// All state.
 pub struct Machine {
     /// Programmes, stores, terminals, rules, books.
@@ -113,55 +129,50 @@ impl Machine {
         Ok(programme)
     }
 
-    /// Answers a balance query: terminal, card, then the purses.
-    pub fn balance(&mut self, programme: usize, request: &Request, sequence: u64) -> Answer {
-        if self.organisation.store_of(request.programme(), request.terminal).is_none() {
-            return Answer::refusal(request.kind, Code::UnknownTerminal);
-        }
-        let Some(index) = self.cards.find(request.programme(), request.number()) else {
-            return Answer::refusal(request.kind, Code::InvalidCard);
-        };
-        self.touch(programme, index, sequence);
-        let [principal_balance, bonus_balance, points_balance] = self.balances(index);
-        Answer { kind: request.kind, principal_balance, bonus_balance, points_balance, ..Answer::default() }
+    /// Answers a balance query whose terminal is known: card, then the purses.
+    pub fn balance(&mut self, admitted: &Admitted<'_>, sequence: u64, place: &mut Answer) -> Result<(), Code> {
+        let index = self.find(admitted).ok_or(Code::InvalidCard)?;
+        self.touch(admitted.programme, index, sequence);
+        [place.principal_balance, place.bonus_balance, place.points_balance] = self.balances(index);
+        Ok(())
     }
 
-    /// Decides a request that was admitted, whose key is new and whose terminal belongs to this store, and applies it. Returns
-    /// the entry to be journaled under `sequence`.
-    pub fn execute(&mut self, programme: usize, store: u32, request: &Request, found: Found<'_>, sequence: u64) -> &Transaction {
+    /// Decides a request that was admitted and whose key is new, and applies it. Returns the entry to be journaled under `sequence`.
+    pub fn execute(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64) -> &Transaction {
         let mut transaction = self.decided.take().expect("one transaction is decided at a time");
-        self.prepare(programme, store, request, &mut transaction);
-        transaction.code = match request.kind() {
-            Kind::Issue => self.decide_issue(programme, request, &mut transaction),
-            Kind::TopUp => self.decide_top_up(programme, request, sequence, &mut transaction),
-            Kind::Purchase => self.decide_purchase(programme, request, sequence, &mut transaction),
-            Kind::Refund => self.decide_refund(programme, request, found, sequence, &mut transaction),
-            Kind::Reversal => self.decide_reversal(programme, found, sequence, &mut transaction),
-            Kind::Status => self.decide_status(programme, request, sequence, &mut transaction),
-            Kind::Fund => decide_fund(request, &mut transaction),
+        self.prepare(admitted, &mut transaction);
+        transaction.code = match admitted.kind {
+            Kind::Issue => self.decide_issue(admitted, &mut transaction),
+            Kind::TopUp => self.decide_top_up(admitted, sequence, &mut transaction),
+            Kind::Purchase => self.decide_purchase(admitted, sequence, &mut transaction),
+            Kind::Refund => self.decide_refund(admitted, found, sequence, &mut transaction),
+            Kind::Reversal => self.decide_reversal(admitted, found, sequence, &mut transaction),
+            Kind::Status => self.decide_status(admitted, sequence, &mut transaction),
+            Kind::Fund => decide_fund(admitted.request, &mut transaction),
             Kind::Balance => unreachable!("a balance query is not executed"),
         };
         if transaction.code != Code::Approved {
             transaction.legs.clear();
             transaction.changes.clear();
         }
-        let store = match &self.organisation.stores[store as usize] {
-            own if own.number == transaction.store => store,
-            _ => self.organisation.programmes[programme].stores[&transaction.store],
+        let store = match &self.organisation.stores[admitted.store as usize] {
+            own if own.number == transaction.store => admitted.store,
+            _ => self.organisation.programmes[admitted.programme].stores[&transaction.store],
         };
-        self.post(programme, store, &transaction, sequence);
+        self.post(admitted.programme, store, &transaction, sequence);
         if let CardRef::Known { index, .. } = transaction.card {
             transaction.balances = self.balances(index);
         }
         self.decided.insert(transaction)
     }
 
-    fn prepare(&self, programme: usize, store: u32, request: &Request, transaction: &mut Transaction) {
-        let programme = &self.organisation.programmes[programme];
-        transaction.kind = request.kind();
+    fn prepare(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
+        let Admitted { request, kind, key, .. } = *admitted;
+        let programme = &self.organisation.programmes[admitted.programme];
+        transaction.kind = kind;
         transaction.terminal = request.terminal;
-        transaction.store = self.organisation.stores[store as usize].number;
-        transaction.key = request.key();
+        transaction.store = self.organisation.stores[admitted.store as usize].number;
+        transaction.key = key;
         transaction.posted = programme.calendar.open;
         transaction.rule = programme.rule_version();
         transaction.channel = request.channel;
@@ -178,15 +189,19 @@ impl Machine {
         transaction.balances = [0; 3];
     }
 
-    /// Finds the request's card and brings its points up to date; 14 if there is none.
     #[inline]
-    fn find_card(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Option<u32> {
-        let number = request.number();
-        let Some(index) = self.cards.find(request.programme(), number) else {
-            transaction.card = CardRef::Unknown(number);
+    fn find(&self, admitted: &Admitted<'_>) -> Option<u32> {
+        self.cards.find(admitted.card_hash, admitted.request.programme(), admitted.request.number())
+    }
+
+    /// Finds the request's card and brings its points up to date.
+    #[inline]
+    fn find_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Option<u32> {
+        let Some(index) = self.find(admitted) else {
+            transaction.card = CardRef::Unknown(admitted.request.number());
             return None;
         };
-        self.take_card(programme, index, sequence, transaction);
+        self.take_card(admitted.programme, index, sequence, transaction);
         Some(index)
     }
 
@@ -195,13 +210,14 @@ impl Machine {
         transaction.card = CardRef::Known { index, previous: self.cards.card(index).last, issued: None };
     }
 
-    fn decide_issue(&mut self, programme: usize, request: &Request, transaction: &mut Transaction) -> Code {
+    fn decide_issue(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Code {
+        let request = admitted.request;
         let number = request.number();
         transaction.card = CardRef::Unknown(number);
-        if self.cards.find(request.programme(), number).is_some() || self.cards.len() == u32::MAX {
+        if self.find(admitted).is_some() || self.cards.len() == u32::MAX {
             return Code::InvalidCard;
         }
-        let programme = &self.organisation.programmes[programme];
+        let programme = &self.organisation.programmes[admitted.programme];
         let product = programme.rules.as_ref().and_then(|rules| rules.tables.product(request.product));
         if product.is_none() || request.expires != 0 && request.expires < programme.calendar.open {
             return Code::InvalidTransaction;
@@ -210,35 +226,37 @@ impl Machine {
         Code::Approved
     }
 
-    fn decide_top_up(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
-        let index = match self.usable_card(programme, request, sequence, transaction) {
+    fn decide_top_up(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        let amount = admitted.request.amount;
+        let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
             Err(code) => return code,
         };
         let card = self.cards.card(index);
-        let (tables, product) = self.rules_of(programme, card);
-        let bonus = tables.top_up_bonus(request.amount);
-        let balance = i128::from(card.principal) + i128::from(card.bonus) + i128::from(request.amount) + bonus;
-        if above(request.amount, product.top_up_max) || product.balance_max != 0 && balance > product.balance_max.into() {
+        let (tables, product) = self.rules_of(admitted.programme, card);
+        let bonus = tables.top_up_bonus(amount);
+        let balance = i128::from(card.principal) + i128::from(card.bonus) + i128::from(amount) + bonus;
+        if above(amount, product.top_up_max) || product.balance_max != 0 && balance > product.balance_max.into() {
             return Code::ExceedsLimit;
         }
         let legs = &mut transaction.legs;
-        leg(legs, Account::CardPrincipal, request.amount);
+        leg(legs, Account::CardPrincipal, amount);
         leg(legs, Account::CardBonus, bonus);
-        leg(legs, Account::StoreCollection, -request.amount);
+        leg(legs, Account::StoreCollection, -amount);
         leg(legs, Account::IssuerBonus, -bonus);
         self.within_caps(index, legs)
     }
 
-    fn decide_purchase(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
-        let index = match self.usable_card(programme, request, sequence, transaction) {
+    fn decide_purchase(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        let amount = admitted.request.amount;
+        let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
             Err(code) => return code,
         };
         let card = self.cards.card(index);
-        let (tables, product) = self.rules_of(programme, card);
+        let (tables, product) = self.rules_of(admitted.programme, card);
         let purses = Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
-        let sale = tables.price(product, request.amount, transaction.use_points, purses);
+        let sale = tables.price(product, amount, transaction.use_points, purses);
         if above(sale.due, product.purchase_max) {
             return Code::ExceedsLimit;
         }
@@ -257,32 +275,26 @@ impl Machine {
         self.within_caps(index, legs)
     }
 
-    fn decide_status(&mut self, programme: usize, request: &Request, sequence: u64, transaction: &mut Transaction) -> Code {
-        if self.find_card(programme, request, sequence, transaction).is_none() {
+    fn decide_status(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        if self.find_card(admitted, sequence, transaction).is_none() {
             return Code::InvalidCard;
         }
-        transaction.changes.push(Change::Status(request.status));
+        transaction.changes.push(Change::Status(admitted.request.status));
         Code::Approved
     }
 
     /// Checks 6 to 8 of a top-up or a purchase: card, state, amount.
     #[inline]
-    fn usable_card(
-        &mut self,
-        programme: usize,
-        request: &Request,
-        sequence: u64,
-        transaction: &mut Transaction,
-    ) -> Result<u32, Code> {
-        let index = self.find_card(programme, request, sequence, transaction).ok_or(Code::InvalidCard)?;
+    fn usable_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<u32, Code> {
+        let index = self.find_card(admitted, sequence, transaction).ok_or(Code::InvalidCard)?;
         let card = self.cards.card(index);
         if card.status != Status::Active as u8 {
             return Err(Code::RestrictedCard);
         }
-        if card.expires != 0 && self.organisation.programmes[programme].calendar.open > card.expires {
+        if card.expires != 0 && self.organisation.programmes[admitted.programme].calendar.open > card.expires {
             return Err(Code::ExpiredCard);
         }
-        if is_amount(request.amount) { Ok(index) } else { Err(Code::InvalidAmount) }
+        if is_amount(admitted.request.amount) { Ok(index) } else { Err(Code::InvalidAmount) }
     }
 
     /// The rules in force and a card's product. A card was issued by rules, and a version keeps the products of the one before.
@@ -526,22 +538,16 @@ fn above(amount: i64, limit: i64) -> bool {
     limit != 0 && amount > limit
 }
 
-/// The answer that a journaled transaction gives, now and at every retry.
-pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool) -> Answer {
-    let [principal_balance, bonus_balance, points_balance] = transaction.balances;
-    let mut answer = Answer {
-        sequence,
-        business_date: transaction.posted,
-        code: transaction.code.number().into(),
-        replayed: replayed.into(),
-        kind: transaction.kind as u8,
-        principal_balance,
-        bonus_balance,
-        points_balance,
-        ..Answer::default()
-    };
+/// Fills in the answer that a journaled transaction gives, now and at every retry.
+pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: &mut Answer) {
+    answer.sequence = sequence;
+    answer.business_date = transaction.posted;
+    answer.code = transaction.code.number().into();
+    answer.replayed = replayed.into();
+    answer.kind = transaction.kind as u8;
+    [answer.principal_balance, answer.bonus_balance, answer.points_balance] = transaction.balances;
     if transaction.code != Code::Approved {
-        return answer;
+        return;
     }
     let (mut taken_in, mut given_out, mut sold) = (0, 0, 0);
     for leg in &transaction.legs {
@@ -573,7 +579,13 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool) -> Answe
     if transaction.kind == Kind::Purchase {
         answer.discount = transaction.amount - sold;
     }
-    answer
+}
+
+/// The same, as a value.
+pub fn answer_of(transaction: &Transaction, sequence: u64) -> Answer {
+    let mut place = Answer::default();
+    answer(transaction, sequence, false, &mut place);
+    place
 }
 
 fn undone(change: &Change) -> i64 {

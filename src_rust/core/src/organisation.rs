@@ -104,15 +104,14 @@ impl Programme {
     }
 }
 
-/// Where cards are swiped; its accounts.
+/// Where cards are swiped; its accounts. One line of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(align(64))]
 pub struct Store {
     /// Its number in the programme.
     pub number: u32,
     /// Its merchant's number.
     pub merchant: u32,
-    /// For people.
-    pub name: String,
     /// Account 16.
     pub clearing: i128,
     /// Account 17.
@@ -120,6 +119,8 @@ pub struct Store {
     /// Account 18.
     pub due: i128,
 }
+
+const _: () = assert!(size_of::<Store>() == 64);
 
 /// A registered terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +138,8 @@ pub struct Organisation {
     pub programmes: Vec<Programme>,
     /// In order of registration.
     pub stores: Vec<Store>,
+    /// The stores' names, for people.
+    store_names: Vec<String>,
     terminals: Vec<Terminal>,
     /// Index of the programme with a number, plus one.
     #[serde(skip)]
@@ -175,16 +178,6 @@ impl Organisation {
     pub fn prefetch_terminal(&self, programme: u16, terminal: u32) {
         if let Some(value) = self.terminal_index.get(mix(terminal.into(), programme.into())).next() {
             prefetch(&self.terminals[value as usize - 1]);
-        }
-    }
-
-    /// Asks for the memory of a terminal's store.
-    #[inline]
-    pub fn prefetch_store(&self, programme: u16, terminal: u32) {
-        if let Some(store) = self.store_of(programme, terminal) {
-            let store = &self.stores[store as usize];
-            prefetch(&store.number);
-            prefetch(&store.collection);
         }
     }
 
@@ -230,8 +223,8 @@ impl Organisation {
                 if !self.programmes[at].merchants.contains_key(merchant) {
                     return Some(Code::InvalidTransaction);
                 }
-                let known = &self.stores[self.store(at, *store)? as usize];
-                found(known.merchant == *merchant && known.name == *name)
+                let known = self.store(at, *store)? as usize;
+                found(self.stores[known].merchant == *merchant && self.store_names[known] == *name)
             }
             Registration::Terminal { programme, terminal, store } => {
                 if *programme == 0 || *terminal == 0 || *store == 0 {
@@ -262,7 +255,8 @@ impl Organisation {
                 let Some(at) = self.programme(*programme) else { return false };
                 self.programmes[at].stores.insert(*store, self.stores.len() as u32);
                 let (clearing, collection, due) = (0, 0, 0);
-                self.stores.push(Store { number: *store, merchant: *merchant, name: name.clone(), clearing, collection, due });
+                self.stores.push(Store { number: *store, merchant: *merchant, clearing, collection, due });
+                self.store_names.push(name.clone());
             }
             Registration::Terminal { programme, terminal, store } => {
                 let Some(store) = self.programme(*programme).and_then(|at| self.store(at, *store)) else { return false };

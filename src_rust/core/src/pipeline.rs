@@ -27,7 +27,7 @@ use crate::directory::{Directory, recover};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
-use crate::machine::answer;
+use crate::machine::answer_of;
 use writer::Writer;
 
 /// Rows of one submission, and of one group.
@@ -256,7 +256,7 @@ impl Engine {
                 let points = entry.legs.iter().filter(|leg| leg.account == Account::CardPoints);
                 let points = points.map(|leg| leg.amount as i64).sum();
                 lines.push(StatementLine {
-                    answer: answer(&entry, sequence, false),
+                    answer: answer_of(&entry, sequence),
                     value_date: entry.key.date,
                     terminal: entry.terminal,
                     store: entry.store,

@@ -13,6 +13,7 @@ use crate::memory::{HUGE_PAGE, Slab, prefetch};
 
 /// Slots of a new shard.
 const FIRST_SLOTS: usize = 64;
+const LINE_BYTES: usize = 64;
 /// A shard is split by bits of the hash that every slot holds.
 const DEPTH_MAX: u32 = 24;
 
@@ -90,7 +91,7 @@ pub struct Table<S> {
 }
 
 struct Shard<S> {
-    /// Power of two. Filled to five eighths at most: a search that finds nothing then reads four slots on average.
+    /// Power of two. Filled to five eighths at most: few lines are full then.
     slots: Slab<S>,
     len: usize,
     /// Bits of the hash that all of it share.
@@ -210,10 +211,11 @@ impl<S: Slot> Shard<S> {
         self.len * 8 >= self.slots.len() * 5
     }
 
-    /// Where the search for a hash begins: by the bits after those that all of the shard share.
+    /// Where the search for a hash begins, by the bits after those that all of the shard share: at the begin of a line of the
+    /// cache, so that one line is nearly always all that is read.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        first_bits(hash << self.depth, self.slots.len().trailing_zeros())
+        first_bits(hash << self.depth, self.slots.len().trailing_zeros()) & !(LINE_BYTES / size_of::<S>() - 1)
     }
 
     #[inline]

@@ -5,9 +5,9 @@
 
 use crate::accounts::{Account, leg};
 use crate::codes::Code;
-use crate::commands::{Kind, Request};
+use crate::commands::Kind;
 use crate::journal::entry::{CardRef, Change, Transaction};
-use crate::machine::{Found, Machine, answer, is_amount};
+use crate::machine::{Admitted, Found, Machine, answer_of, is_amount};
 use crate::units::part_of;
 
 /// What a refund returns, in parts.
@@ -31,7 +31,7 @@ struct Paid {
 
 impl Paid {
     fn of(purchase: &Transaction) -> Paid {
-        let answer = answer(purchase, 0, false);
+        let answer = answer_of(purchase, 0);
         Paid {
             total: answer.amount,
             bonus: -answer.bonus,
@@ -59,26 +59,26 @@ impl Paid {
 impl Machine {
     pub(super) fn decide_refund(
         &mut self,
-        programme: usize,
-        request: &Request,
+        admitted: &Admitted<'_>,
         found: Found<'_>,
         sequence: u64,
         transaction: &mut Transaction,
     ) -> Code {
+        let amount = admitted.request.amount;
         let Found::Entry(original, purchase) = found else { return Code::OriginalNotFound };
         let mark = self.mark(original);
         if let CardRef::Known { index, .. } = purchase.card {
-            self.take_card(programme, index, sequence, transaction);
+            self.take_card(admitted.programme, index, sequence, transaction);
         }
         let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
         if purchase.kind != Kind::Purchase || purchase.code != Code::Approved || mark.reversed {
             return Code::InvalidTransaction;
         }
         let paid = Paid::of(purchase);
-        if !is_amount(request.amount) || request.amount > paid.total - mark.refunded {
+        if !is_amount(amount) || amount > paid.total - mark.refunded {
             return Code::InvalidAmount;
         }
-        let refunded = mark.refunded + request.amount;
+        let refunded = mark.refunded + amount;
         let (before, after) = (paid.returned(mark.refunded), paid.returned(refunded));
         let points = after.points - before.points;
         let claw = after.claw - before.claw;
@@ -90,7 +90,7 @@ impl Machine {
         leg(legs, Account::CardPoints, points);
         leg(legs, Account::CardPoints, -clawed);
         leg(legs, Account::CardShortfallPoints, clawed - claw);
-        leg(legs, Account::StoreClearing, -request.amount);
+        leg(legs, Account::StoreClearing, -amount);
         leg(legs, Account::IssuerPoints, offset);
         leg(legs, Account::PointsPool, -points);
         leg(legs, Account::PointsPool, claw);

@@ -6,12 +6,12 @@ use crate::accounts::{Account, Leg, leg};
 use crate::codes::Code;
 use crate::commands::Kind;
 use crate::journal::entry::{CardRef, Change, Transaction};
-use crate::machine::{Found, Machine, answer};
+use crate::machine::{Admitted, Found, Machine, answer_of};
 
 impl Machine {
     pub(super) fn decide_reversal(
         &mut self,
-        programme: usize,
+        admitted: &Admitted<'_>,
         found: Found<'_>,
         sequence: u64,
         transaction: &mut Transaction,
@@ -26,7 +26,7 @@ impl Machine {
             Found::Entry(number, original) => (number, original),
         };
         if let CardRef::Known { index, .. } = original.card {
-            self.take_card(programme, index, sequence, transaction);
+            self.take_card(admitted.programme, index, sequence, transaction);
         }
         if !matches!(original.kind, Kind::TopUp | Kind::Purchase | Kind::Refund) {
             return Code::InvalidTransaction;
@@ -50,7 +50,7 @@ impl Machine {
             let before = Change::Refunded { sequence: *purchase, refunded: refunded - original.amount };
             transaction.changes.push(before);
         }
-        let amount = answer(original, number, false).amount;
+        let amount = answer_of(original, number).amount;
         transaction.changes.push(Change::Reversed { sequence: number, amount });
         let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
         self.invert(index, &original.legs, &mut transaction.legs);

@@ -3,23 +3,25 @@
 //! It takes jobs in order, executes them into the group that is being made, and hands the group on when the sync
 //! thread is free. Between jobs it does bounded pieces of what can wait: the sweep of a day's growth, a checkpoint pass.
 
+mod execute;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 
-use crate::cards::{CardNumber, Cards};
+use crate::cards::Cards;
 use crate::checkpoint::{Copying, Step, state_digest};
 use crate::clearing::report;
 use crate::codes::Code;
-use crate::commands::{Answer, CloseReport, Kind, Original, Registration, Request, Stats};
-use crate::directory::{Recovered, forget_old_keys, index_keys};
+use crate::commands::{CloseReport, Registration, Stats};
+use crate::directory::{Recovered, forget_old_keys};
 use crate::error::Error;
-use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
-use crate::journal::{BlockBuilder, Journal, JournalError, UnsealedBlock};
-use crate::keys::{Key, Keys, Segment};
-use crate::machine::{Found, Machine, answer};
+use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
+use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
+use crate::keys::{Keys, Segment};
+use crate::machine::Machine;
 use crate::pipeline::{Delivery, Group, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::storage::{Storage, StorageError};
 
@@ -31,9 +33,6 @@ const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 const ROOM_SLACK: u64 = 256 << 10;
 /// A group is handed on at this size.
 const GROUP_BYTES: usize = 4 << 20;
-
-/// Rows whose memory is asked for before they are executed.
-const PREFETCH_ROWS: usize = 32;
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
@@ -275,7 +274,7 @@ impl Writer {
                 self.deliver(report, reply);
             }
             Job::Newest(programme, number, reply) => {
-                let found = self.machine.cards.find(programme, number);
+                let found = self.machine.cards.find(Cards::hash(programme, number), programme, number);
                 let known = self.machine.organisation.programme(programme).is_some();
                 let newest = match found {
                     Some(index) => (Code::Approved, self.machine.cards.card(index).last),
@@ -328,147 +327,6 @@ impl Writer {
     /// Answers when the group is durable.
     fn deliver<T: Send + 'static>(&mut self, value: T, reply: Reply<T>) {
         self.deliveries.push(Box::new(move |outcome| reply.give(outcome.map(|()| value))));
-    }
-
-    fn execute(&mut self, rows: &[Request]) -> Result<Vec<Answer>, Error> {
-        let mut answers = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(PREFETCH_ROWS) {
-            self.prefetch(rows);
-            for request in rows {
-                answers.push(self.execute_one(request)?);
-            }
-        }
-        Ok(answers)
-    }
-
-    /// Asks for all memory that the rows will need: misses of the cache then overlap instead of following one another.
-    fn prefetch(&self, rows: &[Request]) {
-        let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
-        let mut hashes = [0; PREFETCH_ROWS];
-        for (request, hash) in rows.iter().zip(&mut hashes) {
-            if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                *hash = Cards::hash(request.programme(), number);
-            }
-            cards.prefetch_index(*hash);
-            organisation.prefetch_terminal_index(request.programme(), request.terminal);
-            self.keys.prefetch(&request.key());
-        }
-        for (request, hash) in rows.iter().zip(hashes) {
-            organisation.prefetch_terminal(request.programme(), request.terminal);
-            cards.prefetch_card(hash);
-        }
-        for request in rows {
-            organisation.prefetch_store(request.programme(), request.terminal);
-        }
-    }
-
-    /// One transaction, by the order of checks in `docs/codes.md`.
-    #[inline]
-    fn execute_one(&mut self, request: &Request) -> Result<Answer, Error> {
-        if !request.check_format() {
-            return Ok(Answer::refusal(request.kind, Code::FormatError));
-        }
-        let programme = match self.machine.admit(request) {
-            Ok(programme) => programme,
-            Err(code) => return Ok(Answer::refusal(request.kind, code)),
-        };
-        let sequence = self.block.next();
-        if request.kind() == Kind::Balance {
-            return Ok(self.machine.balance(programme, request, sequence));
-        }
-        let key = request.key();
-        if let Some((earlier, entry)) = self.find_by_key(&key)? {
-            return Ok(self.answer_again(request, &key, earlier, &entry));
-        }
-        let Some(store) = self.machine.organisation.store_of(key.programme, request.terminal) else {
-            return Ok(Answer::refusal(request.kind, Code::UnknownTerminal));
-        };
-        if !self.has_room(ENTRY_BYTES_MAX) {
-            return Ok(Answer::refusal(request.kind, Code::NotAvailable));
-        }
-        let original = match request.named_original() {
-            Some(named) => self.find_original(programme, named)?,
-            None => Named::Nothing,
-        };
-        let transaction = self.machine.execute(programme, store, request, original.found(), sequence);
-        self.block.push_transaction(transaction);
-        index_keys(&mut self.keys, transaction, sequence);
-        Ok(answer(transaction, sequence, false))
-    }
-
-    /// The entry that a key belongs to, or the reversal that marked it.
-    #[inline]
-    fn find_by_key(&self, key: &Key) -> Result<Option<(u64, Transaction)>, Error> {
-        let mut entry = None;
-        let is = |sequence: u64| -> Result<bool, Error> {
-            let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
-            let same = found.key == *key || marks(&found, key);
-            entry = same.then_some(found);
-            Ok(same)
-        };
-        let sequence = self.keys.find(key, is, || self.checkpoint.reading())?;
-        Ok(sequence.zip(entry))
-    }
-
-    /// Any entry, durable or not; None beyond the end.
-    fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
-        if sequence >= self.block.next() || sequence == 0 {
-            return Ok(None);
-        }
-        if sequence >= self.block.first() {
-            return self.block.entry(sequence).map(Some);
-        }
-        if let Some(block) = self.unsynced.iter().find(|block| block.first() <= sequence && sequence < block.end()) {
-            return block.entry(sequence).map(Some);
-        }
-        self.journal.entry(sequence)
-    }
-
-    /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
-    fn answer_again(&self, request: &Request, key: &Key, sequence: u64, entry: &Transaction) -> Answer {
-        if entry.key != *key {
-            let refusal = Answer::refusal(request.kind, Code::InvalidTransaction);
-            return Answer { sequence, business_date: entry.posted, ..refusal };
-        }
-        if !self.same_content(request, entry) {
-            return Answer::refusal(request.kind, Code::Duplicate);
-        }
-        answer(entry, sequence, true)
-    }
-
-    fn same_content(&self, request: &Request, entry: &Transaction) -> bool {
-        let same_card = match entry.card {
-            _ if request.card_digits == 0 => true,
-            CardRef::None => false,
-            CardRef::Unknown(number) | CardRef::Known { issued: Some(number), .. } => number == request.number(),
-            CardRef::Known { index, .. } => self.machine.cards.card(index).number() == request.number(),
-        };
-        entry.kind == request.kind()
-            && same_card
-            && entry.terminal == request.terminal
-            && entry.channel == request.channel
-            && entry.amount == request.amount
-            && entry.use_points == (request.flags != 0)
-            && entry.product == request.product
-            && entry.expires == request.expires
-            && entry.status == request.status
-            && entry.original == request.named_original()
-    }
-
-    fn find_original(&self, programme: usize, named: Original) -> Result<Named, Error> {
-        let programme = &self.machine.organisation.programmes[programme];
-        match named {
-            Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
-                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => Named::Entry(sequence, entry),
-                _ => Named::Nothing,
-            }),
-            Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
-            Original::Key(key) => Ok(match self.find_by_key(&key)? {
-                Some((sequence, entry)) if entry.key == key => Named::Entry(sequence, entry),
-                Some(_) => Named::Marked,
-                None => Named::UnknownKey,
-            }),
-        }
     }
 
     fn register(&mut self, registration: &Registration) -> Code {
@@ -605,29 +463,4 @@ impl Writer {
         };
         self.pass_waiters.drain(..).for_each(|reply| reply.give(result.clone()));
     }
-}
-
-/// An original as it was looked up.
-#[allow(clippy::large_enum_variant)] // it lives on the stack, for one request
-enum Named {
-    Nothing,
-    UnknownKey,
-    Marked,
-    Entry(u64, Transaction),
-}
-
-impl Named {
-    fn found(&self) -> Found<'_> {
-        match self {
-            Named::Nothing => Found::Nothing,
-            Named::UnknownKey => Found::UnknownKey,
-            Named::Marked => Found::Marked,
-            Named::Entry(sequence, entry) => Found::Entry(*sequence, entry),
-        }
-    }
-}
-
-/// True if the entry is a reversal that came before the transaction with this key.
-fn marks(entry: &Transaction, key: &Key) -> bool {
-    entry.changes.first() == Some(&Change::Marked) && entry.original == Some(Original::Key(*key))
 }

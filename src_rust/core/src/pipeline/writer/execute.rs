@@ -1,0 +1,220 @@
+//! Executing rows: the checks that need the pipeline, in the order of `docs/codes.md`, and the search for earlier entries.
+//!
+//! Rows are executed one after the other, but the memory that they need is asked for some rows ahead: a swipe reads key table,
+//! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap.
+
+use crate::cards::{CardNumber, Cards};
+use crate::codes::Code;
+use crate::commands::{Answer, Kind, Original, Request};
+use crate::error::Error;
+use crate::journal::JournalError;
+use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
+use crate::keys::Key;
+use crate::machine::{Admitted, Found, answer};
+use crate::memory::prefetch;
+
+use super::Writer;
+
+/// Rows whose memory is asked for together.
+const AHEAD_ROWS: usize = 32;
+
+/// What is computed of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    key: u64,
+    card: u64,
+    store: Option<u32>,
+}
+
+impl Writer {
+    pub(super) fn execute(&mut self, rows: &[Request]) -> Result<Vec<Answer>, Error> {
+        let mut answers = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(AHEAD_ROWS) {
+            let ahead = self.look_ahead(rows);
+            for (request, ahead) in rows.iter().zip(&ahead) {
+                // In place: an answer is too large to be handed from function to function.
+                answers.push(Answer { kind: request.kind, ..Answer::default() });
+                let place = answers.last_mut().expect("one was just added");
+                if let Err(code) = self.execute_one(request, ahead, place)? {
+                    place.code = code.number().into();
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Asks for all memory that the rows will need, in the order in which one place leads to the next.
+    #[inline]
+    fn look_ahead(&self, rows: &[Request]) -> [Ahead; AHEAD_ROWS] {
+        let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
+        let mut ahead = [Ahead::default(); AHEAD_ROWS];
+        for (request, ahead) in rows.iter().zip(&mut ahead) {
+            organisation.prefetch_terminal_index(request.programme(), request.terminal);
+            if let Some(number) = CardNumber::new(request.card, request.card_digits) {
+                ahead.card = Cards::hash(request.programme(), number);
+                cards.prefetch_index(ahead.card);
+            }
+            let key = request.key();
+            ahead.key = key.hash();
+            self.keys.prefetch(key.date, ahead.key);
+        }
+        for (request, ahead) in rows.iter().zip(&ahead) {
+            organisation.prefetch_terminal(request.programme(), request.terminal);
+            cards.prefetch_card(ahead.card);
+        }
+        for (request, ahead) in rows.iter().zip(&mut ahead) {
+            ahead.store = organisation.store_of(request.programme(), request.terminal);
+            ahead.store.iter().for_each(|&store| prefetch(&organisation.stores[store as usize]));
+        }
+        ahead
+    }
+
+    /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.
+    #[inline]
+    fn execute_one(&mut self, request: &Request, ahead: &Ahead, place: &mut Answer) -> Result<Result<(), Code>, Error> {
+        if !request.check_format() {
+            return Ok(Err(Code::FormatError));
+        }
+        let programme = match self.machine.admit(request) {
+            Ok(programme) => programme,
+            Err(code) => return Ok(Err(code)),
+        };
+        let kind = request.kind();
+        let sequence = self.block.next();
+        let key = request.key();
+        if kind != Kind::Balance
+            && let Some((earlier, entry)) = self.find_by_key(&key, ahead.key)?
+        {
+            return Ok(self.answer_again(request, &key, earlier, &entry, place));
+        }
+        let Some(store) = ahead.store else { return Ok(Err(Code::UnknownTerminal)) };
+        let admitted = Admitted { request, kind, key, programme, store, card_hash: ahead.card };
+        if kind == Kind::Balance {
+            return Ok(self.machine.balance(&admitted, sequence, place));
+        }
+        if !self.has_room(TRANSACTION_BYTES_MAX as u64) {
+            return Ok(Err(Code::NotAvailable));
+        }
+        let original = match request.named_original() {
+            Some(named) => self.find_original(programme, named)?,
+            None => Named::Nothing,
+        };
+        let transaction = self.machine.execute(&admitted, original.found(), sequence);
+        self.block.push_transaction(transaction);
+        self.keys.insert(key.date, ahead.key, sequence);
+        if let Some(marked) = transaction.marked_key() {
+            self.keys.insert(marked.date, marked.hash(), sequence);
+        }
+        answer(transaction, sequence, false, place);
+        Ok(Ok(()))
+    }
+
+    /// The entry that a key belongs to, or the reversal that marked it.
+    #[inline]
+    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<(u64, Transaction)>, Error> {
+        let mut entry = None;
+        let is = |sequence: u64| -> Result<bool, Error> {
+            let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
+            let same = found.key == *key || marks(&found, key);
+            entry = same.then_some(found);
+            Ok(same)
+        };
+        let sequence = self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
+        Ok(sequence.zip(entry))
+    }
+
+    /// Any entry, durable or not; None beyond the end.
+    pub(super) fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
+        if sequence >= self.block.next() || sequence == 0 {
+            return Ok(None);
+        }
+        if sequence >= self.block.first() {
+            return self.block.entry(sequence).map(Some);
+        }
+        if let Some(block) = self.unsynced.iter().find(|block| block.first() <= sequence && sequence < block.end()) {
+            return block.entry(sequence).map(Some);
+        }
+        self.journal.entry(sequence)
+    }
+
+    /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
+    #[cold]
+    fn answer_again(
+        &self,
+        request: &Request,
+        key: &Key,
+        sequence: u64,
+        entry: &Transaction,
+        place: &mut Answer,
+    ) -> Result<(), Code> {
+        if entry.key != *key {
+            (place.sequence, place.business_date) = (sequence, entry.posted);
+            return Err(Code::InvalidTransaction);
+        }
+        if !self.same_content(request, entry) {
+            return Err(Code::Duplicate);
+        }
+        answer(entry, sequence, true, place);
+        Ok(())
+    }
+
+    fn same_content(&self, request: &Request, entry: &Transaction) -> bool {
+        let same_card = match entry.card {
+            _ if request.card_digits == 0 => true,
+            CardRef::None => false,
+            CardRef::Unknown(number) | CardRef::Known { issued: Some(number), .. } => number == request.number(),
+            CardRef::Known { index, .. } => self.machine.cards.card(index).number() == request.number(),
+        };
+        entry.kind == request.kind()
+            && same_card
+            && entry.terminal == request.terminal
+            && entry.channel == request.channel
+            && entry.amount == request.amount
+            && entry.use_points == (request.flags != 0)
+            && entry.product == request.product
+            && entry.expires == request.expires
+            && entry.status == request.status
+            && entry.original == request.named_original()
+    }
+
+    fn find_original(&self, programme: usize, named: Original) -> Result<Named, Error> {
+        let programme = &self.machine.organisation.programmes[programme];
+        match named {
+            Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
+                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => Named::Entry(sequence, entry),
+                _ => Named::Nothing,
+            }),
+            Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
+            Original::Key(key) => Ok(match self.find_by_key(&key, key.hash())? {
+                Some((sequence, entry)) if entry.key == key => Named::Entry(sequence, entry),
+                Some(_) => Named::Marked,
+                None => Named::UnknownKey,
+            }),
+        }
+    }
+}
+
+/// An original as it was looked up.
+#[allow(clippy::large_enum_variant)] // it lives on the stack, for one request
+enum Named {
+    Nothing,
+    UnknownKey,
+    Marked,
+    Entry(u64, Transaction),
+}
+
+impl Named {
+    fn found(&self) -> Found<'_> {
+        match self {
+            Named::Nothing => Found::Nothing,
+            Named::UnknownKey => Found::UnknownKey,
+            Named::Marked => Found::Marked,
+            Named::Entry(sequence, entry) => Found::Entry(*sequence, entry),
+        }
+    }
+}
+
+/// True if the entry is a reversal that came before the transaction with this key.
+fn marks(entry: &Transaction, key: &Key) -> bool {
+    entry.changes.first() == Some(&Change::Marked) && entry.original == Some(Original::Key(*key))
+}
