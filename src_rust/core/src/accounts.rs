@@ -67,7 +67,7 @@ impl Account {
 pub struct Leg {
     /// Which account; a card's is that of the entry's card.
     pub account: Account,
-    /// The store's number if it is not the entry's store; else 0.
+    /// The store's number if it is not the entry's store; of members' growth the issuing merchant's; else 0.
     pub store: u32,
     /// Smallest units.
     pub amount: i128,

@@ -5,6 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::growth::{self, Columns};
 use crate::memory::{Slab, prefetch};
 use crate::table::{Table, mix};
 use crate::units::{PURSE_MAX, RATE_ONE};
@@ -13,6 +14,8 @@ use crate::units::{PURSE_MAX, RATE_ONE};
 pub const CHUNK: usize = 4096;
 /// Cards whose memory lies together.
 const BLOCK: usize = 64 * CHUNK;
+
+const _: () = assert!(CHUNK.is_multiple_of(growth::PURSES_MAX));
 
 /// A card number of 8 to 19 digits, leading zeros included, in one word.
 ///
@@ -96,18 +99,20 @@ pub struct Card {
     pub product: u16,
     /// Programme it belongs to.
     pub programme: u16,
+    /// Index of the merchant that issued it.
+    pub merchant: u32,
     /// A [`Status`].
     pub status: u8,
-    unused: [u8; 7],
+    unused: [u8; 3],
 }
 
 // Slabs begin on a page: a card of this size is one line of the cache.
 const _: () = assert!(size_of::<Card>() == 64);
 
 impl Card {
-    /// A new card with empty purses.
-    pub fn new(programme: u16, number: CardNumber, product: u16, expires: i32) -> Card {
-        Card { number: number.0, product, programme, expires, status: Status::Active as u8, ..Card::default() }
+    /// A new card with empty purses; `merchant` is the index of who issued it.
+    pub fn new(programme: u16, number: CardNumber, product: u16, expires: i32, merchant: u32) -> Card {
+        Card { number: number.0, product, programme, expires, merchant, status: Status::Active as u8, ..Card::default() }
     }
 
     /// Its number.
@@ -129,26 +134,13 @@ pub struct Points {
     unused: u32,
 }
 
-/// Growth of one day, algorithm 1: `floor((balance x rate + carry) / 10^12)`, capped; the remainder carries on.
-#[inline]
-pub fn grow(balance: &mut i64, carry: &mut u64, rate: u64) -> i64 {
-    let sum = u128::from(balance.unsigned_abs()) * u128::from(rate) + u128::from(*carry);
-    let (growth, rest) = match u64::try_from(sum) {
-        Ok(sum) => (i128::from(sum / RATE_ONE), sum % RATE_ONE),
-        Err(_) => ((sum / u128::from(RATE_ONE)) as i128, (sum % u128::from(RATE_ONE)) as u64),
-    };
-    let growth = growth.min(i128::from(PURSE_MAX - *balance)) as i64;
-    *balance += growth;
-    *carry = rest;
-    growth
-}
-
-/// A run of cards on huge pages; what compounds lies in columns.
+/// A run of cards on huge pages; what compounds lies in columns, and beside it whose liability it is.
 struct Block {
     cards: Slab<Card>,
     balances: Slab<i64>,
     carries: Slab<u64>,
     grown: Slab<u32>,
+    merchants: Slab<u32>,
 }
 
 impl Block {
@@ -158,6 +150,7 @@ impl Block {
             balances: Slab::zeroed(BLOCK),
             carries: Slab::zeroed(BLOCK),
             grown: Slab::zeroed(BLOCK),
+            merchants: Slab::zeroed(BLOCK),
         }
     }
 }
@@ -195,7 +188,7 @@ impl Cards {
 
     /// Bytes of memory: cards, purses and index.
     pub fn size(&self) -> usize {
-        let card = size_of::<Card>() + size_of::<i64>() + size_of::<u64>() + size_of::<u32>();
+        let card = size_of::<Card>() + size_of::<i64>() + size_of::<u64>() + 2 * size_of::<u32>();
         self.len as usize * card + self.index.size()
     }
 
@@ -250,6 +243,7 @@ impl Cards {
         block.balances[at] = points.balance;
         block.carries[at] = points.carry;
         block.grown[at] = points.grown;
+        block.merchants[at] = card.merchant;
         self.len = self.len.checked_add(1).expect("issue checks that there is room");
         self.index.insert(mix(card.number, card.programme.into()), u64::from(index) + 1);
         index
@@ -287,7 +281,7 @@ impl Cards {
 
     /// Applies growth number `number` with this rate to the card if it is the next one; returns what it grew by.
     #[inline]
-    pub fn grow(&mut self, index: u32, number: u32, rate: u64, sequence: u64) -> Option<i64> {
+    pub fn grow(&mut self, index: u32, number: u32, rate: u64, sequence: u64) -> Option<u64> {
         let (block, at) = place(index);
         let block = &mut self.blocks[block];
         if block.grown[at] >= number {
@@ -295,7 +289,38 @@ impl Cards {
         }
         block.grown[at] = number;
         self.touched[index as usize / CHUNK] = sequence;
-        Some(grow(&mut block.balances[at], &mut block.carries[at], rate))
+        Some(growth::grow(&mut block.balances[at], &mut block.carries[at], rate))
+    }
+
+    /// The same for the cards from `first` to before `end`; how many grew. `granted` is told of merchants and what their cards grew by.
+    pub fn grow_run(
+        &mut self,
+        first: u32,
+        end: u32,
+        number: u32,
+        rate: u64,
+        sequence: u64,
+        mut granted: impl FnMut(u32, u64),
+    ) -> u64 {
+        let (mut at, mut count) = (first as usize, 0);
+        while at < end as usize {
+            // Chunks and blocks end where one of these does.
+            let until = (at + 1).next_multiple_of(growth::PURSES_MAX).min(end as usize);
+            let (block, run) = (&mut self.blocks[at / BLOCK], at % BLOCK..at % BLOCK + (until - at));
+            let mut columns = Columns {
+                balances: &mut block.balances[run.clone()],
+                carries: &mut block.carries[run.clone()],
+                grown: &mut block.grown[run.clone()],
+                merchants: &block.merchants[run],
+            };
+            let grew = columns.grow(number, rate, &mut granted);
+            if grew > 0 {
+                self.touched[at / CHUNK] = sequence;
+            }
+            count += grew as u64;
+            at = until;
+        }
+        count
     }
 
     /// Number of chunks.
@@ -320,11 +345,16 @@ impl Cards {
         }
     }
 
-    /// Adds a chunk's records as the checkpoint gives them, in order, at most `most`; false if they are none.
-    pub fn read_chunk(&mut self, bytes: &[u8], most: usize) -> bool {
+    /// Adds a chunk's records as the checkpoint gives them, in order, at most `most`; false if they are none, or not of these many
+    /// merchants.
+    pub fn read_chunk(&mut self, bytes: &[u8], most: usize, merchants: usize) -> bool {
         let Ok(records) = <[CardRecordBytes]>::ref_from_bytes(bytes) else { return false };
         for record in records.iter().take(most) {
             let record: CardRecord = zerocopy::transmute!(*record);
+            let Points { balance, carry, .. } = record.points;
+            if !(0..=PURSE_MAX).contains(&balance) || carry >= RATE_ONE || record.card.merchant as usize >= merchants {
+                return false;
+            }
             self.push(record.card, record.points);
         }
         true
@@ -354,18 +384,5 @@ mod tests {
             assert_eq!(CardNumber::parse(text), None);
         }
         assert!(CardNumber::parse("99999999") < CardNumber::parse("000000000"));
-    }
-
-    #[test]
-    fn growth_carries_what_it_does_not_grant() {
-        let (mut balance, mut carry) = (999, 0);
-        let mut total = 0;
-        for _ in 0..1000 {
-            total += grow(&mut balance, &mut carry, 1_000_000_000);
-        }
-        // 999 x (1 + 0.001)^1000 with whole units only: between simple and compound growth.
-        assert!(total > 999 && balance == 999 + total);
-        let mut full = PURSE_MAX;
-        assert_eq!(grow(&mut full, &mut carry, RATE_ONE / 10), 0);
     }
 }

@@ -16,7 +16,9 @@ use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
 use crate::storage::{Storage, StorageError, Writing};
 
-const FORMAT: &str = "onecard checkpoint 1";
+const FORMAT: &str = "onecard checkpoint 2";
+/// What earlier versions wrote. It is given up: the journal gives the state.
+const FORMAT_BEFORE: &str = "onecard checkpoint 1";
 /// Bytes written before they are committed, while a pass is under way.
 const COMMIT_BYTES: usize = 64 << 20;
 
@@ -86,9 +88,16 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint of the journal with this id, or makes one.
+    /// Opens the checkpoint of the journal with this id, or makes one: also in the place of an earlier version's.
     pub fn open(path: &Path, bytes_max: usize, journal_id: [u8; 16]) -> Result<Checkpoint, CheckpointError> {
-        let storage = Storage::open(path, bytes_max, ["cards", "shared", "marks", "keys"], FORMAT)?;
+        let open = || Storage::open(path, bytes_max, ["cards", "shared", "marks", "keys"], FORMAT);
+        let storage = match open() {
+            Err(error) if error.holds(FORMAT_BEFORE) => {
+                Storage::remove(path)?;
+                open()?
+            }
+            opened => opened?,
+        };
         let id = storage.reading()?.get("meta", b"journal")?.map(<[u8]>::to_vec);
         match id {
             Some(id) if id == journal_id => {}
@@ -123,7 +132,7 @@ impl Checkpoint {
             let (_, records) = pair?;
             // A later pass that did not end may have written cards that replay will issue.
             let left = (pass.cards - machine.cards.len()) as usize;
-            if !machine.cards.read_chunk(records, left) {
+            if !machine.cards.read_chunk(records, left, machine.organisation.merchants.len()) {
                 return Err(CheckpointError::Damaged("cards"));
             }
         }
@@ -272,4 +281,24 @@ pub fn state_digest(machine: &Machine) -> [u8; 32] {
         hash.update(postcard::to_stdvec(mark).expect("it serialises to memory"));
     }
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_earlier_version_s_gives_way_and_a_foreign_one_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint");
+        let names = ["cards", "shared", "marks", "keys"];
+        drop(Storage::open(&path, 1 << 20, names, FORMAT_BEFORE).unwrap());
+        let (_, _, begin) = Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap().load().unwrap();
+        assert_eq!(begin, 1, "all of the journal is replayed");
+        Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap();
+        assert!(matches!(Checkpoint::open(&path, 1 << 20, [8; 16]), Err(CheckpointError::OtherJournal)));
+        let foreign = directory.path().join("foreign");
+        drop(Storage::open(&foreign, 1 << 20, names, "onecard checkpoint 9").unwrap());
+        assert!(Checkpoint::open(&foreign, 1 << 20, [7; 16]).is_err() && foreign.exists());
+    }
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Leg, leg, sums};
 use crate::codes::Code;
-use crate::commands::{CloseReport, GrowthReport, StorePosition, TrialBalance};
+use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StorePosition, TrialBalance};
 use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens};
 use crate::machine::{Contradiction, Machine};
+use crate::organisation::Organisation;
 use crate::units::RATE_ONE;
 
 /// A day's growth while it is being granted.
@@ -22,8 +23,7 @@ pub struct Growth {
     date: i32,
     purses: u64,
     reserve: i128,
-    /// Granted so far, and to how many purses.
-    granted: i128,
+    /// To how many of them it is granted. What is granted is kept by merchant.
     grown: u64,
     /// Where the sweep is: a run of cards, and the next card in it.
     run: usize,
@@ -42,8 +42,8 @@ impl Machine {
     pub(crate) fn touch(&mut self, programme: usize, index: u32, sequence: u64) {
         let Some(growth) = &mut self.organisation.programmes[programme].growth else { return };
         if let Some(granted) = self.cards.grow(index, growth.number, growth.rate, sequence) {
-            growth.granted += i128::from(granted);
             growth.grown += 1;
+            self.organisation.merchants[self.cards.card(index).merchant as usize].granted += i128::from(granted);
         }
     }
 
@@ -85,7 +85,15 @@ impl Machine {
         })
     }
 
-    pub(crate) fn apply_growth_opens(&mut self, programme: usize, opens: &GrowthOpens) -> Result<(), Contradiction> {
+    /// Recomputes what opens, and meets the entry.
+    pub(crate) fn replay_growth_opens(&mut self, programme: usize, opens: &GrowthOpens) -> Result<(), Contradiction> {
+        if self.open_growth(programme).as_ref() != Some(opens) {
+            return Err("its rate, its points or its reserve are not what the entries before it give".into());
+        }
+        self.apply_growth_opens(programme, opens)
+    }
+
+    fn apply_growth_opens(&mut self, programme: usize, opens: &GrowthOpens) -> Result<(), Contradiction> {
         self.post_issuer_legs(programme, &opens.legs)?;
         let found = &mut self.organisation.programmes[programme];
         if !opens.funded {
@@ -101,7 +109,6 @@ impl Machine {
             date: opens.date,
             purses: opens.purses,
             reserve: opens.reserve,
-            granted: 0,
             grown: 0,
             run: 0,
             next: 0,
@@ -154,42 +161,37 @@ impl Machine {
         Ok(())
     }
 
-    /// Lets up to `cards` cards grow, of the first programme whose growth is incomplete; the entry that completes it, if it did.
-    pub fn sweep(&mut self, cards: usize, sequence: u64) -> Option<Entry> {
-        let programme = self.organisation.programmes.iter().position(|found| found.growth.is_some())?;
-        self.sweep_programme(programme, cards, sequence)
-    }
-
-    /// The same for one programme.
-    pub fn sweep_programme(&mut self, programme: usize, cards: usize, sequence: u64) -> Option<Entry> {
+    /// Lets up to `cards` cards of a programme grow; the entry that completes the growth, if it did.
+    pub fn sweep(&mut self, programme: usize, cards: usize, sequence: u64) -> Option<Entry> {
         if !self.sweep_cards(programme, cards, sequence) {
             return None;
         }
-        let complete = self.complete_growth(programme);
-        self.apply_growth_complete(programme, &complete).expect("it was just made");
+        let growth = self.organisation.programmes[programme].growth.as_ref().expect("a growth is being granted");
+        assert_eq!(growth.grown, growth.purses, "every purse grows once");
+        let granted = self.granted(programme);
+        let complete = self.completion(programme, growth, &granted);
+        self.apply_growth_complete(programme, &complete, &granted).expect("it was just made");
         Some(Entry::GrowthComplete(complete))
     }
 
-    /// True if a day's growth is incomplete somewhere.
-    pub fn growing(&self) -> bool {
-        self.organisation.programmes.iter().any(|programme| programme.growth.is_some())
+    /// The first programme whose growth is incomplete.
+    pub fn growing(&self) -> Option<usize> {
+        self.organisation.programmes.iter().position(|programme| programme.growth.is_some())
     }
 
     /// True when every card has grown.
     fn sweep_cards(&mut self, programme: usize, cards: usize, sequence: u64) -> bool {
-        let found = &mut self.organisation.programmes[programme];
+        let Organisation { programmes, merchants, .. } = &mut self.organisation;
+        let found = &mut programmes[programme];
         let Some(growth) = &mut found.growth else { return false };
         let mut budget = cards;
         while let Some(&(first, count)) = found.card_runs.get(growth.run) {
             let end = first + count;
             let from = growth.next.max(first);
             let until = from.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(end);
-            for index in from..until {
-                if let Some(granted) = self.cards.grow(index, growth.number, growth.rate, sequence) {
-                    growth.granted += i128::from(granted);
-                    growth.grown += 1;
-                }
-            }
+            growth.grown += self.cards.grow_run(from, until, growth.number, growth.rate, sequence, |merchant, granted| {
+                merchants[merchant as usize].granted += i128::from(granted);
+            });
             budget -= (until - from) as usize;
             growth.next = until;
             if until < end || budget == 0 && growth.run + 1 < found.card_runs.len() {
@@ -200,24 +202,57 @@ impl Machine {
         true
     }
 
-    fn complete_growth(&self, programme: usize) -> GrowthComplete {
+    /// The entry that completes a growth with these grants, given by the merchants' indexes in order of their numbers.
+    fn completion(&self, programme: usize, growth: &Growth, granted: &[(u32, i128)]) -> GrowthComplete {
+        let merchants = &self.organisation.merchants;
         let found = &self.organisation.programmes[programme];
-        let growth = found.growth.as_ref().expect("a growth is being granted");
-        assert_eq!(growth.grown, growth.purses, "every purse grows once");
-        let mut legs = Vec::new();
+        let total = granted.iter().map(|(_, amount)| amount).sum();
+        let mut legs = Vec::with_capacity(granted.len() + 2);
         leg(&mut legs, Account::GrowthReserve, -growth.reserve);
-        leg(&mut legs, Account::MembersGrowth, growth.granted);
-        leg(&mut legs, Account::GrowthFunding, growth.reserve - growth.granted);
-        GrowthComplete { programme: found.number, date: growth.date, growth: growth.granted, legs }
+        for &(index, amount) in granted {
+            legs.push(Leg { account: Account::MembersGrowth, store: merchants[index as usize].number, amount });
+        }
+        leg(&mut legs, Account::GrowthFunding, growth.reserve - total);
+        let mut granted = granted.iter().peekable();
+        let mut liability = |index: u32| {
+            let grown = granted.next_if(|grant| grant.0 == index).map_or(0, |grant| grant.1);
+            merchants[index as usize].points + grown
+        };
+        let liabilities = found.merchants.iter().map(|(&number, &index)| (number, liability(index)));
+        let liabilities = liabilities.filter(|&(_, points)| points != 0).collect();
+        GrowthComplete { programme: found.number, date: growth.date, growth: total, legs, liabilities }
     }
 
-    fn apply_growth_complete(&mut self, programme: usize, complete: &GrowthComplete) -> Result<(), Contradiction> {
+    /// What each merchant's cards were granted of the growth so far: those that were granted anything, in order of their numbers.
+    fn granted(&self, programme: usize) -> Vec<(u32, i128)> {
+        let indexes = self.organisation.programmes[programme].merchants.values();
+        let granted = indexes.map(|&index| (index, self.organisation.merchants[index as usize].granted));
+        granted.filter(|&(_, amount)| amount != 0).collect()
+    }
+
+    fn apply_growth_complete(
+        &mut self,
+        programme: usize,
+        complete: &GrowthComplete,
+        granted: &[(u32, i128)],
+    ) -> Result<(), Contradiction> {
         self.post_issuer_legs(programme, &complete.legs)?;
-        self.organisation.programmes[programme].growth = None;
+        let Organisation { programmes, merchants, .. } = &mut self.organisation;
+        for &index in programmes[programme].merchants.values() {
+            let merchant = &mut merchants[index as usize];
+            (merchant.granted, merchant.growth) = (0, 0);
+        }
+        for &(index, amount) in granted {
+            let merchant = &mut merchants[index as usize];
+            merchant.points += amount;
+            merchant.growth = amount;
+        }
+        programmes[programme].growth = None;
+        programmes[programme].growth_date = Some(complete.date);
         Ok(())
     }
 
-    /// Recomputes the growth of every card that has not got it, and meets the recorded total.
+    /// Recomputes the growth of every card that has not got it, and meets the recorded growth and liability of every merchant.
     pub(crate) fn replay_growth_complete(
         &mut self,
         programme: usize,
@@ -226,12 +261,41 @@ impl Machine {
     ) -> Result<(), Contradiction> {
         self.sweep_cards(programme, usize::MAX, sequence);
         let Some(growth) = &self.organisation.programmes[programme].growth else { return Err("no growth is open".into()) };
-        // Cards that a checkpoint pass copied afterwards have grown already and are not counted here.
-        let all = growth.grown == growth.purses;
-        if growth.date != complete.date || growth.granted > complete.growth || all && growth.granted != complete.growth {
-            return Err(format!("cards grew by {}, the entry says {}", growth.granted, complete.growth));
+        let recorded = self.recorded(programme, growth, complete)?;
+        let granted = self.granted(programme);
+        let meets = if growth.grown == growth.purses {
+            granted == recorded
+        } else {
+            // Cards that a checkpoint pass copied afterwards have grown already and are not counted here.
+            let covers = |own: &(u32, i128)| recorded.iter().any(|said| said.0 == own.0 && said.1 >= own.1);
+            granted.iter().all(covers)
+        };
+        if !meets {
+            let own: i128 = granted.iter().map(|(_, amount)| amount).sum();
+            let said = complete.growth;
+            return Err(format!("cards grew by {own}, the entry says {said}, or divides it otherwise among the merchants"));
         }
-        self.apply_growth_complete(programme, complete)
+        if self.completion(programme, growth, &recorded) != *complete {
+            return Err("its date, its legs or the merchants' liabilities are not what the entries before it give".into());
+        }
+        self.apply_growth_complete(programme, complete, &recorded)
+    }
+
+    /// What the entry says that each merchant's cards were granted.
+    fn recorded(&self, programme: usize, growth: &Growth, complete: &GrowthComplete) -> Result<Vec<(u32, i128)>, Contradiction> {
+        let merchants = &self.organisation.programmes[programme].merchants;
+        let (mut left, mut before) = (growth.reserve, 0);
+        let mut recorded = Vec::new();
+        for leg in complete.legs.iter().filter(|leg| leg.account == Account::MembersGrowth) {
+            let Some(&index) = merchants.get(&leg.store) else { return Err(format!("no merchant {}", leg.store)) };
+            if !(1..=left).contains(&leg.amount) || leg.store <= before {
+                return Err(format!("merchant {} grew by {} after merchant {before}, {left} are left", leg.store, leg.amount));
+            }
+            before = leg.store;
+            left -= leg.amount;
+            recorded.push((index, leg.amount));
+        }
+        Ok(recorded)
     }
 
     fn post_issuer_legs(&mut self, programme: usize, legs: &[Leg]) -> Result<(), Contradiction> {
@@ -257,6 +321,19 @@ impl Machine {
         (Code::Approved, stores.collect())
     }
 
+    /// The points of a programme's cards, by the merchant that issued them.
+    pub fn liabilities(&self, programme: u16) -> Liabilities {
+        let Some(at) = self.organisation.programme(programme) else {
+            return Liabilities { code: Code::UnknownTerminal, growth_date: None, merchants: Vec::new() };
+        };
+        let found = &self.organisation.programmes[at];
+        let merchants = found.merchants.iter().map(|(&number, &index)| {
+            let merchant = &self.organisation.merchants[index as usize];
+            MerchantLiability { merchant: number, points: merchant.points + merchant.granted, growth: merchant.growth }
+        });
+        Liabilities { code: Code::Approved, growth_date: found.growth_date, merchants: merchants.collect() }
+    }
+
     /// All accounts of a programme, summed by kind.
     pub fn trial_balance(&self, programme: u16, entries: u64) -> TrialBalance {
         let Some(at) = self.organisation.programme(programme) else {
@@ -265,7 +342,7 @@ impl Machine {
         };
         let found = &self.organisation.programmes[at];
         let books = &found.books;
-        let granted = found.growth.as_ref().map_or(0, |growth| growth.granted);
+        let granted: i128 = self.granted(at).iter().map(|(_, amount)| amount).sum();
         let stores = found.stores.values().map(|&index| &self.organisation.stores[index as usize]);
         let (clearing, collection, due) = stores.fold((0, 0, 0), |(clearing, collection, due), store| {
             (clearing + store.clearing, collection + store.collection, due + store.due)
@@ -295,15 +372,18 @@ impl Machine {
         }
     }
 
-    /// Sums the purses themselves and holds them against the books; what differs, in words.
+    /// Sums the purses themselves and holds them against the books and the merchants' liabilities; what differs, in words.
     pub fn check_purses(&self) -> Vec<String> {
         let mut wrong = Vec::new();
+        let mut issued = vec![0i128; self.organisation.merchants.len()];
         for programme in &self.organisation.programmes {
             let mut sums = [0i128; 5];
             for index in programme.card_runs.iter().flat_map(|&(first, count)| first..first + count) {
                 let card = self.cards.card(index);
-                let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
+                let points = self.cards.points(index);
+                let purses = [card.principal, card.bonus, points, card.shortfall_money, card.shortfall_points];
                 sums.iter_mut().zip(purses).for_each(|(sum, purse)| *sum += i128::from(purse));
+                issued[card.merchant as usize] += i128::from(points);
             }
             let books = self.trial_balance(programme.number, 0);
             for (sum, (account, total)) in sums.iter().zip(&books.totals) {
@@ -313,6 +393,15 @@ impl Machine {
                         programme.number
                     ));
                 }
+            }
+        }
+        for (points, merchant) in issued.into_iter().zip(&self.organisation.merchants) {
+            let liability = merchant.points + merchant.granted;
+            if points != liability {
+                wrong.push(format!(
+                    "programme {}: merchant {}: its cards hold {points} points, its liability is {liability}",
+                    merchant.programme, merchant.number
+                ));
             }
         }
         wrong

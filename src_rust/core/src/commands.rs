@@ -270,6 +270,28 @@ impl StorePosition {
     }
 }
 
+/// What a merchant owes the holders of the cards that it issued, in 1/10,000 points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MerchantLiability {
+    /// The merchant's number.
+    pub merchant: u32,
+    /// Points on its cards, growth granted so far included.
+    pub points: i128,
+    /// What its cards were granted by the newest growth that is complete.
+    pub growth: i128,
+}
+
+/// The points of a programme's cards, by who issued them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Liabilities {
+    /// 00 or 58.
+    pub code: Code,
+    /// The day of the newest growth that is complete; None: there was none yet.
+    pub growth_date: Option<i32>,
+    /// All merchants, by number.
+    pub merchants: Vec<MerchantLiability>,
+}
+
 /// A day's compounding, as it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrowthReport {

@@ -12,6 +12,7 @@ pub mod codes;
 pub mod commands;
 pub mod directory;
 pub mod error;
+pub mod growth;
 pub mod journal;
 pub mod keys;
 pub mod machine;
@@ -27,7 +28,8 @@ pub mod verify;
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, CloseReport, GrowthReport, Kind, Original, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
+    Answer, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request, StatementLine,
+    Stats, StorePosition, TrialBalance,
 };
 pub use error::Error;
 pub use pipeline::{Engine, Options};

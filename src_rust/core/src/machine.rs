@@ -346,7 +346,8 @@ impl Machine {
             && index == self.cards.len()
         {
             let found = &mut self.organisation.programmes[programme];
-            let card = Card::new(found.number, number, transaction.product, transaction.expires);
+            let merchant = self.organisation.stores[store as usize].merchant;
+            let card = Card::new(found.number, number, transaction.product, transaction.expires, merchant);
             found.add_card(index);
             self.cards.issue(card, found.growths);
         }
@@ -355,8 +356,17 @@ impl Machine {
             CardRef::Known { index, .. } if self.cards.card(index).last < sequence => Some(index),
             _ => None,
         };
+        let mut points = 0;
         for leg in &transaction.legs {
             self.post_leg(programme, store, leg);
+            if leg.account == Account::CardPoints {
+                points += leg.amount;
+            }
+        }
+        if let CardRef::Known { index, .. } = transaction.card
+            && points != 0
+        {
+            self.organisation.merchants[self.cards.card(index).merchant as usize].points += points;
         }
         if let Some(index) = card {
             let after = self.purses_after(index, &transaction.legs).map(|purse| i64::try_from(purse).expect("within the caps"));
@@ -422,7 +432,7 @@ impl Machine {
                     Some(Rules { version: *version, text: text.clone(), json: tables.clone(), tables: parsed });
                 Ok(())
             }
-            Entry::GrowthOpens(opens) => self.apply_growth_opens(known(opens.programme)?, opens),
+            Entry::GrowthOpens(opens) => self.replay_growth_opens(known(opens.programme)?, opens),
             Entry::DayClosed(closed) => self.apply_day_closed(known(closed.programme)?, closed, sequence),
             Entry::GrowthComplete(complete) => self.replay_growth_complete(known(complete.programme)?, complete, sequence),
         }
@@ -443,6 +453,9 @@ impl Machine {
         };
         if index > self.cards.len() || (index == self.cards.len()) && issued.is_none() {
             return Err(format!("no card with index {index}"));
+        }
+        if index < self.cards.len() && self.cards.card(index).programme != transaction.key.programme {
+            return Err(format!("card {index} is another programme's"));
         }
         let ahead = index < self.cards.len() && self.cards.card(index).last >= sequence;
         if !ahead && issued.is_none() {

@@ -49,8 +49,8 @@ pub struct Programme {
     pub books: Books,
     /// The books as the open day began.
     pub morning: Books,
-    /// Merchants and their names.
-    pub merchants: BTreeMap<u32, String>,
+    /// Merchants: index by number.
+    pub merchants: BTreeMap<u32, u32>,
     /// Stores: index by number.
     pub stores: BTreeMap<u32, u32>,
     /// Number of cards.
@@ -61,6 +61,8 @@ pub struct Programme {
     pub growths: u32,
     /// The growth that is being granted.
     pub growth: Option<Growth>,
+    /// Date of the newest growth that is complete.
+    pub growth_date: Option<i32>,
 }
 
 impl Programme {
@@ -79,6 +81,7 @@ impl Programme {
             card_runs: Vec::new(),
             growths: 0,
             growth: None,
+            growth_date: None,
         }
     }
 
@@ -104,13 +107,31 @@ impl Programme {
     }
 }
 
+/// Who issues cards, at its stores' terminals, and owes the points on them. One line of the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(align(64))]
+pub struct Merchant {
+    /// Its number in the programme.
+    pub number: u32,
+    /// Programme that it belongs to.
+    pub programme: u16,
+    /// Points on the cards that it issued, but for what is granted.
+    pub points: i128,
+    /// What these cards have been granted of a growth that is not complete.
+    pub granted: i128,
+    /// What they were granted by the newest growth that is complete.
+    pub growth: i128,
+}
+
+const _: () = assert!(size_of::<Merchant>() == 64);
+
 /// Where cards are swiped; its accounts. One line of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(align(64))]
 pub struct Store {
     /// Its number in the programme.
     pub number: u32,
-    /// Its merchant's number.
+    /// Index of its merchant.
     pub merchant: u32,
     /// Account 16.
     pub clearing: i128,
@@ -136,6 +157,10 @@ pub struct Terminal {
 pub struct Organisation {
     /// In order of registration.
     pub programmes: Vec<Programme>,
+    /// In order of registration.
+    pub merchants: Vec<Merchant>,
+    /// The merchants' names, for people.
+    merchant_names: Vec<String>,
     /// In order of registration.
     pub stores: Vec<Store>,
     /// The stores' names, for people.
@@ -213,18 +238,19 @@ impl Organisation {
                     return Some(Code::FormatError);
                 }
                 let Some(at) = self.programme(*programme) else { return Some(Code::InvalidTransaction) };
-                found(self.programmes[at].merchants.get(merchant)? == name)
+                let known = *self.programmes[at].merchants.get(merchant)?;
+                found(self.merchant_names[known as usize] == *name)
             }
             Registration::Store { programme, store, merchant, name } => {
                 if *programme == 0 || *store == 0 || *merchant == 0 || long(name) {
                     return Some(Code::FormatError);
                 }
                 let Some(at) = self.programme(*programme) else { return Some(Code::InvalidTransaction) };
-                if !self.programmes[at].merchants.contains_key(merchant) {
+                let Some(&merchant) = self.programmes[at].merchants.get(merchant) else {
                     return Some(Code::InvalidTransaction);
-                }
+                };
                 let known = self.store(at, *store)? as usize;
-                found(self.stores[known].merchant == *merchant && self.store_names[known] == *name)
+                found(self.stores[known].merchant == merchant && self.store_names[known] == *name)
             }
             Registration::Terminal { programme, terminal, store } => {
                 if *programme == 0 || *terminal == 0 || *store == 0 {
@@ -249,13 +275,17 @@ impl Organisation {
             }
             Registration::Merchant { programme, merchant, name } => {
                 let Some(at) = self.programme(*programme) else { return false };
-                self.programmes[at].merchants.insert(*merchant, name.clone());
+                self.programmes[at].merchants.insert(*merchant, self.merchants.len() as u32);
+                let (number, programme) = (*merchant, *programme);
+                self.merchants.push(Merchant { number, programme, points: 0, granted: 0, growth: 0 });
+                self.merchant_names.push(name.clone());
             }
             Registration::Store { programme, store, merchant, name } => {
                 let Some(at) = self.programme(*programme) else { return false };
+                let Some(&merchant) = self.programmes[at].merchants.get(merchant) else { return false };
                 self.programmes[at].stores.insert(*store, self.stores.len() as u32);
                 let (clearing, collection, due) = (0, 0, 0);
-                self.stores.push(Store { number: *store, merchant: *merchant, clearing, collection, due });
+                self.stores.push(Store { number: *store, merchant, clearing, collection, due });
                 self.store_names.push(name.clone());
             }
             Registration::Terminal { programme, terminal, store } => {

@@ -22,7 +22,9 @@ use crate::accounts::Account;
 use crate::cards::CardNumber;
 use crate::checkpoint::Checkpoint;
 use crate::codes::Code;
-use crate::commands::{Answer, CloseReport, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance};
+use crate::commands::{
+    Answer, CloseReport, Liabilities, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
+};
 use crate::directory::{Directory, recover};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
@@ -95,6 +97,7 @@ pub(crate) enum Job {
     Newest(u16, CardNumber, Reply<(Code, u64)>),
     TrialBalance(u16, Reply<TrialBalance>),
     Positions(u16, Reply<(Code, Vec<StorePosition>)>),
+    Liabilities(u16, Reply<Liabilities>),
     Rules(u16, Reply<(u32, String)>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
@@ -279,6 +282,11 @@ impl Engine {
         self.call(|reply| Job::Positions(programme.max(1), reply))
     }
 
+    /// The points of a programme's cards, by the merchant that issued them.
+    pub fn liabilities(&self, programme: u16) -> Result<Liabilities, Error> {
+        self.call(|reply| Job::Liabilities(programme.max(1), reply))
+    }
+
     /// Newest version of a programme's rules and its text; (0, "") without any.
     pub fn rules(&self, programme: u16) -> Result<(u32, String), Error> {
         self.call(|reply| Job::Rules(programme.max(1), reply))
@@ -364,6 +372,7 @@ impl Job {
             Job::Newest(_, _, reply) => reply.give(Err(error)),
             Job::TrialBalance(_, reply) => reply.give(Err(error)),
             Job::Positions(_, reply) => reply.give(Err(error)),
+            Job::Liabilities(_, reply) => reply.give(Err(error)),
             Job::Rules(_, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),

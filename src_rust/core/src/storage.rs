@@ -18,6 +18,15 @@ use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTl
 pub struct StorageError {
     path: PathBuf,
     what: String,
+    /// What is under `meta/format` instead of what was expected.
+    format: Option<String>,
+}
+
+impl StorageError {
+    /// True if it is because the environment is of this format and not of the expected one.
+    pub fn holds(&self, format: &str) -> bool {
+        self.format.as_deref() == Some(format)
+    }
 }
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -42,7 +51,7 @@ impl Storage {
     ///
     /// `format` is the text under `meta/format`. An environment that holds anything else is refused and left as it is.
     pub fn open<const N: usize>(path: &Path, bytes_max: usize, names: [&'static str; N], format: &str) -> Result<Storage> {
-        let fail = |what: String| StorageError { path: path.to_owned(), what };
+        let fail = |what: String| failure(path, what);
         let data = path.join("data.mdb");
         if fs::metadata(&data).is_ok_and(|file| file.len() == 0) {
             return Err(fail(
@@ -56,7 +65,7 @@ impl Storage {
     }
 
     fn open_there<const N: usize>(path: &Path, bytes_max: usize, names: [&'static str; N], format: &str) -> Result<Storage> {
-        let fail = |what: String| StorageError { path: path.to_owned(), what };
+        let fail = |what: String| failure(path, what);
         let env = open_environment(path, bytes_max, N as u32 + 1)
             .map_err(|error| fail(format!("cannot be opened: {error}; is it a file of onecard?")))?;
         env.clear_stale_readers().map_err(|error| fail(error.to_string()))?;
@@ -86,8 +95,10 @@ impl Storage {
         if found.as_deref() == Some(format.as_bytes()) {
             return Ok(());
         }
-        let found = found.map_or("something else".into(), |bytes| format!("`{}`", String::from_utf8_lossy(&bytes)));
-        Err(self.fail(format!("holds {found}, not `{format}`; nothing was changed")))
+        let found = found.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let what = found.as_ref().map_or("something else".into(), |found| format!("`{found}`"));
+        let error = self.fail(format!("holds {what}, not `{format}`; nothing was changed"));
+        Err(StorageError { format: found, ..error })
     }
 
     /// Opens the databases that are there, without writing: an open that fails later must have changed nothing.
@@ -126,6 +137,15 @@ impl Storage {
         Ok(names.into_iter().zip(opened).chain([("meta", meta)]).collect())
     }
 
+    /// Removes the environment in `path`, which nobody has open: whole, whenever the power fails.
+    pub fn remove(path: &Path) -> Result<()> {
+        let fail = |error: std::io::Error| failure(path, format!("cannot be removed: {error}"));
+        let aside = path.with_extension("old");
+        remove_all(&aside).map_err(fail)?;
+        fs::rename(path, &aside).map_err(fail)?;
+        remove_all(&aside).map_err(fail)
+    }
+
     /// A snapshot to read from.
     pub fn reading(&self) -> Result<Reading> {
         let transaction = self.env.clone().static_read_txn().map_err(|error| self.fail(error))?;
@@ -152,20 +172,29 @@ impl Storage {
     }
 
     fn fail(&self, error: impl ToString) -> StorageError {
-        StorageError { path: self.path.clone(), what: error.to_string() }
+        failure(&self.path, error.to_string())
+    }
+}
+
+fn failure(path: &Path, what: String) -> StorageError {
+    StorageError { path: path.to_owned(), what, format: None }
+}
+
+/// Removes a directory, if it is there.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// Makes an environment that is there whole or not at all, whenever the power fails: LMDB's first pages are not synced
 /// when they are written, and a name is durable only when its directory was synced.
 fn make_whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let fail = |error: std::io::Error| StorageError { path: path.to_owned(), what: format!("cannot be created: {error}") };
+    let fail = |error: std::io::Error| failure(path, format!("cannot be created: {error}"));
     let sync = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all()).map_err(fail);
     let draft = path.with_extension("new");
-    match fs::remove_dir_all(&draft) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
-        _ => {}
-    }
+    remove_all(&draft).map_err(fail)?;
     fs::create_dir(&draft).map_err(fail)?;
     make(&draft)?;
     sync(&draft.join("data.mdb"))?;

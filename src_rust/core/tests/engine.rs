@@ -92,6 +92,52 @@ fn a_day_of_a_card_and_its_retries_after_reopening() {
 }
 
 #[test]
+fn every_merchant_owes_the_points_of_the_cards_that_it_issued() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    let (programme, name) = (1, String::from("other"));
+    let others = vec![
+        Registration::Merchant { programme, merchant: 9, name: name.clone() },
+        Registration::Merchant { programme, merchant: 5, name: name.clone() },
+        Registration::Store { programme, store: 3, merchant: 9, name },
+        Registration::Terminal { programme, terminal: 3, store: 3 },
+    ];
+    assert_eq!(engine.register(others).unwrap(), [Code::Approved; 4]);
+    let of = |request: Request, card: u64, terminal: u32| Request { card, card_digits: 8, terminal, ..request };
+    let rows = vec![
+        Request { product: 1, ..of(request(Kind::Issue, 1, DAY), 1, 1) },
+        Request { product: 1, ..of(request(Kind::Issue, 2, DAY), 2, 3) },
+        of(on_card(Kind::TopUp, 3, 50_000), 1, 3),
+        of(on_card(Kind::TopUp, 4, 50_000), 2, 1),
+        // Points are owed by who issued the card, wherever they are earned.
+        of(on_card(Kind::Purchase, 5, 10_000), 1, 3),
+        of(on_card(Kind::Purchase, 6, 20_000), 2, 2),
+        Request { amount: 1_000_000, ..request(Kind::Fund, 7, DAY) },
+    ];
+    assert!(ask(&engine, rows).unwrap().iter().all(|answer| answer.code == 0));
+    let merchants = |engine: &Engine| {
+        let found = engine.liabilities(1).unwrap();
+        let merchants = found.merchants.iter().map(|found| (found.merchant, found.points, found.growth));
+        (found.growth_date, merchants.collect::<Vec<_>>())
+    };
+    assert_eq!(merchants(&engine), (None, vec![(1, 1_000_000, 0), (5, 0, 0), (9, 2_000_000, 0)]));
+    // 0.1% a day; the second day's is 1,001.0 and 2,002.0.
+    assert!(engine.close_day(1, DAY).unwrap().growth.unwrap().funded);
+    assert_eq!(merchants(&engine), (Some(DAY), vec![(1, 1_001_000, 1_000), (5, 0, 0), (9, 2_002_000, 2_000)]));
+    engine.checkpoint().unwrap();
+    assert!(engine.close_day(1, DAY + 1).unwrap().growth.unwrap().funded);
+    let after = (Some(DAY + 1), vec![(1, 1_002_001, 1_001), (5, 0, 0), (9, 2_004_002, 2_002)]);
+    assert_eq!(merchants(&engine), after);
+    assert_eq!(engine.liabilities(2).unwrap().code, Code::UnknownTerminal);
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    assert_eq!(merchants(&engine), after);
+    engine.close().unwrap();
+    assert!(verify(directory.path(), 1 << 30, |_, _| true).unwrap().problems.is_empty());
+}
+
+#[test]
 fn keys_are_found_in_segments_over_many_passes_and_openings() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());

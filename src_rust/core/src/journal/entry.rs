@@ -107,9 +107,10 @@ pub struct GrowthComplete {
     pub date: i32,
     pub growth: i128,
     pub legs: Vec<Leg>,
+    pub liabilities: Vec<(u32, i128)>,
 }
 
-/// The only algorithm of growth so far: `cards::grow`.
+/// The only algorithm of growth so far: `growth::grow`.
 const ALGORITHM: u8 = 1;
 
 const FLAG_ID: u8 = 1;
@@ -433,6 +434,11 @@ impl Entry {
                 out.push(ALGORITHM);
                 put_wide(out, complete.growth.unsigned_abs());
                 put_legs(out, &complete.legs);
+                put_uint(out, complete.liabilities.len() as u64);
+                for (merchant, points) in &complete.liabilities {
+                    put_uint(out, u64::from(*merchant));
+                    put_wide(out, points.unsigned_abs());
+                }
             }
         }
     }
@@ -470,6 +476,7 @@ impl Entry {
                 date: from.number()?,
                 growth: from.algorithm().and_then(|()| from.number())?,
                 legs: from.legs()?,
+                liabilities: from.liabilities()?,
             }),
             _ => {
                 let kind = Kind::from_number(number).ok_or("kind")?;
@@ -692,6 +699,15 @@ impl<'a> Reader<'a> {
         }
         Ok(legs)
     }
+
+    fn liabilities(&mut self) -> Result<Vec<(u32, i128)>, Malformed> {
+        let count: usize = self.number()?;
+        let mut liabilities = Vec::with_capacity(count.min(self.bytes.len() / 2));
+        for _ in 0..count {
+            liabilities.push((self.number()?, self.number()?));
+        }
+        Ok(liabilities)
+    }
 }
 
 #[cfg(test)]
@@ -838,7 +854,13 @@ mod tests {
                 points: 0,
                 legs: legs.clone(),
             }),
-            Entry::GrowthComplete(GrowthComplete { programme: 9, date: BASE, growth: 1 << 100, legs }),
+            Entry::GrowthComplete(GrowthComplete {
+                programme: 9,
+                date: BASE,
+                growth: 1 << 100,
+                legs,
+                liabilities: vec![(1, 0), (u32::MAX, i128::MAX)],
+            }),
         ];
         for entry in entries {
             let mut bytes = Vec::new();

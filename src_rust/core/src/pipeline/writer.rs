@@ -27,7 +27,7 @@ use crate::storage::{Storage, StorageError};
 
 /// Cards that a close lets grow at once, and the sweep between two jobs.
 const SWEEP_CARDS: usize = 65_536;
-/// Most bytes that an entry takes, and a store's part of a close.
+/// Most bytes that an entry takes, and a store's or a merchant's part of a close.
 const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 /// Room kept beside the groups for LMDB's own pages.
 const ROOM_SLACK: u64 = 256 << 10;
@@ -290,6 +290,10 @@ impl Writer {
                 let positions = self.machine.positions(programme);
                 self.deliver(positions, reply);
             }
+            Job::Liabilities(programme, reply) => {
+                let liabilities = self.machine.liabilities(programme);
+                self.deliver(liabilities, reply);
+            }
             Job::Rules(programme, reply) => {
                 let at = self.machine.organisation.programme(programme);
                 let rules = at.and_then(|at| self.machine.organisation.programmes[at].rules.as_ref());
@@ -358,7 +362,8 @@ impl Writer {
         if date != found.calendar.open {
             return Ok(CloseReport::refused(Code::InvalidTransaction, date));
         }
-        if !self.has_room(ENTRY_BYTES_MAX * (found.stores.len() as u64 + 3)) {
+        // Two growths may be completed, that of the day before and, if the cards are few, its own.
+        if !self.has_room(ENTRY_BYTES_MAX * (found.stores.len() + found.merchants.len() + 4) as u64) {
             return Ok(CloseReport::refused(Code::NotAvailable, date));
         }
         while self.machine.organisation.programmes[programme].growth.is_some() {
@@ -390,7 +395,7 @@ impl Writer {
     }
 
     fn sweep(&mut self, programme: usize, cards: usize) {
-        if let Some(entry) = self.machine.sweep_programme(programme, cards, self.block.next()) {
+        if let Some(entry) = self.machine.sweep(programme, cards, self.block.next()) {
             self.block.push(&entry);
         }
     }
@@ -400,13 +405,12 @@ impl Writer {
         if let Ok(written) = self.written.try_recv() {
             self.end_pass(Some(written));
         }
-        if self.machine.growing() {
-            if !self.has_room(ENTRY_BYTES_MAX) {
+        if let Some(programme) = self.machine.growing() {
+            let merchants = self.machine.organisation.programmes[programme].merchants.len();
+            if !self.has_room(ENTRY_BYTES_MAX * (merchants as u64 + 1)) {
                 return Ok(false);
             }
-            if let Some(entry) = self.machine.sweep(SWEEP_CARDS, self.block.next()) {
-                self.block.push(&entry);
-            }
+            self.sweep(programme, SWEEP_CARDS);
             return Ok(true);
         }
         Ok(self.copy_behind())
