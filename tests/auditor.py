@@ -9,7 +9,8 @@ It walks every block and decodes every byte, and holds the journal to these inva
   entry sum to zero in money and in points, refusals have none, the entries of a card are linked;
 - cards: purses rebuilt from legs and recomputed growth equal the balances in every entry, and stay
   within their limits; what is refunded is at most what was paid, and returned in the documented parts;
-- days: reserve, positions, and total growth equal what the entries before them say.
+- days: reserve, positions, and growth and liability of every issuing merchant equal what the entries before
+  them say.
 
 `python auditor.py DIR... [--json]` audits data directories; DIR `-` reads them from standard input, one a
 line, and answers each with one line of JSON. Exit status 1 if there is a problem.
@@ -143,6 +144,7 @@ class Entry:
     balances: tuple[int, int, int] | None = None
     fields: dict[str, int] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
+    liabilities: list[tuple[int, int]] = field(default_factory=list)
 
     def sum(self, account: int) -> int:
         """What its legs post on an account code."""
@@ -178,6 +180,8 @@ def decode(data: bytes, sequence: int, base: int) -> Entry:
         take = {"u": read.uint, "i": read.int, "b": read.byte}
         entry.fields = {name: take[form]() for name, form in fields_of(entry.kind)}
         entry.legs = decode_legs(read)
+        if entry.kind == 42:
+            entry.liabilities = [(read.uint(), read.uint()) for _ in range(read.uint())]
     else:
         raise Damage(f"unknown kind {entry.kind}")
     if read.at != len(data):
@@ -258,6 +262,7 @@ class Card:
     programme: int
     number: str
     last: int
+    merchant: int
     purses: list[int] = field(default_factory=lambda: [0, 0, 0])
     shortfall_money: int = 0
     shortfall_points: int = 0
@@ -271,7 +276,11 @@ class Growing:
 
     opened: Entry
     closed: bool = False
-    total: int = 0
+    merchants: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.merchants.values())
 
 
 @dataclass
@@ -407,7 +416,8 @@ class Books:
             self.check((entry.programme, entry.number) not in self.numbers, "the card number is taken")
             self.numbers[entry.programme, entry.number] = len(self.cards)
             programme.cards.append(len(self.cards))
-            self.cards.append(Card(entry.programme, entry.number, entry.sequence))
+            merchant = programme.stores.get(entry.store, 0)
+            self.cards.append(Card(entry.programme, entry.number, entry.sequence, merchant))
             self.check(entry.card == len(self.cards) - 1, f"card index {entry.card} is not the next one")
             self.check(entry.previous == 0, "a new card with an entry before")
             return self.cards[-1]
@@ -467,7 +477,8 @@ class Books:
         self.check(points == 0, f"points legs sum to {points}")
         for leg in entry.legs:
             self.check(leg.account in ACCOUNTS, f"unknown account {leg.account}")
-            self.check(leg.store is None or leg.account in STORE_ACCOUNTS, "a store on an account without")
+            named = STORE_ACCOUNTS | ({GROWTH} if entry.kind == 42 else set())
+            self.check(leg.store is None or leg.account in named, "a store on an account without")
             programme.totals[leg.account] += leg.amount
             programme.day[leg.account] += leg.amount
             if leg.account in STORE_ACCOUNTS:
@@ -646,7 +657,9 @@ class Books:
         if growing is not None and growing.opened.fields["date"] == value["date"]:
             growing.closed = True
             if growing.opened.fields["funded"]:
-                growing.total = sum(self.grow(self.cards[index], growing) for index in programme.cards)
+                for card in (self.cards[index] for index in programme.cards):
+                    growth = self.grow(card, growing)
+                    growing.merchants[card.merchant] = growing.merchants.get(card.merchant, 0) + growth
             else:
                 programme.growing = None
 
@@ -669,9 +682,17 @@ class Books:
         )
         self.check(value["growth"] == growing.total, f"growth recomputed from the cards is {growing.total}")
         reserve = opened["reserve"]
-        moved = {RESERVE: -reserve, GROWTH: growing.total, FUNDING: reserve - growing.total}
-        self.check(all(entry.sum(account) == moved[account] for account in moved), f"legs are not {moved}")
-        self.check(all(leg.account in moved for leg in entry.legs), "legs on other accounts")
+        moved = [(RESERVE, None, -reserve)]
+        moved += [(GROWTH, merchant, growth) for merchant, growth in sorted(growing.merchants.items())]
+        moved += [(FUNDING, None, reserve - growing.total)]
+        moved = [leg for leg in moved if leg[2]]
+        legs = [(leg.account, leg.store, leg.amount) for leg in entry.legs]
+        self.check(legs == moved, f"legs are not {moved}")
+        owed: dict[int, int] = defaultdict(int)
+        for card in (self.cards[index] for index in programme.cards):
+            owed[card.merchant] += card.purses[2]
+        liabilities = [(merchant, points) for merchant, points in sorted(owed.items()) if points]
+        self.check(entry.liabilities == liabilities, f"liabilities are not {liabilities}")
         programme.grown += growing.total
 
     # At the end

@@ -66,6 +66,7 @@ class Driver(Protocol):
     ) -> tuple[int, list[dict[str, int]]]: ...
     def trial_balance(self, programme: int) -> dict[str, Any]: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
+    def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
     def checkpoint(self) -> None: ...
     def reopen(self, **room: int) -> None: ...
     def close(self) -> None: ...
@@ -111,6 +112,11 @@ class EngineDriver:
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.engine.positions(programme)
         return found.code, [plain(store) for store in found.stores]
+
+    def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]:
+        found = self.engine.liabilities(programme)
+        date = rows.days(found.growth_date) if found.growth_date else None
+        return found.code, date, [plain(merchant) for merchant in found.merchants]
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()
@@ -302,6 +308,11 @@ def position_of(store: admin_pb2.StorePosition) -> dict[str, int]:
     }
 
 
+def liability_of(merchant: admin_pb2.MerchantLiability) -> dict[str, int]:
+    points, growth = whole(merchant.points), whole(merchant.growth)
+    return {"merchant": merchant.merchant, "points": points, "growth": growth}
+
+
 def told(call: Any) -> Answer:
     """The answer of a unary call; that its message is malformed is told by its status."""
     try:
@@ -468,6 +479,11 @@ class GrpcDriver:
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.admin.ListPositions(admin_pb2.ListPositionsRequest(programme=programme))
         return found.code, [position_of(store) for store in found.stores]
+
+    def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]:
+        found = self.admin.ListLiabilities(admin_pb2.ListLiabilitiesRequest(programme=programme))
+        date = days_of(found.growth_date) if found.growth_date else None
+        return found.code, date, [liability_of(merchant) for merchant in found.merchants]
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()

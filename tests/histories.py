@@ -83,6 +83,7 @@ OUTCOMES = (
     "growth: granted",
     "growth: not funded",
     "growth: held at the cap",
+    "growth: of several merchants",
     "reopened",
     "checkpoint",
     "no room",
@@ -275,6 +276,9 @@ class Player:
                 self.programme().purse(POINTS, card) == CAP for card in self.programme().cards.values()
             )
             self.coverage.outcomes["growth: held at the cap"] += growth["funded"] and full
+            growing = [granted for granted in self.programme().newest_growth.values() if granted]
+            self.coverage.outcomes["growth: of several merchants"] += growth["funded"] and len(growing) > 1
+        self.liabilities(driver, command)
 
     def statement(self, driver: Driver, command: Command) -> None:
         digits, number, limit, before = command.args
@@ -299,6 +303,11 @@ class Player:
         stores = [store for store in stores if any(store[name] for name in STORE_MONEY)]
         self.agree(command, "positions", (code, stores), (0, model))
 
+    def liabilities(self, driver: Driver, command: Command | None) -> None:
+        engine = driver.liabilities(self.history.programme)
+        programme = self.programme()
+        self.agree(command, "liabilities", engine, (0, programme.growth_date, programme.liabilities()))
+
     def trial_balance(self, driver: Driver, command: Command | None) -> None:
         engine = driver.trial_balance(self.history.programme)
         model = self.programme().trial_balance()
@@ -317,6 +326,7 @@ class Player:
     def finish(self, driver: Driver) -> None:
         """Everything that can be asked, when all is done; balances were the last rows."""
         self.positions(driver, None)
+        self.liabilities(driver, None)
         self.trial_balance(driver, None)
         for digits, number in self.history.cards:
             if (digits, number) in self.programme().cards:
@@ -334,6 +344,7 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
     "close": Player.close,
     "statement": Player.statement,
     "positions": Player.positions,
+    "liabilities": Player.liabilities,
     "trial balance": Player.trial_balance,
 }
 

@@ -67,6 +67,7 @@ COMMANDS = (
     "close: wrong date",
     "statement",
     "positions",
+    "liabilities",
     "trial balance",
     "purchase: with points",
     "refund: by sequence",
@@ -249,13 +250,18 @@ class Author:
         return list(dict.fromkeys(cards[: 3 + int(rng.random() * 3)]))
 
     def registrations(self) -> list[tuple[str, int, int, int, str]]:
-        """The programme with its stores and terminals; every store has one at least."""
+        """The programme with its merchants, stores and terminals; every store has a terminal at least.
+
+        The stores are the two merchants' by turns, so that both issue cards.
+        """
         number = self.programme
         rows = [
             ("programme", number, number, self.open_date, "一卡通"),
             ("merchant", number, 1, 0, "merchant"),
+            ("merchant", number, 4_294_967_295, 0, "another"),
         ]
-        rows += [("store", number, store, 1, f"store {store}") for store in self.stores]
+        for index, store in enumerate(self.stores):
+            rows.append(("store", number, store, rows[1 + index % 2][2], f"store {store}"))
         for index, terminal in enumerate(self.terminals):
             rows.append(("terminal", number, terminal, self.stores[index % len(self.stores)], ""))
         return rows
@@ -601,7 +607,11 @@ class Author:
                 ([("store", number, fresh, 1, "new"), ("terminal", number, fresh, fresh, "")], "register"),
                 ([("terminal", number, fresh, store, "")], "register"),
                 (
-                    [("merchant", number, fresh, 0, "名" * 21), ("store", number, fresh, fresh, "n")],
+                    [
+                        ("merchant", number, fresh, 0, "名" * 21),
+                        ("store", number, fresh, fresh, "n"),
+                        ("terminal", number, fresh, fresh, ""),
+                    ],
                     "register",
                 ),
                 (list(self.opening), odd),
@@ -636,8 +646,8 @@ class Author:
             self.call("close", date, label="close: wrong date")
 
     def query(self) -> None:
-        """Statement, positions or trial balance in the middle of things."""
-        call = pick(self.rng, ("statement", "positions", "trial balance"))
+        """Statement, positions, liabilities or trial balance in the middle of things."""
+        call = pick(self.rng, ("statement", "positions", "liabilities", "trial balance"))
         if call == "statement":
             digits, number = pick(self.rng, (*self.cards, (10, 5)))
             before = self.recent(self.everything) if self.rng.random() < 0.5 else AS_IS

@@ -95,6 +95,7 @@ class Card:
     name: tuple[int, int]
     product: int
     expires: int
+    merchant: int
     status: int = ACTIVE
     growth: int = 0
     carry: int = 0
@@ -187,6 +188,8 @@ class Programme:
         self.marks: dict[Key, Transaction] = {}
         self.reports: dict[int, dict[str, Any]] = {}
         self.totals_at_open = (0, 0, 0)
+        self.growth_date: int | None = None
+        self.newest_growth: dict[int, int] = {}
 
     # Balances
 
@@ -315,7 +318,8 @@ class Programme:
             return 12
         if row.expires and row.expires < self.open_date:
             return 12
-        transaction.card = self.cards[name] = Card(name, row.product, row.expires)
+        merchant, _ = self.stores[transaction.store]
+        transaction.card = self.cards[name] = Card(name, row.product, row.expires, merchant)
         return 0
 
     def top_up(self, transaction: Transaction) -> int:
@@ -603,13 +607,15 @@ class Programme:
 
     def grant_growth(self, rate: int, reserve: int) -> None:
         """Let every card's points grow, and free what is left of the reserve."""
-        granted = 0
+        self.growth_date = self.open_date
+        self.newest_growth = dict.fromkeys(self.merchants, 0)
         for card in self.cards.values():
             points = self.purse(POINTS, card)
             growth, card.carry = divmod(points * rate + card.carry, ONE)
             growth = min(growth, CAP - points)
             card.growth += growth
-            granted += growth
+            self.newest_growth[card.merchant] += growth
+        granted = sum(self.newest_growth.values())
         assert granted <= reserve
         self.post_legs(
             [(RESERVE, None, -reserve), (GROWTH, None, granted), (FUNDING, None, reserve - granted)]
@@ -663,6 +669,16 @@ class Programme:
             rows.append(
                 {"store": store, "sold": sold, "collected": collected, "net": sold - collected, "due": due}
             )
+        return rows
+
+    def liabilities(self) -> list[dict[str, int]]:
+        """Of every merchant, in order of its number: points on the cards that it issued, newest growth."""
+        rows = []
+        for merchant in sorted(self.merchants):
+            cards = [card for card in self.cards.values() if card.merchant == merchant]
+            points = sum(self.purse(POINTS, card) for card in cards)
+            growth = self.newest_growth.get(merchant, 0)
+            rows.append({"merchant": merchant, "points": points, "growth": growth})
         return rows
 
     def trial_balance(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,9 @@ def transaction(spec: dict[str, Any]) -> bytes:
 def close(spec: dict[str, Any]) -> bytes:
     forms: dict[str, Callable[[int], bytes]] = {"u": uint, "i": sint, "b": lambda value: bytes([value])}
     fields = b"".join(forms[form](spec[name]) for name, form in auditor.fields_of(spec["kind"]))
-    return bytes([spec["kind"], 0]) + uint(1) + fields + legs(spec["legs"])
+    owed = spec.get("liabilities")
+    liabilities = uint(len(owed)) + b"".join(map(uint, chain(*owed))) if owed is not None else b""
+    return bytes([spec["kind"], 0]) + uint(1) + fields + legs(spec["legs"]) + liabilities
 
 
 def encode(spec: dict[str, Any]) -> bytes:
@@ -173,7 +176,8 @@ def whole_journal() -> list[dict[str, Any]]:
         | {"legs": [(17, 1, 10_000), (18, 1, -10_000), (16, 2, -2_000), (18, 2, 2_000)]},
         {**at, "kind": 2, "trace": 12, "posted": DAY + 1, "card": (0, 4), "amount": 100}
         | {"legs": [(1, 100), (17, -100)], "balances": (8_600, 0, 200_020)},
-        {"kind": 42, "date": DAY, "algorithm": 1, "growth": 20, "legs": [(42, -21), (43, 20), (41, 1)]},
+        {"kind": 42, "date": DAY, "algorithm": 1, "growth": 20, "legs": [(42, -21), (43, 1, 20), (41, 1)]}
+        | {"liabilities": [(1, 200_020)]},
     ]
 
 
@@ -271,7 +275,11 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (20, "legs", [(17, 1, 10_000), (18, 1, -8_000), (16, 2, -2_000)], "the stores' positions say"),
     (21, "balances", (8_600, 0, 200_019), "rebuilt (8600, 0, 200020)"),
     (22, "growth", 21, "growth recomputed from the cards is 20"),
-    (22, "legs", [(42, -21), (43, 21)], "legs are not"),
+    (22, "legs", [(42, -21), (43, 1, 21)], "legs are not"),
+    (22, "legs", [(42, -21), (43, 2, 20), (41, 1)], "legs are not"),
+    (22, "legs", [(42, -21), (43, 20), (41, 1)], "legs are not"),
+    (22, "liabilities", [(1, 200_000)], "liabilities are not [(1, 200020)]"),
+    (22, "liabilities", [(2, 200_020)], "liabilities are not [(1, 200020)]"),
     (22, "date", DAY + 1, "another growth"),
 ]
 

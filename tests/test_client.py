@@ -12,6 +12,7 @@ import pytest
 
 from onecard import Client, Rules, codes
 from onecard.client import CallFailed, GetBalance, Key, OutcomeUnknown, Purchase, Request, TopUp
+from onecard.reports import Liabilities, MerchantLiability
 from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
 from tests.conftest import DAY, RULES, Serve, Served, found_chain
 
@@ -246,6 +247,7 @@ def test_a_day_in_the_life(served_chain: Client) -> None:
     assert client.statement(CARD, limit=2).lines == lines[:2]
     assert client.statement(CARD, before=lines[1].sequence).lines == lines[2:]
     assert client.positions().stores[0].store == 1
+    assert client.liabilities() == Liabilities(0, None, (MerchantLiability(1, 0, 0),))
     report = client.close_day(DAY)
     assert report.issuer_net + sum(store.net for store in report.stores) == 0
     assert (report.business_date, report.next_business_date) == (DAY, DAY + datetime.timedelta(days=1))

@@ -1,5 +1,6 @@
 """The engine in Python: batches of any length, futures, owners, forks, and what it says when it cannot."""
 
+import datetime
 import multiprocessing
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from onecard import Engine, EngineClosed, EngineError, Rules, codes, rows
+from onecard.reports import Liabilities, MerchantLiability
 from tests.conftest import DAY, RULES, found_chain
 
 CARD = "6200000000000001"
@@ -160,6 +162,7 @@ def test_a_closed_engine_says_so(tmp_path: Path) -> None:
         lambda: engine.statement(CARD),
         engine.trial_balance,
         engine.positions,
+        engine.liabilities,
         engine.state_digest,
         engine.checkpoint,
         lambda: engine.close_day(DAY),
@@ -264,6 +267,12 @@ def test_the_day_and_the_books(issued: Engine) -> None:
         report.issuer_net,
     )
     assert issued.close_day(rows.days(DAY) + 5).code == codes.Code.INVALID_TRANSACTION
+    assert issued.liabilities() == Liabilities(0, None, (MerchantLiability(1, sale["points_earned"], 0),))
+    issued.execute(rows.fund(10_000, terminal=11, business_date=DAY, trace=4))
+    assert issued.close_day(rows.days(DAY) + 1).code == 0
+    grown = sale["points_earned"] // 10_000
+    owed = MerchantLiability(1, sale["points_earned"] + grown, grown)
+    assert issued.liabilities() == Liabilities(0, DAY + datetime.timedelta(days=1), (owed,))
     books = issued.trial_balance()
     assert (books.money_sum, books.points_sum, books.cards) == (0, 0, 1)
     money = sum(total for account, total in books.totals.items() if not codes.Account(account).in_points)
@@ -277,6 +286,7 @@ def test_unknown_programmes_and_cards_are_codes(engine: Engine) -> None:
     assert engine.statement(CARD, programme=3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.trial_balance(3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.positions(3).code == codes.Code.TERMINAL_NOT_REGISTERED
+    assert engine.liabilities(3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.close_day(DAY, programme=3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.register_merchant(1, "x") == codes.Code.INVALID_TRANSACTION
     assert engine.register_programme(1, "x" * 65, DAY) == codes.Code.FORMAT_ERROR

@@ -280,6 +280,32 @@ def test_growth_that_is_not_funded_is_not_granted() -> None:
     assert till.programme.trial_balance()["totals"][41] == 1
 
 
+def test_every_merchant_owes_the_points_of_its_cards() -> None:
+    till = till_with_points(12_345, funding=100)
+    for one in (
+        ("merchant", 1, 2, 0, "n"),
+        ("merchant", 1, 3, 0, "o"),
+        ("store", 1, 3, 3, "three"),
+        ("terminal", 1, 3, 3, ""),
+    ):
+        assert till.model.register(*one) == 0
+    assert till.programme.liabilities()[0] == {"merchant": 1, "points": 12_345, "growth": 0}
+    # Merchant 3 issues a card; its points are earned at merchant 1's terminal.
+    assert till.ask(ISSUE, product=1, card=2, terminal=3).code == 0
+    till.ask(TOP_UP, amount=30_000, card=2)
+    assert till.ask(PURCHASE, amount=30_000, card=2).points_balance == 30_000
+    till.programme.close_day(DAY)
+    # 1.2345 and 3.0 a day.
+    assert (till.programme.growth_date, till.programme.liabilities()) == (
+        DAY,
+        [
+            {"merchant": 1, "points": 12_346, "growth": 1},
+            {"merchant": 2, "points": 0, "growth": 0},
+            {"merchant": 3, "points": 30_003, "growth": 3},
+        ],
+    )
+
+
 def test_net_positions_of_stores_and_issuer_sum_to_zero() -> None:
     till = Till(STANDARD)
     till.ask(TOP_UP, amount=50_000)

@@ -28,6 +28,8 @@ from onecard import codes
 from onecard.reports import (
     DayReport,
     Growth,
+    Liabilities,
+    MerchantLiability,
     Positions,
     Statement,
     StatementLine,
@@ -474,6 +476,13 @@ class Client:
         request = admin_pb2.ListPositionsRequest(programme=self.programme)
         found = self._retried(self._admin.ListPositions, request)
         return Positions(found.code, _positions(found.stores))
+
+    def liabilities(self) -> Liabilities:
+        """Points (1/10,000) of the cards, by the merchant that issued them, and its newest growth."""
+        request = admin_pb2.ListLiabilitiesRequest(programme=self.programme)
+        found = self._retried(self._admin.ListLiabilities, request)
+        merchants = tuple(MerchantLiability(**_values(MerchantLiability, row)) for row in found.merchants)
+        return Liabilities(found.code, _date(found.growth_date), merchants)
 
     # Attempts
 

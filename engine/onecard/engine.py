@@ -21,6 +21,8 @@ from onecard import _core, rows
 from onecard.reports import (
     DayReport,
     Growth,
+    Liabilities,
+    MerchantLiability,
     Positions,
     Statement,
     StatementLine,
@@ -188,6 +190,16 @@ class Engine:
         """Live positions of the stores."""
         code, stores = self._core.positions(programme)
         return Positions(code, tuple(StorePosition(**store) for store in stores))
+
+    def liabilities(self, programme: int = 1) -> Liabilities:
+        """Points (1/10,000) of the cards, by the merchant that issued them, and its newest growth."""
+        found = self._core.liabilities(programme)
+        date = found["growth_date"]
+        return Liabilities(
+            found["code"],
+            None if date is None else rows.day(date),
+            tuple(MerchantLiability(**merchant) for merchant in found["merchants"]),
+        )
 
     # The engine itself
 

@@ -118,6 +118,28 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class MerchantLiability:
+    """What a merchant owes the holders of the cards that its stores' terminals issued, in 1/10,000 points."""
+
+    merchant: int
+    points: int
+    """Points on its cards, wherever they were earned; growth granted so far included."""
+    growth: int
+    """What its cards were granted for the day of the newest growth that is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Liabilities:
+    """Points of a programme's cards, by the merchant that issued them."""
+
+    code: int
+    growth_date: datetime.date | None = None
+    """The day of the newest growth that is complete; None: there was none yet."""
+    merchants: tuple[MerchantLiability, ...] = ()
+    """All merchants, by number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """How large an engine is."""
 

@@ -3,7 +3,9 @@
 
 use onecard_core::accounts::Account;
 use onecard_core::codes::Code;
-use onecard_core::commands::{CloseReport, GrowthReport, Registration, StatementLine, StorePosition, TrialBalance};
+use onecard_core::commands::{
+    CloseReport, GrowthReport, MerchantLiability, Registration, StatementLine, StorePosition, TrialBalance,
+};
 use onecard_core::units::Unit;
 use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
@@ -124,6 +126,19 @@ impl AdminService for Admin {
         let stores = positions.iter().map(store_position).collect();
         Ok(Response::new(v1::ListPositionsResponse { code: code.number().into(), stores }))
     }
+
+    async fn list_liabilities(
+        &self,
+        request: Request<v1::ListLiabilitiesRequest>,
+    ) -> Result<Response<v1::ListLiabilitiesResponse>, Status> {
+        let programme = programme(request.get_ref().programme, "programme")?;
+        let found = self.query(move |engine| engine.liabilities(programme)).await?;
+        Ok(Response::new(v1::ListLiabilitiesResponse {
+            code: number(found.code),
+            growth_date: found.growth_date.map_or(0, posted_date),
+            merchants: found.merchants.iter().map(merchant_liability).collect(),
+        }))
+    }
 }
 
 fn number(code: Code) -> u32 {
@@ -168,6 +183,11 @@ fn store_position(position: &StorePosition) -> v1::StorePosition {
         net: int128(position.net()),
         due: int128(position.due),
     }
+}
+
+fn merchant_liability(found: &MerchantLiability) -> v1::MerchantLiability {
+    let MerchantLiability { merchant, points, growth } = *found;
+    v1::MerchantLiability { merchant, points: int128(points), growth: int128(growth) }
 }
 
 fn growth(report: &GrowthReport) -> v1::Growth {

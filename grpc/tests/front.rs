@@ -266,6 +266,11 @@ async fn head_office_sees_the_books() {
     assert_eq!((live.code, live.stores.len(), store.store), (0, 1, 1));
     assert_eq!((number(store.sold), number(store.collected), number(store.net)), (19_000, 100_000, -81_000));
 
+    let request = v1::ListLiabilitiesRequest { programme: 1 };
+    let owed = front.admin().list_liabilities(request).await.unwrap().into_inner();
+    assert_eq!((owed.code, owed.growth_date, owed.merchants.len(), owed.merchants[0].merchant), (0, 0, 1, 1));
+    assert_eq!((number(owed.merchants[0].points), number(owed.merchants[0].growth)), (bought.points_balance.into(), 0));
+
     let balance = front.trial_balance().await;
     assert_eq!((balance.code, balance.open_date, balance.cards, balance.growing), (0, DATE, 1, false));
     assert_eq!((number(balance.money_sum), number(balance.points_sum)), (0, 0));
@@ -345,6 +350,8 @@ async fn what_is_malformed_is_refused_and_leaves_nothing() {
     refused(front.admin().get_statement(request).await.map(drop), "limit: ");
     let request = v1::ListPositionsRequest { programme: 70_000 };
     refused(front.admin().list_positions(request).await.map(drop), "programme: ");
+    let request = v1::ListLiabilitiesRequest { programme: 70_000 };
+    refused(front.admin().list_liabilities(request).await.map(drop), "programme: ");
     assert_eq!(front.entries().await, before);
 }
 

@@ -699,3 +699,85 @@ class ListPositionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPositionsResponse: _TypeAlias = ListPositionsResponse  # noqa: Y015
+
+@_typing.final
+class ListLiabilitiesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAMME_FIELD_NUMBER: _builtins.int
+    programme: _builtins.int
+    def __init__(
+        self,
+        *,
+        programme: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["programme", b"programme"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLiabilitiesRequest: _TypeAlias = ListLiabilitiesRequest  # noqa: Y015
+
+@_typing.final
+class MerchantLiability(_message.Message):
+    """What a merchant owes the holders of the cards that its stores' terminals issued, in 1/10,000 points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MERCHANT_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    GROWTH_FIELD_NUMBER: _builtins.int
+    merchant: _builtins.int
+    @_builtins.property
+    def points(self) -> Global___Int128:
+        """Points on its cards, growth granted so far included."""
+
+    @_builtins.property
+    def growth(self) -> Global___Int128:
+        """What its cards were granted for growth_date."""
+
+    def __init__(
+        self,
+        *,
+        merchant: _builtins.int = ...,
+        points: Global___Int128 | None = ...,
+        growth: Global___Int128 | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["growth", b"growth", "points", b"points"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["growth", b"growth", "merchant", b"merchant", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MerchantLiability: _TypeAlias = MerchantLiability  # noqa: Y015
+
+@_typing.final
+class ListLiabilitiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    GROWTH_DATE_FIELD_NUMBER: _builtins.int
+    MERCHANTS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """0 or 58."""
+    growth_date: _builtins.int
+    """The day of the newest growth that is complete, as YYYYMMDD; 0: there was none yet."""
+    @_builtins.property
+    def merchants(self) -> _containers.RepeatedCompositeFieldContainer[Global___MerchantLiability]:
+        """All merchants, by number."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        growth_date: _builtins.int = ...,
+        merchants: _abc.Iterable[Global___MerchantLiability] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "growth_date", b"growth_date", "merchants", b"merchants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLiabilitiesResponse: _TypeAlias = ListLiabilitiesResponse  # noqa: Y015

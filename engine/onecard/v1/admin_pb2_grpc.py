@@ -65,6 +65,11 @@ class AdminServiceStub:
                 request_serializer=onecard_dot_v1_dot_admin__pb2.ListPositionsRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_admin__pb2.ListPositionsResponse.FromString,
                 _registered_method=True)
+        self.ListLiabilities = channel.unary_unary(
+                '/onecard.v1.AdminService/ListLiabilities',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -110,6 +115,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLiabilities(self, request, context):
+        """Points of the cards, by the merchant that issued them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -142,6 +154,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListPositions,
                     request_deserializer=onecard_dot_v1_dot_admin__pb2.ListPositionsRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_admin__pb2.ListPositionsResponse.SerializeToString,
+            ),
+            'ListLiabilities': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLiabilities,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class AdminService:
             '/onecard.v1.AdminService/ListPositions',
             onecard_dot_v1_dot_admin__pb2.ListPositionsRequest.SerializeToString,
             onecard_dot_v1_dot_admin__pb2.ListPositionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLiabilities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/ListLiabilities',
+            onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

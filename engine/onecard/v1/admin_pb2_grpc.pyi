@@ -42,6 +42,8 @@ class AdminServiceStub:
     """Balance of every account of a programme, summed by kind, and the proof that they sum to zero."""
     ListPositions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListPositionsRequest, _admin_pb2.ListPositionsResponse]
     """Live positions of the stores."""
+    ListLiabilities: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListLiabilitiesRequest, _admin_pb2.ListLiabilitiesResponse]
+    """Points of the cards, by the merchant that issued them."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -57,6 +59,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Balance of every account of a programme, summed by kind, and the proof that they sum to zero."""
     ListPositions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListPositionsRequest, _admin_pb2.ListPositionsResponse]  # type: ignore[assignment]
     """Live positions of the stores."""
+    ListLiabilities: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListLiabilitiesRequest, _admin_pb2.ListLiabilitiesResponse]  # type: ignore[assignment]
+    """Points of the cards, by the merchant that issued them."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Each call is idempotent by what it names: the same content again is answered 00 and posts nothing."""
@@ -105,5 +109,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListPositionsResponse, _abc.Awaitable[_admin_pb2.ListPositionsResponse]]:
         """Live positions of the stores."""
+
+    @_abc_1.abstractmethod
+    def ListLiabilities(
+        self,
+        request: _admin_pb2.ListLiabilitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListLiabilitiesResponse, _abc.Awaitable[_admin_pb2.ListLiabilitiesResponse]]:
+        """Points of the cards, by the merchant that issued them."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

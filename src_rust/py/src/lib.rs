@@ -155,6 +155,10 @@ impl Core {
         Ok((code.number(), reports::positions(py, &stores)?))
     }
 
+    fn liabilities<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<Bound<'py, PyDict>> {
+        reports::liabilities(py, &py.detach(|| self.engine.liabilities(programme)).map_err(raise)?)
+    }
+
     fn rules(&self, py: Python<'_>, programme: u16) -> PyResult<(u32, String)> {
         py.detach(|| self.engine.rules(programme)).map_err(raise)
     }

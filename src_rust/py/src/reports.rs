@@ -1,7 +1,7 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
 use onecard_core::verify::Verdict;
-use onecard_core::{CloseReport, StatementLine, Stats, StorePosition, TrialBalance};
+use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -49,6 +49,23 @@ pub fn positions<'py>(py: Python<'py>, stores: &[StorePosition]) -> PyResult<Vec
         Ok(dict)
     };
     stores.iter().map(position).collect()
+}
+
+/// Points of the cards, by the merchant that issued them.
+pub fn liabilities<'py>(py: Python<'py>, found: &Liabilities) -> PyResult<Bound<'py, PyDict>> {
+    let mut merchants = Vec::with_capacity(found.merchants.len());
+    for merchant in &found.merchants {
+        let dict = PyDict::new(py);
+        dict.set_item("merchant", merchant.merchant)?;
+        dict.set_item("points", merchant.points)?;
+        dict.set_item("growth", merchant.growth)?;
+        merchants.push(dict);
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("code", found.code.number())?;
+    dict.set_item("growth_date", found.growth_date)?;
+    dict.set_item("merchants", merchants)?;
+    Ok(dict)
 }
 
 /// A line of a statement.
