@@ -682,7 +682,7 @@ class Books:
         )
         self.check(value["growth"] == growing.total, f"growth recomputed from the cards is {growing.total}")
         reserve = opened["reserve"]
-        moved = [(RESERVE, None, -reserve)]
+        moved: list[tuple[int, int | None, int]] = [(RESERVE, None, -reserve)]
         moved += [(GROWTH, merchant, growth) for merchant, growth in sorted(growing.merchants.items())]
         moved += [(FUNDING, None, reserve - growing.total)]
         moved = [leg for leg in moved if leg[2]]

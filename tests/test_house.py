@@ -19,7 +19,7 @@ from tools import dependencies
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src_rust" / "core" / "src"
 
-MACHINE = ("machine", "rules", "cards", "accounts", "units", "commands", "calendar", "clearing")
+MACHINE = ("machine", "rules", "cards", "accounts", "units", "commands", "calendar", "clearing", "growth")
 """Rooms of the core that must give the same bytes anywhere."""
 
 CHANCE = {

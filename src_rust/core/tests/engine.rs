@@ -137,6 +137,60 @@ fn every_merchant_owes_the_points_of_the_cards_that_it_issued() {
     assert!(verify(directory.path(), 1 << 30, |_, _| true).unwrap().problems.is_empty());
 }
 
+/// Days are closed while a pass copies the cards: some are copied after a growth that the rest of the pass has not.
+#[test]
+fn growth_under_a_pass_is_met_when_it_is_replayed() {
+    const CARDS: u32 = 50_000;
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    let (programme, name) = (1, String::from("other"));
+    let others = vec![
+        Registration::Merchant { programme, merchant: 2, name: name.clone() },
+        Registration::Store { programme, store: 3, merchant: 2, name },
+        Registration::Terminal { programme, terminal: 3, store: 3 },
+    ];
+    assert_eq!(engine.register(others).unwrap(), [Code::Approved; 3]);
+    // Two thousand cards of one merchant, then two thousand of both by turns.
+    let terminal = |card: u32| if card % 4_000 < 2_000 || card.is_multiple_of(2) { 1 } else { 3 };
+    let of = |kind, card: u32, step: u32, amount| {
+        let row = request(kind, 10 + card * 3 + step, DAY);
+        Request { card: card.into(), card_digits: 8, amount, terminal: terminal(card), ..row }
+    };
+    let rows: Vec<Request> = (0..CARDS)
+        .flat_map(|card| {
+            let amount = i64::from(card) + 1;
+            let issue = Request { product: 1, ..of(Kind::Issue, card, 0, 0) };
+            [issue, of(Kind::TopUp, card, 1, amount), of(Kind::Purchase, card, 2, amount)]
+        })
+        .chain([Request { amount: 1 << 45, ..request(Kind::Fund, 1, DAY) }])
+        .collect();
+    for rows in rows.chunks(8_192) {
+        assert!(ask(&engine, rows.to_vec()).unwrap().iter().all(|answer| answer.code == 0));
+    }
+    for day in (DAY..DAY + 30).step_by(5) {
+        let behind = std::thread::spawn({
+            let engine = engine.clone();
+            move || engine.checkpoint().unwrap()
+        });
+        for date in day..day + 5 {
+            assert!(engine.close_day(1, date).unwrap().growth.unwrap().funded);
+            let one = Request { business_date: date + 1, ..on_card(Kind::TopUp, 1_000 + date as u32, 1) };
+            ask(&engine, vec![Request { card: 49_999, trace: 3_000_000 + date as u32, ..one }]).unwrap();
+        }
+        behind.join().unwrap();
+    }
+    // A query that comes before the last growth is complete sees what is granted so far.
+    while engine.trial_balance(1).unwrap().growing {}
+    let (owed, digest) = (engine.liabilities(1).unwrap(), engine.state_digest().unwrap());
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    assert_eq!(engine.liabilities(1).unwrap(), owed);
+    assert_eq!(engine.state_digest().unwrap(), digest);
+    engine.close().unwrap();
+    assert!(verify(directory.path(), 1 << 30, |_, _| true).unwrap().problems.is_empty());
+}
+
 #[test]
 fn keys_are_found_in_segments_over_many_passes_and_openings() {
     let directory = tempfile::tempdir().unwrap();
