@@ -102,7 +102,7 @@ class Engine:
         future: Future[rows.Batch] = Future()
         future.set_running_or_notify_cancel()
 
-        def done(answers: bytes | None, error: Exception | None) -> None:
+        def done(answers: _core.Answers | None, error: Exception | None) -> None:
             self._slots.release()
             if answers is None:
                 future.set_exception(

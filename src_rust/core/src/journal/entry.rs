@@ -134,6 +134,8 @@ const EXPLICIT_STORE: u8 = 0x80;
 pub const TRANSACTION_BYTES_MAX: usize = 512;
 
 /// Where entries are written.
+///
+/// What writes a transaction is inlined whole, so that the place in the room stays in a register.
 pub trait Out {
     /// Appends a byte.
     fn push(&mut self, byte: u8);
@@ -166,17 +168,17 @@ pub struct Room<'a> {
 }
 
 impl Out for Room<'_> {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
     }
-    #[inline]
+    #[inline(always)]
     fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
-    #[inline]
+    #[inline(always)]
     fn put_word(&mut self, word: u64, len: usize) {
         // All of it: what is too much is overwritten by what follows.
         self.bytes[self.len..self.len + 8].copy_from_slice(&word.to_le_bytes());
@@ -197,7 +199,7 @@ impl Transaction {
     }
 
     /// Appends the entry with this sequence to `out`; dates are written from `base`.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, sequence: u64, base: i32, out: &mut impl Out) {
         out.push(self.kind as u8);
         out.push(self.code.number());
@@ -247,7 +249,7 @@ impl Transaction {
             | flag(matches!(self.original, Some(Original::Key(_))), FLAG_ORIGINAL_KEY)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_inputs(&self, base: i32, out: &mut impl Out) {
         match self.kind {
             Kind::Issue => {
@@ -520,7 +522,7 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
     put_uint(out, programme.into());
 }
 
-#[inline]
+#[inline(always)]
 fn put_uint(out: &mut impl Out, mut value: u64) {
     if value < 0x80 {
         return out.push(value as u8);
@@ -539,7 +541,7 @@ fn put_uint(out: &mut impl Out, mut value: u64) {
 /// The bytes of a number below 2^56, lowest first, and how many they are.
 ///
 /// Without a loop: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
-#[inline]
+#[inline(always)]
 fn spread(value: u64) -> (u64, usize) {
     // Eight groups of 7 bits move apart: first halves, then quarters, then single groups.
     let mut bytes = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
@@ -558,7 +560,7 @@ fn put_wide(out: &mut impl Out, mut value: u128) {
     put_uint(out, value as u64);
 }
 
-#[inline]
+#[inline(always)]
 fn put_int(out: &mut impl Out, value: i128) {
     match i64::try_from(value) {
         Ok(small) => put_uint(out, ((small << 1) ^ (small >> 63)) as u64),
@@ -566,7 +568,7 @@ fn put_int(out: &mut impl Out, value: i128) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn put_date(out: &mut impl Out, date: i32, base: i32) {
     put_int(out, (i64::from(date) - i64::from(base)).into());
 }
@@ -581,7 +583,7 @@ fn put_number(out: &mut impl Out, number: CardNumber) {
     out.extend_from_slice(&number.value().to_le_bytes());
 }
 
-#[inline]
+#[inline(always)]
 fn put_legs(out: &mut impl Out, legs: &[Leg]) {
     put_uint(out, legs.len() as u64);
     for leg in legs {

@@ -18,6 +18,9 @@ use super::Writer;
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
 
+/// An entry and its sequence: in a box, because nearly always there is none, and that is to cost nothing.
+type Earlier = Box<(u64, Transaction)>;
+
 /// What is computed of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
 struct Ahead {
@@ -83,9 +86,9 @@ impl Writer {
         let sequence = self.block.next();
         let key = request.key();
         if kind != Kind::Balance
-            && let Some((earlier, entry)) = self.find_by_key(&key, ahead.key)?
+            && let Some(earlier) = self.find_by_key(&key, ahead.key)?
         {
-            return Ok(self.answer_again(request, &key, earlier, &entry, place));
+            return Ok(self.answer_again(request, &key, &earlier, place));
         }
         let Some(store) = ahead.store else { return Ok(Err(Code::UnknownTerminal)) };
         let admitted = Admitted { request, kind, key, programme, store, card_hash: ahead.card };
@@ -111,16 +114,16 @@ impl Writer {
 
     /// The entry that a key belongs to, or the reversal that marked it.
     #[inline]
-    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<(u64, Transaction)>, Error> {
-        let mut entry = None;
+    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<Earlier>, Error> {
+        let mut earlier = None;
         let is = |sequence: u64| -> Result<bool, Error> {
             let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
             let same = found.key == *key || marks(&found, key);
-            entry = same.then_some(found);
+            earlier = same.then(|| Box::new((sequence, found)));
             Ok(same)
         };
-        let sequence = self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
-        Ok(sequence.zip(entry))
+        self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
+        Ok(earlier)
     }
 
     /// Any entry, durable or not; None beyond the end.
@@ -139,14 +142,8 @@ impl Writer {
 
     /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
     #[cold]
-    fn answer_again(
-        &self,
-        request: &Request,
-        key: &Key,
-        sequence: u64,
-        entry: &Transaction,
-        place: &mut Answer,
-    ) -> Result<(), Code> {
+    fn answer_again(&self, request: &Request, key: &Key, earlier: &(u64, Transaction), place: &mut Answer) -> Result<(), Code> {
+        let (sequence, entry) = (earlier.0, &earlier.1);
         if entry.key != *key {
             (place.sequence, place.business_date) = (sequence, entry.posted);
             return Err(Code::InvalidTransaction);
@@ -181,12 +178,14 @@ impl Writer {
         let programme = &self.machine.organisation.programmes[programme];
         match named {
             Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
-                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => Named::Entry(sequence, entry),
+                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => {
+                    Named::Entry(Box::new((sequence, entry)))
+                }
                 _ => Named::Nothing,
             }),
             Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
             Original::Key(key) => Ok(match self.find_by_key(&key, key.hash())? {
-                Some((sequence, entry)) if entry.key == key => Named::Entry(sequence, entry),
+                Some(earlier) if earlier.1.key == key => Named::Entry(earlier),
                 Some(_) => Named::Marked,
                 None => Named::UnknownKey,
             }),
@@ -195,12 +194,11 @@ impl Writer {
 }
 
 /// An original as it was looked up.
-#[allow(clippy::large_enum_variant)] // it lives on the stack, for one request
 enum Named {
     Nothing,
     UnknownKey,
     Marked,
-    Entry(u64, Transaction),
+    Entry(Earlier),
 }
 
 impl Named {
@@ -209,7 +207,7 @@ impl Named {
             Named::Nothing => Found::Nothing,
             Named::UnknownKey => Found::UnknownKey,
             Named::Marked => Found::Marked,
-            Named::Entry(sequence, entry) => Found::Entry(*sequence, entry),
+            Named::Entry(earlier) => Found::Entry(earlier.0, &earlier.1),
         }
     }
 }
