@@ -143,7 +143,7 @@ pub trait Out {
     fn extend_from_slice(&mut self, bytes: &[u8]);
     /// Appends the first `len` bytes of a little-endian word.
     #[inline]
-    fn put_word(&mut self, word: u64, len: usize) {
+    fn put_word(&mut self, word: u32, len: usize) {
         self.extend_from_slice(&word.to_le_bytes()[..len]);
     }
 }
@@ -179,9 +179,9 @@ impl Out for Room<'_> {
         self.len += bytes.len();
     }
     #[inline(always)]
-    fn put_word(&mut self, word: u64, len: usize) {
+    fn put_word(&mut self, word: u32, len: usize) {
         // All of it: what is too much is overwritten by what follows.
-        self.bytes[self.len..self.len + 8].copy_from_slice(&word.to_le_bytes());
+        self.bytes[self.len..self.len + 4].copy_from_slice(&word.to_le_bytes());
         self.len += len;
     }
 }
@@ -523,14 +523,19 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
 }
 
 #[inline(always)]
-fn put_uint(out: &mut impl Out, mut value: u64) {
+fn put_uint(out: &mut impl Out, value: u64) {
     if value < 0x80 {
-        return out.push(value as u8);
+        out.push(value as u8);
+    } else if value < 1 << 28 {
+        let (bytes, len) = spread(value as u32);
+        out.put_word(bytes, len);
+    } else {
+        put_large(out, value);
     }
-    if value < 1 << 56 {
-        let (bytes, len) = spread(value);
-        return out.put_word(bytes, len);
-    }
+}
+
+#[inline(never)]
+fn put_large(out: &mut impl Out, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -538,18 +543,29 @@ fn put_uint(out: &mut impl Out, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The bytes of a number below 2^56, lowest first, and how many they are.
+/// How many groups of 7 bits a number below 2^28 takes, by its leading zeros.
+const LENGTHS: [u8; 33] = {
+    let mut lengths = [1; 33];
+    let mut zeros = 4;
+    while zeros < 32 {
+        lengths[zeros] = ((38 - zeros) / 7) as u8;
+        zeros += 1;
+    }
+    lengths
+};
+
+/// The bytes of a number below 2^28, lowest first, and how many they are.
 ///
 /// Without a loop: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
 #[inline(always)]
-fn spread(value: u64) -> (u64, usize) {
-    // Eight groups of 7 bits move apart: first halves, then quarters, then single groups.
-    let mut bytes = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
-    bytes = (bytes & 0x0000_3fff_0000_3fff) | (bytes & 0x0fff_c000_0fff_c000) << 2;
-    bytes = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x3f80_3f80_3f80_3f80) << 1;
-    let len = (70 - value.leading_zeros()) / 7;
-    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (len - 1))) - 1);
-    (bytes | more, len as usize)
+fn spread(value: u32) -> (u32, usize) {
+    // Four groups of 7 bits move apart: first the halves, then the groups.
+    let halves = (value & 0x3fff) | (value & 0x0fff_c000) << 2;
+    let groups = (halves & 0x007f_007f) | (halves & 0x3f80_3f80) << 1;
+    let len = usize::from(LENGTHS[value.leading_zeros() as usize]);
+    // All but the last byte say that another follows.
+    let more = 0x0080_8080 & !(u32::MAX << (8 * (len - 1)));
+    (groups | more, len)
 }
 
 fn put_wide(out: &mut impl Out, mut value: u128) {

@@ -24,8 +24,9 @@ type Earlier = Box<(u64, Transaction)>;
 /// What is computed of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
 struct Ahead {
-    key: u64,
-    card: u64,
+    key_hash: u64,
+    card_hash: u64,
+    likely_card: Option<u32>,
     store: Option<u32>,
 }
 
@@ -52,20 +53,17 @@ impl Writer {
         let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
         let mut ahead = [Ahead::default(); AHEAD_ROWS];
         for (request, ahead) in rows.iter().zip(&mut ahead) {
-            organisation.prefetch_terminal_index(request.programme(), request.terminal);
+            organisation.prefetch_terminal(request.programme(), request.terminal);
             if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                ahead.card = Cards::hash(request.programme(), number);
-                cards.prefetch_index(ahead.card);
+                ahead.card_hash = Cards::hash(request.programme(), number);
+                cards.prefetch_index(ahead.card_hash);
             }
             let key = request.key();
-            ahead.key = key.hash();
-            self.keys.prefetch(key.date, ahead.key);
-        }
-        for (request, ahead) in rows.iter().zip(&ahead) {
-            organisation.prefetch_terminal(request.programme(), request.terminal);
-            cards.prefetch_card(ahead.card);
+            ahead.key_hash = key.hash();
+            self.keys.prefetch(key.date, ahead.key_hash);
         }
         for (request, ahead) in rows.iter().zip(&mut ahead) {
+            ahead.likely_card = cards.prefetch_likely(ahead.card_hash);
             ahead.store = organisation.store_of(request.programme(), request.terminal);
             ahead.store.iter().for_each(|&store| prefetch(&organisation.stores[store as usize]));
         }
@@ -86,12 +84,13 @@ impl Writer {
         let sequence = self.block.next();
         let key = request.key();
         if kind != Kind::Balance
-            && let Some(earlier) = self.find_by_key(&key, ahead.key)?
+            && let Some(earlier) = self.find_by_key(&key, ahead.key_hash)?
         {
             return Ok(self.answer_again(request, &key, &earlier, place));
         }
         let Some(store) = ahead.store else { return Ok(Err(Code::UnknownTerminal)) };
-        let admitted = Admitted { request, kind, key, programme, store, card_hash: ahead.card };
+        let Ahead { card_hash, likely_card, .. } = *ahead;
+        let admitted = Admitted { request, kind, key, programme, store, card_hash, likely_card };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place));
         }
@@ -104,7 +103,7 @@ impl Writer {
         };
         let transaction = self.machine.execute(&admitted, original.found(), sequence);
         self.block.push_transaction(transaction);
-        self.keys.insert(key.date, ahead.key, sequence);
+        self.keys.insert(key.date, ahead.key_hash, sequence);
         if let Some(marked) = transaction.marked_key() {
             self.keys.insert(marked.date, marked.hash(), sequence);
         }
