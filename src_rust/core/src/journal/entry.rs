@@ -543,15 +543,17 @@ fn put_large(out: &mut impl Out, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many groups of 7 bits a number below 2^28 takes, by its leading zeros.
-const LENGTHS: [u8; 33] = {
-    let mut lengths = [1; 33];
+/// By the leading zeros of a number below 2^28: how many groups of 7 bits it takes, and the bits that say, in all but the last of
+/// their bytes, that another follows.
+const GROUPS: [(usize, u32); 33] = {
+    let mut groups = [(1, 0); 33];
     let mut zeros = 4;
     while zeros < 32 {
-        lengths[zeros] = ((38 - zeros) / 7) as u8;
+        let len = (38 - zeros) / 7;
+        groups[zeros] = (len, 0x0080_8080 >> (8 * (4 - len)));
         zeros += 1;
     }
-    lengths
+    groups
 };
 
 /// The bytes of a number below 2^28, lowest first, and how many they are.
@@ -562,9 +564,7 @@ fn spread(value: u32) -> (u32, usize) {
     // Four groups of 7 bits move apart: first the halves, then the groups.
     let halves = (value & 0x3fff) | (value & 0x0fff_c000) << 2;
     let groups = (halves & 0x007f_007f) | (halves & 0x3f80_3f80) << 1;
-    let len = usize::from(LENGTHS[value.leading_zeros() as usize]);
-    // All but the last byte say that another follows.
-    let more = 0x0080_8080 & !(u32::MAX << (8 * (len - 1)));
+    let (len, more) = GROUPS[value.leading_zeros() as usize];
     (groups | more, len)
 }
 
