@@ -1,113 +1,104 @@
 """W2: swipes as unary gRPC calls over loopback, each distinct, sent by the native driver.
 
 The server runs in a process of its own, the driver in another, on the same machine. The closed loop gives
-the calls a second, the open loop at half of that rate the latencies, from the intended send time.
-`empty_handler` is the same driver calling the health check of the same server. Afterwards the journal must
-have grown by exactly the entries that were answered.
+the calls a second, open loops at shares of that rate the latencies, from the intended send time; the figures
+are those of half the rate, the median of the runs. `empty_handler` is the same driver calling the health
+check of the same server, in turn with the swipes. One call alone in flight is measured beside them.
 """
 
-import json
-import os
-import re
-import signal
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import Any
 
-from bench.chain import DAY, STORES, BenchError, build, expect
+from bench import plots, served
+from bench.chain import DAY, build
+from bench.options import Options, cards_of, scratch
+from bench.served import Driver, serve
 from onecard import Client, Engine
 
-ROOT = Path(__file__).parent.parent
-START_S = 60.0
+CARDS = 1_000_000
+# Shares of the closed-loop rate at which the load curve is measured.
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+# In flight at most while the load is given: a queue, not the loop, must hold what is late.
+OPEN_IN_FLIGHT = 256
+
+Found = dict[str, Any]
 
 
-def run(cards: int, seconds: float, runs: int, in_flight: int) -> dict[str, object]:
+def run(options: Options) -> dict[str, object]:
     """Figures of the workload."""
-    driver = _driver()
-    with tempfile.TemporaryDirectory(prefix="onecard-w2-") as directory:
-        path = Path(directory) / "data"
-        with Engine(path) as engine:
-            build(engine, cards)
-        server, target = _serve(path)
-        try:
-            return _measure(driver, target, cards, seconds, runs, in_flight)
-        finally:
-            server.send_signal(signal.SIGTERM)
-            expect(server.wait(60) == 0, "the server did not end well")
+    cards = cards_of(options, CARDS)
+    with scratch("w2") as directory:
+        with Engine(directory / "data") as engine:
+            build(engine, cards, options.tell)
+        with serve(directory / "data") as target:
+            return _measure(Driver(target, cards, DAY), options)
 
 
-def _measure(
-    driver: Path, target: str, cards: int, seconds: float, runs: int, in_flight: int
-) -> dict[str, object]:
-    with Client(target) as client:
+def _measure(driver: Driver, options: Options) -> dict[str, object]:
+    seconds = options.seconds / 3
+    with Client(driver.target) as client:
         before = client.trial_balance().entries
-        trace, posted = 1, 0
-        swipes: list[dict[str, Any]] = []
-        empty: list[dict[str, Any]] = []
-
-        def drive(mode: str, rate: float | None = None) -> dict[str, Any]:
-            nonlocal trace, posted
-            command = [str(driver), "--target", target, "--mode", mode, "--in-flight", str(in_flight)]
-            command += ["--seconds", str(seconds), "--cards", str(cards), "--terminals", str(STORES)]
-            command += ["--date", DAY.strftime("%Y%m%d"), "--first-trace", str(trace)]
-            command += ["--rate", str(rate)] if rate else []
-            found: dict[str, Any] = json.loads(
-                subprocess.run(command, check=True, capture_output=True).stdout
-            )
-            expect(found["errors"] == 0, f"calls failed: {found['error']}")
-            trace = max(trace, found["next_trace"])
-            posted += found["posted"]
-            return found
-
-        for _ in range(runs):
-            empty.append(drive("empty"))
-            swipes.append(drive("unary"))
-        rate = statistics.median(found["calls_per_s"] for found in swipes)
-        half = drive("unary", rate / 2)
-        entries = client.trial_balance().entries
-        expect(entries == before + posted, f"{entries - before} entries for {posted} answers that were kept")
-    floor = statistics.median(found["calls_per_s"] for found in empty)
-    refused = sum(found["refused"] for found in swipes)
+    empty: list[Found] = []
+    closed: list[Found] = []
+    for number in range(1, options.runs + 1):
+        options.tell(f"W2, closed loop: run {number} of {options.runs}")
+        empty.append(driver.drive("empty", seconds, options.in_flight))
+        closed.append(driver.drive("unary", seconds, options.in_flight))
+    rate, floor = _median(closed, "calls_per_s"), _median(empty, "calls_per_s")
+    options.tell("W2, one call in flight")
+    alone = driver.drive("unary", seconds, 1)
+    curve = _curve(driver, rate, options)
+    driver.check(before)
+    half = curve[SHARES.index(0.5)]
     return {
         "id": "W2",
-        "cards": cards,
-        "in_flight": in_flight,
-        "runs": runs,
+        "cards": driver.cards,
+        "in_flight": options.in_flight,
+        "runs": options.runs,
         "seconds_per_run": seconds,
         "calls_per_s": round(rate),
-        "calls_per_s_min": round(min(found["calls_per_s"] for found in swipes)),
-        "calls_per_s_max": round(max(found["calls_per_s"] for found in swipes)),
-        "closed_loop_p99_ms": statistics.median(found["p99_ms"] for found in swipes),
-        "open_loop_calls_per_s": round(half["calls_per_s"]),
+        "calls_per_s_min": round(min(found["calls_per_s"] for found in closed)),
+        "calls_per_s_max": round(max(found["calls_per_s"] for found in closed)),
+        "closed_loop_p99_ms": _median(closed, "p99_ms"),
+        "open_loop_calls_per_s": half["calls_per_s"],
         "p50_ms": half["p50_ms"],
         "p99_ms": half["p99_ms"],
+        "p99_ms_min": half["p99_ms_min"],
+        "p99_ms_max": half["p99_ms_max"],
         "p999_ms": half["p999_ms"],
-        "entries_checked": posted,
-        "refused": refused,
+        "one_in_flight_p50_ms": alone["p50_ms"],
+        "one_in_flight_calls_per_s": round(alone["calls_per_s"]),
+        "driver_cpu_s_per_s": round(_median(closed, "driver_cpu_s") / (seconds + served.WARM_UP_S), 2),
+        "entries_checked": driver.posted,
         "empty_handler_calls_per_s": round(floor),
+        "curve": curve,
         "ratios": {"empty_handler": round(rate / floor, 3)},
     }
 
 
-def _driver() -> Path:
-    command = ["cargo", "build", "--release", "--locked", "--package", "onecard-driver"]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=sys.stderr)
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "onecard-driver"
+def _curve(driver: Driver, rate: float, options: Options) -> list[dict[str, float]]:
+    """Latencies at shares of the rate, each the median of the runs, the shares in turn."""
+    found: dict[float, list[Found]] = {share: [] for share in SHARES}
+    for number in range(1, options.runs + 1):
+        for share in SHARES:
+            options.tell(f"W2, open loop at {share:.0%}: run {number} of {options.runs}")
+            found[share].append(driver.drive("unary", options.seconds / 3, OPEN_IN_FLIGHT, rate=rate * share))
+    curve = [{"share": share} | _latencies(found[share]) for share in SHARES]
+    plots.save_figures(options.results / "w2-latency.csv", curve)
+    plots.latency(options.results / "w2-latency.png", curve)
+    return curve
 
 
-def _serve(path: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-m", "onecard", "serve", str(path), "--listen", "127.0.0.1:0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + START_S
-    while server.stdout and time.monotonic() < deadline:
-        line = server.stdout.readline()
-        if found := re.match(r"listening on (\S+)", line):
-            return server, found[1]
-        if not line:
-            break
-    server.kill()
-    raise BenchError("the server did not start")
+def _latencies(found: list[Found]) -> dict[str, float]:
+    return {
+        "calls_per_s": round(_median(found, "calls_per_s")),
+        "p50_ms": _median(found, "p50_ms"),
+        "p99_ms": _median(found, "p99_ms"),
+        "p99_ms_min": min(one["p99_ms"] for one in found),
+        "p99_ms_max": max(one["p99_ms"] for one in found),
+        "p999_ms": _median(found, "p999_ms"),
+    }
+
+
+def _median(found: list[Found], name: str) -> float:
+    return round(float(statistics.median(one[name] for one in found)), 3)

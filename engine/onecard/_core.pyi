@@ -7,6 +7,7 @@ __all__ = [
     "ANSWER_SIZE",
     "DEBUG_BUILD",
     "REQUEST_SIZE",
+    "Answers",
     "Core",
     "EngineClosed",
     "EngineError",
@@ -31,6 +32,12 @@ class EngineClosed(EngineError):
     """The engine was closed, or belongs to the process that this one was forked from."""
 
 @final
+class Answers:
+    """Rows of ANSWER_SIZE bytes, read-only: a buffer."""
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
 class Core:
     """One open data directory. Thread-safe; the GIL is released while it works."""
 
@@ -43,12 +50,12 @@ class Core:
         checkpoint_entries: int,
     ) -> Core:
         """Open or create. Sizes are address space; a checkpoint pass begins every `checkpoint_entries`."""
-    def execute(self, rows: bytes | bytearray | memoryview | Any) -> bytes:
+    def execute(self, rows: bytes | bytearray | memoryview | Any) -> Answers:
         """Rows of REQUEST_SIZE bytes; returns as many rows of ANSWER_SIZE when all are durable."""
     def submit(
         self,
         rows: bytes | bytearray | memoryview | Any,
-        done: Callable[[bytes | None, Exception | None], None],
+        done: Callable[[Answers | None, Exception | None], None],
     ) -> None:
         """Queue at most 8,192 rows and return; `done(answers, error)` is called from another thread."""
     def register(self, registrations: list[tuple[str, int, int, int, str]]) -> list[int]:

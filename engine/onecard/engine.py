@@ -87,7 +87,7 @@ class Engine:
         """
         _check(batch)
         if len(batch) <= rows.GROUP_MAX:
-            return np.frombuffer(self._core.execute(_bytes(batch)), rows.ANSWER)
+            return np.frombuffer(memoryview(self._core.execute(_bytes(batch))), rows.ANSWER)
         futures = [
             self.submit(batch[at : at + rows.GROUP_MAX]) for at in range(0, len(batch), rows.GROUP_MAX)
         ]
@@ -104,14 +104,14 @@ class Engine:
         future: Future[rows.Batch] = Future()
         future.set_running_or_notify_cancel()
 
-        def done(answers: bytes | None, error: Exception | None) -> None:
+        def done(answers: _core.Answers | None, error: Exception | None) -> None:
             self._slots.release()
             if answers is None:
                 future.set_exception(
                     error or _core.EngineError("the engine gave neither answers nor an error")
                 )
             else:
-                future.set_result(np.frombuffer(answers, rows.ANSWER))
+                future.set_result(np.frombuffer(memoryview(answers), rows.ANSWER))
 
         if os.getpid() != self._pid:  # before waiting for slots that only the parent can free
             raise _core.EngineClosed(

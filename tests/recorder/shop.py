@@ -54,8 +54,10 @@ def open_engine(path: Path, checkpoint_entries: int = 100) -> Engine:
 
 def set_up(engine: Engine) -> None:
     """Register the chain and publish its rules. What is there already changes nothing."""
-    registrations = [("programme", 1, 1, FIRST_DAY, "crash"), ("merchant", 1, 1, 0, "merchant")]
-    registrations += [("store", 1, store, 1, f"store {store}") for store in range(1, STORES + 1)]
+    registrations = [("programme", 1, 1, FIRST_DAY, "crash")]
+    registrations += [("merchant", 1, merchant, 0, f"merchant {merchant}") for merchant in (1, 2)]
+    # The stores are the merchants' by turns, and both issue cards.
+    registrations += [("store", 1, store, store % 2 + 1, f"store {store}") for store in range(1, STORES + 1)]
     registrations += [("terminal", 1, terminal, terminal % STORES + 1, "") for terminal in TERMINALS]
     codes = [*engine.register(registrations), engine.publish(RULES)]
     if any(codes):

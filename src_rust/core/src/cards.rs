@@ -201,10 +201,14 @@ impl Cards {
     /// Index of a card by its number and the [`hash`](Self::hash) of it.
     #[inline]
     pub fn find(&self, hash: u64, programme: u16, number: CardNumber) -> Option<u32> {
-        self.index.get(hash).map(|value| (value - 1) as u32).find(|&index| {
-            let card = self.card(index);
-            card.number == number.0 && card.programme == programme
-        })
+        self.index.get(hash).map(|value| (value - 1) as u32).find(|&index| self.is(index, programme, number))
+    }
+
+    /// True if the card with this index has this number.
+    #[inline]
+    pub fn is(&self, index: u32, programme: u16, number: CardNumber) -> bool {
+        let card = self.card(index);
+        card.number == number.0 && card.programme == programme
     }
 
     /// Asks for the memory in which the search for a card begins.
@@ -213,15 +217,15 @@ impl Cards {
         self.index.prefetch(hash);
     }
 
-    /// Asks for the memory of the card that this hash most likely belongs to.
+    /// The card that this hash most likely belongs to, its memory asked for; the only thing to do with it is to ask whether it [`is`](Self::is).
     #[inline]
-    pub fn prefetch_card(&self, hash: u64) {
-        if let Some(value) = self.index.get(hash).next() {
-            let (block, at) = place((value - 1) as u32);
-            let block = &self.blocks[block];
-            prefetch(&block.cards[at]);
-            prefetch(&block.balances[at]);
-        }
+    pub fn prefetch_likely(&self, hash: u64) -> Option<u32> {
+        let index = (self.index.get(hash).next()? - 1) as u32;
+        let (block, at) = place(index);
+        let block = &self.blocks[block];
+        prefetch(&block.cards[at]);
+        prefetch(&block.balances[at]);
+        Some(index)
     }
 
     /// Adds a card and returns its index.

@@ -137,21 +137,12 @@ impl Keys {
         &self,
         date: i32,
         hash: u64,
-        mut is: impl FnMut(u64) -> Result<bool, E>,
+        is: impl FnMut(u64) -> Result<bool, E>,
         reading: impl FnOnce() -> Result<Reading, StorageError>,
     ) -> Result<Option<u64>, E> {
-        let Some(day) = self.day(date) else { return Ok(None) };
-        for table in day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]) {
-            for sequence in table.get(hash) {
-                if is(sequence)? {
-                    return Ok(Some(sequence));
-                }
-            }
-        }
-        if day.segments.iter().any(|segment| segment.may_hold(hash)) {
-            day.find_in_segments(hash, is, &reading()?)
-        } else {
-            Ok(None)
+        match self.day(date) {
+            Some(day) if day.may_hold(hash) => day.find(hash, is, reading),
+            _ => Ok(None),
         }
     }
 
@@ -210,13 +201,31 @@ impl Keys {
 }
 
 impl Day {
+    #[inline]
+    fn may_hold(&self, hash: u64) -> bool {
+        self.recent.holds(hash)
+            || self.sealed.as_ref().is_some_and(|sealed| sealed.table.holds(hash))
+            || self.segments.iter().any(|segment| segment.may_hold(hash))
+    }
+
     #[cold]
-    fn find_in_segments<E: From<StorageError>>(
+    fn find<E: From<StorageError>>(
         &self,
         hash: u64,
         mut is: impl FnMut(u64) -> Result<bool, E>,
-        reading: &Reading,
+        reading: impl FnOnce() -> Result<Reading, StorageError>,
     ) -> Result<Option<u64>, E> {
+        for table in self.sealed.iter().map(|sealed| &sealed.table).chain([&self.recent]) {
+            for sequence in table.get(hash) {
+                if is(sequence)? {
+                    return Ok(Some(sequence));
+                }
+            }
+        }
+        if !self.segments.iter().any(|segment| segment.may_hold(hash)) {
+            return Ok(None);
+        }
+        let reading = &reading()?;
         for segment in self.segments.iter().filter(|segment| segment.may_hold(hash)) {
             let Some(value) = reading.get("keys", &segment.storage_key())? else {
                 return self.find_in_all(hash, reading, is);

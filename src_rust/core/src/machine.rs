@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Account, Leg, leg, sums};
+use crate::accounts::{Account, Leg, leg};
 use crate::calendar::is_date;
 use crate::cards::{Card, Cards, Status};
 use crate::codes::Code;
@@ -58,6 +58,32 @@ pub struct Admitted<'a> {
     pub store: u32,
     /// [`Cards::hash`] of its card.
     pub card_hash: u64,
+    /// What [`Cards::prefetch_likely`] said of it.
+    pub likely_card: Option<u32>,
+}
+
+/// What legs come to, before they are posted.
+#[derive(Default)]
+struct Effects {
+    /// Principal, bonus, points and the two shortfalls of the card afterwards.
+    purses: [i128; 5],
+    /// Of all legs, in money and in points.
+    sums: [i128; 2],
+}
+
+impl Effects {
+    /// A purse would be lifted above the cap, or a shortfall fall below it.
+    #[inline]
+    fn exceed_caps(&self) -> bool {
+        let cap = i128::from(PURSE_MAX);
+        self.purses[..3].iter().any(|&purse| purse > cap) || self.purses[3..].iter().any(|&owed| owed < -cap)
+    }
+
+    /// A purse would go below zero.
+    #[inline]
+    fn overdraw(&self) -> bool {
+        self.purses[..3].iter().any(|&purse| purse < 0)
+    }
 }
 
 /// All state.
@@ -151,15 +177,22 @@ impl Machine {
             Kind::Fund => decide_fund(admitted.request, &mut transaction),
             Kind::Balance => unreachable!("a balance query is not executed"),
         };
+        let mut effects = self.effects(transaction.card, &transaction.legs);
+        if transaction.code == Code::Approved && effects.exceed_caps() {
+            transaction.code = Code::ExceedsLimit;
+        }
+        let own = self.organisation.stores[admitted.store as usize].number;
         if transaction.code != Code::Approved {
             transaction.legs.clear();
             transaction.changes.clear();
+            transaction.store = own;
+            effects = self.effects(transaction.card, &[]);
         }
-        let store = match &self.organisation.stores[admitted.store as usize] {
-            own if own.number == transaction.store => admitted.store,
-            _ => self.organisation.programmes[admitted.programme].stores[&transaction.store],
+        let store = match transaction.store {
+            number if number == own => admitted.store,
+            other => self.organisation.programmes[admitted.programme].stores[&other],
         };
-        self.post(admitted.programme, store, &transaction, sequence);
+        self.post(admitted.programme, store, &transaction, &effects, sequence);
         if let CardRef::Known { index, .. } = transaction.card {
             transaction.balances = self.balances(index);
         }
@@ -191,7 +224,11 @@ impl Machine {
 
     #[inline]
     fn find(&self, admitted: &Admitted<'_>) -> Option<u32> {
-        self.cards.find(admitted.card_hash, admitted.request.programme(), admitted.request.number())
+        let (programme, number) = (admitted.request.programme(), admitted.request.number());
+        match admitted.likely_card {
+            Some(index) if self.cards.is(index, programme, number) => Some(index),
+            _ => self.cards.find(admitted.card_hash, programme, number),
+        }
     }
 
     /// Finds the request's card and brings its points up to date.
@@ -244,7 +281,7 @@ impl Machine {
         leg(legs, Account::CardBonus, bonus);
         leg(legs, Account::StoreCollection, -amount);
         leg(legs, Account::IssuerBonus, -bonus);
-        self.within_caps(index, legs)
+        Code::Approved
     }
 
     fn decide_purchase(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
@@ -272,7 +309,7 @@ impl Machine {
         leg(legs, Account::IssuerPoints, -sale.offset);
         leg(legs, Account::PointsPool, sale.spent);
         leg(legs, Account::PointsPool, -sale.earned);
-        self.within_caps(index, legs)
+        Code::Approved
     }
 
     fn decide_status(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
@@ -304,28 +341,25 @@ impl Machine {
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
-    /// 61 if a purse of the card would be lifted above the cap or a shortfall fall below it, after all legs.
+    /// What these legs would make of the card's purses, and what they sum to.
     #[inline]
-    fn within_caps(&self, index: u32, legs: &[Leg]) -> Code {
-        let purses = self.purses_after(index, legs);
-        let cap = i128::from(PURSE_MAX);
-        let lifted = purses[..3].iter().any(|&purse| purse > cap) || purses[3..].iter().any(|&owed| owed < -cap);
-        if lifted { Code::ExceedsLimit } else { Code::Approved }
-    }
-
-    /// Principal, bonus, points and the two shortfalls of a card after these legs.
-    #[inline]
-    fn purses_after(&self, index: u32, legs: &[Leg]) -> [i128; 5] {
-        let card = self.cards.card(index);
-        let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
-        let mut after = purses.map(i128::from);
+    fn effects(&self, card: CardRef, legs: &[Leg]) -> Effects {
+        let mut effects = Effects::default();
+        if let CardRef::Known { index, .. } = card
+            && index < self.cards.len()
+        {
+            let card = self.cards.card(index);
+            let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
+            effects.purses = purses.map(i128::from);
+        }
         for leg in legs {
             // Accounts 1 to 5 are the card's, in this order.
-            if let Some(purse) = after.get_mut((leg.account as usize).wrapping_sub(1)) {
+            if let Some(purse) = effects.purses.get_mut((leg.account as usize).wrapping_sub(1)) {
                 *purse += leg.amount;
             }
+            effects.sums[leg.account.unit() as usize] += leg.amount;
         }
-        after
+        effects
     }
 
     /// The three balances of a card.
@@ -340,8 +374,8 @@ impl Machine {
     }
 
     /// Applies a transaction's effects; `store` is the index of its store.
-    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, sequence: u64) {
-        assert_eq!(sums(&transaction.legs), (0, 0), "the legs of a transaction sum to zero");
+    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, effects: &Effects, sequence: u64) {
+        assert_eq!(effects.sums, [0, 0], "the legs of a transaction sum to zero");
         if let CardRef::Known { index, issued: Some(number), .. } = transaction.card
             && index == self.cards.len()
         {
@@ -369,10 +403,10 @@ impl Machine {
             self.organisation.merchants[self.cards.card(index).merchant as usize].points += points;
         }
         if let Some(index) = card {
-            let after = self.purses_after(index, &transaction.legs).map(|purse| i64::try_from(purse).expect("within the caps"));
-            assert!(after[..3].iter().all(|&purse| purse >= 0), "no purse goes below zero");
+            assert!(!effects.overdraw(), "no purse goes below zero");
+            let purses = effects.purses.map(|purse| i64::try_from(purse).expect("within the caps"));
             let (card, points) = self.cards.card_mut(index, sequence);
-            [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = after;
+            [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
             card.last = sequence;
         }
         for change in &transaction.changes {
@@ -439,44 +473,46 @@ impl Machine {
     }
 
     fn replay_transaction(&mut self, programme: usize, transaction: &Transaction, sequence: u64) -> Result<(), Contradiction> {
-        if sums(&transaction.legs) != (0, 0) {
-            return Err("its legs do not sum to zero".into());
-        }
         let store = self.organisation.store(programme, transaction.store);
         let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
         if transaction.legs.iter().any(|leg| leg.store != 0) {
             return Err("a transaction posts on its own store only".into());
         }
-        let CardRef::Known { index, issued, .. } = transaction.card else {
-            self.post(programme, store, transaction, sequence);
-            return Ok(());
-        };
-        if index > self.cards.len() || (index == self.cards.len()) && issued.is_none() {
+        if let CardRef::Known { index, issued, .. } = transaction.card
+            && (index > self.cards.len() || (index == self.cards.len()) && issued.is_none())
+        {
             return Err(format!("no card with index {index}"));
         }
-        if index < self.cards.len() && self.cards.card(index).programme != transaction.key.programme {
+        let known = match transaction.card {
+            CardRef::Known { index, .. } => Some(index),
+            _ => None,
+        };
+        let foreign = |&index: &u32| index < self.cards.len() && self.cards.card(index).programme != transaction.key.programme;
+        if let Some(index) = known.filter(foreign) {
             return Err(format!("card {index} is another programme's"));
         }
-        let ahead = index < self.cards.len() && self.cards.card(index).last >= sequence;
-        if !ahead && issued.is_none() {
+        // A card that was read from the checkpoint may be ahead of the journal's tail.
+        let ahead = known.is_some_and(|index| index < self.cards.len() && self.cards.card(index).last >= sequence);
+        if let Some(index) = known
+            && index < self.cards.len()
+            && !ahead
+        {
             self.touch(programme, index, sequence);
-            self.check_postable(index, transaction)?;
         }
-        self.post(programme, store, transaction, sequence);
-        if !ahead && self.balances(index) != transaction.balances {
-            return Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances));
+        let effects = self.effects(transaction.card, &transaction.legs);
+        if effects.sums != [0, 0] {
+            return Err("its legs do not sum to zero".into());
         }
-        Ok(())
-    }
-
-    /// Posting must not panic, whatever a damaged journal says.
-    fn check_postable(&self, index: u32, transaction: &Transaction) -> Result<(), Contradiction> {
-        if self.purses_after(index, &transaction.legs)[..3].iter().any(|&purse| purse < 0) {
-            return Err(format!("a purse of card {index} would go below zero"));
+        // Posting must not panic, whatever a damaged journal says.
+        if let Some(index) = known.filter(|_| !ahead && (effects.overdraw() || effects.exceed_caps())) {
+            return Err(format!("a purse of card {index} would go below zero or exceed its cap"));
         }
-        match self.within_caps(index, &transaction.legs) {
-            Code::Approved => Ok(()),
-            _ => Err(format!("a purse of card {index} would exceed its cap")),
+        self.post(programme, store, transaction, &effects, sequence);
+        match known {
+            Some(index) if !ahead && self.balances(index) != transaction.balances => {
+                Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -11,9 +11,8 @@ use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
 use crate::commands::Registration;
-use crate::memory::prefetch;
 use crate::rules::Tables;
-use crate::table::{Table, mix};
+use crate::table::{Table, mix_one_to_one};
 
 const NAME_BYTES_MAX: usize = 64;
 /// Local time may lie this far outside the business date before rules say otherwise.
@@ -169,8 +168,9 @@ pub struct Organisation {
     /// Index of the programme with a number, plus one.
     #[serde(skip)]
     by_number: Vec<u32>,
+    /// Index of a terminal's store, plus one.
     #[serde(skip)]
-    terminal_index: Table<u64>,
+    terminal_index: Table<[u64; 2]>,
 }
 
 impl Organisation {
@@ -181,8 +181,9 @@ impl Organisation {
             index_programme(&mut self.by_number, programme.number, at);
         }
         self.terminal_index = Table::default();
-        for (at, terminal) in self.terminals.iter().enumerate() {
-            self.terminal_index.insert(mix(terminal.number.into(), terminal.programme.into()), at as u64 + 1);
+        for terminal in &self.terminals {
+            let hash = terminal_hash(terminal.programme, terminal.number);
+            self.terminal_index.insert(hash, u64::from(terminal.store) + 1);
         }
     }
 
@@ -194,26 +195,15 @@ impl Organisation {
 
     /// Asks for the memory in which the search for a terminal begins.
     #[inline]
-    pub fn prefetch_terminal_index(&self, programme: u16, terminal: u32) {
-        self.terminal_index.prefetch(mix(terminal.into(), programme.into()));
-    }
-
-    /// Asks for the memory of the terminal that this most likely is.
-    #[inline]
     pub fn prefetch_terminal(&self, programme: u16, terminal: u32) {
-        if let Some(value) = self.terminal_index.get(mix(terminal.into(), programme.into())).next() {
-            prefetch(&self.terminals[value as usize - 1]);
-        }
+        self.terminal_index.prefetch(terminal_hash(programme, terminal));
     }
 
     /// Index of the store of a terminal.
     #[inline]
     pub fn store_of(&self, programme: u16, terminal: u32) -> Option<u32> {
-        let found = self.terminal_index.get(mix(terminal.into(), programme.into()));
-        found
-            .map(|value| &self.terminals[value as usize - 1])
-            .find(|found| found.number == terminal && found.programme == programme)
-            .map(|found| found.store)
+        // The table holds whole hashes, and no two terminals have the same.
+        self.terminal_index.get(terminal_hash(programme, terminal)).next().map(|value| (value - 1) as u32)
     }
 
     /// Index of a store by its number.
@@ -291,12 +281,16 @@ impl Organisation {
             Registration::Terminal { programme, terminal, store } => {
                 let Some(store) = self.programme(*programme).and_then(|at| self.store(at, *store)) else { return false };
                 self.terminals.push(Terminal { programme: *programme, number: *terminal, store });
-                let hash = mix((*terminal).into(), (*programme).into());
-                self.terminal_index.insert(hash, self.terminals.len() as u64);
+                self.terminal_index.insert(terminal_hash(*programme, *terminal), u64::from(store) + 1);
             }
         }
         true
     }
+}
+
+#[inline]
+fn terminal_hash(programme: u16, terminal: u32) -> u64 {
+    mix_one_to_one(u64::from(programme) << 32 | u64::from(terminal))
 }
 
 fn index_programme(by_number: &mut Vec<u32>, number: u16, at: usize) {

@@ -108,6 +108,26 @@ pub(crate) enum Job {
 /// Called when the group is durable, or with the reason why it is not.
 pub(crate) type Delivery = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
+/// The writer's end of the way to the journal.
+pub(crate) struct Handover {
+    commits: Arc<Commits>,
+    groups: Sender<Group>,
+    /// Holds the token while no group is being made durable.
+    ready: Receiver<()>,
+    ready_again: Sender<()>,
+}
+
+impl Handover {
+    /// Makes a group durable, here or on the sync thread. The token must have been taken; false: the sync thread has ended.
+    fn pass_on(&self, group: Group, here: bool) -> bool {
+        if !here {
+            return self.groups.send(group).is_ok();
+        }
+        self.commits.commit(group);
+        self.ready_again.send(()).is_ok()
+    }
+}
+
 /// A group on its way to the journal.
 pub(crate) struct Group {
     block: Option<UnsealedBlock>,
@@ -193,13 +213,15 @@ impl Engine {
         let (steps_in, steps) = bounded(STEPS_MAX);
         let (written_in, written) = bounded(1);
         let storage = checkpoint.storage().clone();
+        let commits = Arc::new(Commits { shared: shared.clone(), journal: journal.clone(), head: Mutex::new(head) });
+        let _ = ready_in.send(());
+        let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let writer =
-            Writer::new(shared.clone(), journal.clone(), storage, recovered, next, options, groups_in, ready, steps_in, written);
-        let (sync, sync_journal) = (shared.clone(), journal.clone());
+            Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, steps_in, written);
         let behind = shared.clone();
         let threads = vec![
-            spawn("onecard-writer", move || writer.run(&jobs_out)),
-            spawn("onecard-sync", move || sync_groups(&sync, &*sync_journal, head, &groups, &ready_in)),
+            spawn("onecard-writer", move || writer.run()),
+            spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
             spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &written_in)),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
@@ -390,28 +412,44 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
 }
 
-/// The sync thread: makes groups durable in order, then answers.
-fn sync_groups(shared: &Shared, journal: &dyn Journal, mut head: [u8; HASH], groups: &Receiver<Group>, ready: &Sender<()>) {
-    // The writer is told once that the way is free before the first group.
-    let _ = ready.send(());
-    for group in groups {
-        let mut outcome = shared.poisoned().map_or(Ok(()), Err);
+/// Makes groups durable, one after the other, and answers them.
+///
+/// Whoever holds the token of the `ready` channel may do it: the sync thread, or the writer for a group so small that
+/// waking another thread would cost more than what the writer could execute meanwhile.
+pub(crate) struct Commits {
+    shared: Arc<Shared>,
+    journal: Arc<dyn Journal>,
+    /// Hash of the newest block.
+    head: Mutex<[u8; HASH]>,
+}
+
+impl Commits {
+    pub(crate) fn commit(&self, group: Group) {
+        let mut outcome = self.shared.poisoned().map_or(Ok(()), Err);
         if let (Ok(()), Some(block)) = (&outcome, &group.block) {
+            let mut head = self.head.lock().unwrap_or_else(|broken| broken.into_inner());
             let sealed = block.seal(&head);
-            match journal.append(&sealed) {
+            match self.journal.append(&sealed) {
                 Ok(()) => {
-                    head = sealed.hash();
-                    shared.set_durable(block.end());
+                    *head = sealed.hash();
+                    self.shared.set_durable(block.end());
                 }
                 Err(error) => {
-                    shared.poison(format!("a commit to the journal failed: {error}"));
-                    outcome = shared.poisoned().map_or(Ok(()), Err);
+                    self.shared.poison(format!("a commit to the journal failed: {error}"));
+                    outcome = self.shared.poisoned().map_or(Ok(()), Err);
                 }
             }
         }
         for deliver in group.deliveries {
             deliver(outcome.clone());
         }
+    }
+}
+
+/// The sync thread. The first token is given by whoever starts it.
+fn sync_groups(commits: &Commits, groups: &Receiver<Group>, ready: &Sender<()>) {
+    for group in groups {
+        commits.commit(group);
         let _ = ready.send(());
     }
 }

@@ -96,6 +96,8 @@ struct Shard<S> {
     len: usize,
     /// Bits of the hash that all of it share.
     depth: u32,
+    /// What is shifted out of the rest of the hash to leave a slot.
+    shift: u32,
 }
 
 impl<S: Slot> Default for Table<S> {
@@ -143,6 +145,12 @@ impl<S: Slot> Table<S> {
                 }
             }
         })
+    }
+
+    /// True if there is a value under this hash.
+    #[inline]
+    pub fn holds(&self, hash: u64) -> bool {
+        self.get(hash).next().is_some()
     }
 
     /// Asks for the memory in which the search for this hash begins.
@@ -203,7 +211,7 @@ impl<S: Slot> Table<S> {
 
 impl<S: Slot> Shard<S> {
     fn new(slots: usize, depth: u32) -> Shard<S> {
-        Shard { slots: Slab::zeroed(slots), len: 0, depth }
+        Shard { slots: Slab::zeroed(slots), len: 0, depth, shift: 64 - slots.trailing_zeros() }
     }
 
     #[inline]
@@ -215,7 +223,7 @@ impl<S: Slot> Shard<S> {
     /// cache, so that one line is nearly always all that is read.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        first_bits(hash << self.depth, self.slots.len().trailing_zeros()) & !(LINE_BYTES / size_of::<S>() - 1)
+        (hash.wrapping_shl(self.depth).wrapping_shr(self.shift)) as usize & !(LINE_BYTES / size_of::<S>() - 1)
     }
 
     #[inline]
@@ -258,7 +266,7 @@ impl<S: Slot> Shard<S> {
 #[inline]
 fn first_bits(hash: u64, bits: u32) -> usize {
     // In two steps: a shift by all 64 bits would be none.
-    (hash >> 1 >> (63 - bits)) as usize
+    (hash >> 1).wrapping_shr(63 - bits) as usize
 }
 
 /// Mixes two words into a hash whose every bit depends on every bit of them: two rounds of
@@ -267,6 +275,16 @@ fn first_bits(hash: u64, bits: u32) -> usize {
 pub fn mix(a: u64, b: u64) -> u64 {
     let first = fold(a ^ 0x243f_6a88_85a3_08d3, 0xb7e1_5162_8aed_2a6b);
     fold(first ^ b, 0x1319_8a2e_0370_7345) ^ first.rotate_left(32)
+}
+
+/// The same for one word, and no two words have the same hash: who compares hashes compares words.
+///
+/// Every step can be undone: a shift folded in by exclusive or, a product with an odd constant.
+#[inline]
+pub fn mix_one_to_one(word: u64) -> u64 {
+    let first = (word ^ word >> 32).wrapping_mul(0x243f_6a88_85a3_08d3);
+    let second = (first ^ first >> 29).wrapping_mul(0xb7e1_5162_8aed_2a6b);
+    second ^ second >> 32
 }
 
 #[inline]

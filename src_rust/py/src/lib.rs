@@ -3,6 +3,7 @@
 //! Rows are copied before the GIL is released, and the GIL is released while the engine works. Futures are completed by a
 //! thread of the binding's own, so that no thread of the engine ever waits for the GIL.
 
+mod answers;
 mod reports;
 mod server;
 
@@ -21,6 +22,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use zerocopy::IntoBytes;
 
+use crate::answers::Answers;
 use crate::server::Server;
 
 create_exception!(onecard._core, EngineError, PyException, "Something is broken: the message says what, and what to do.");
@@ -91,7 +93,7 @@ impl Core {
         Ok(Core { engine, completing: Mutex::new(Some((done, thread))) })
     }
 
-    fn execute<'py>(&self, py: Python<'py>, rows: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    fn execute(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> PyResult<Answers> {
         let rows = read_rows(rows)?;
         let answers = py.detach(|| {
             let (give, take) = unbounded();
@@ -107,7 +109,7 @@ impl Core {
             }
             Ok(answers)
         });
-        Ok(PyBytes::new(py, answers.map_err(raise)?.as_bytes()))
+        Ok(Answers(answers.map_err(raise)?))
     }
 
     fn submit(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, done: Py<PyAny>) -> PyResult<()> {
@@ -203,7 +205,7 @@ impl Core {
 
 fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Vec<Answer>, Error>) {
     let outcome = match result {
-        Ok(answers) => call.call1(py, (PyBytes::new(py, answers.as_bytes()), py.None())),
+        Ok(answers) => call.call1(py, (Answers(answers), py.None())),
         Err(error) => call.call1(py, (py.None(), raise(error))),
     };
     if let Err(error) = outcome {
@@ -275,6 +277,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EngineError", module.py().get_type::<EngineError>())?;
     module.add("EnginePoisoned", module.py().get_type::<EnginePoisoned>())?;
     module.add("EngineClosed", module.py().get_type::<EngineClosed>())?;
+    module.add_class::<Answers>()?;
     module.add_class::<Core>()?;
     module.add_class::<Server>()?;
     module.add_function(wrap_pyfunction!(verify, module)?)

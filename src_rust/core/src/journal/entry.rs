@@ -135,6 +135,8 @@ const EXPLICIT_STORE: u8 = 0x80;
 pub const TRANSACTION_BYTES_MAX: usize = 512;
 
 /// Where entries are written.
+///
+/// What writes a transaction is inlined whole, so that the place in the room stays in a register.
 pub trait Out {
     /// Appends a byte.
     fn push(&mut self, byte: u8);
@@ -142,7 +144,7 @@ pub trait Out {
     fn extend_from_slice(&mut self, bytes: &[u8]);
     /// Appends the first `len` bytes of a little-endian word.
     #[inline]
-    fn put_word(&mut self, word: u64, len: usize) {
+    fn put_word(&mut self, word: u32, len: usize) {
         self.extend_from_slice(&word.to_le_bytes()[..len]);
     }
 }
@@ -167,20 +169,20 @@ pub struct Room<'a> {
 }
 
 impl Out for Room<'_> {
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
     }
-    #[inline]
+    #[inline(always)]
     fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
-    #[inline]
-    fn put_word(&mut self, word: u64, len: usize) {
+    #[inline(always)]
+    fn put_word(&mut self, word: u32, len: usize) {
         // All of it: what is too much is overwritten by what follows.
-        self.bytes[self.len..self.len + 8].copy_from_slice(&word.to_le_bytes());
+        self.bytes[self.len..self.len + 4].copy_from_slice(&word.to_le_bytes());
         self.len += len;
     }
 }
@@ -198,7 +200,7 @@ impl Transaction {
     }
 
     /// Appends the entry with this sequence to `out`; dates are written from `base`.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, sequence: u64, base: i32, out: &mut impl Out) {
         out.push(self.kind as u8);
         out.push(self.code.number());
@@ -248,7 +250,7 @@ impl Transaction {
             | flag(matches!(self.original, Some(Original::Key(_))), FLAG_ORIGINAL_KEY)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_inputs(&self, base: i32, out: &mut impl Out) {
         match self.kind {
             Kind::Issue => {
@@ -527,15 +529,20 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
     put_uint(out, programme.into());
 }
 
-#[inline]
-fn put_uint(out: &mut impl Out, mut value: u64) {
+#[inline(always)]
+fn put_uint(out: &mut impl Out, value: u64) {
     if value < 0x80 {
-        return out.push(value as u8);
+        out.push(value as u8);
+    } else if value < 1 << 28 {
+        let (bytes, len) = spread(value as u32);
+        out.put_word(bytes, len);
+    } else {
+        put_large(out, value);
     }
-    if value < 1 << 56 {
-        let (bytes, len) = spread(value);
-        return out.put_word(bytes, len);
-    }
+}
+
+#[inline(never)]
+fn put_large(out: &mut impl Out, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -543,18 +550,29 @@ fn put_uint(out: &mut impl Out, mut value: u64) {
     out.push(value as u8);
 }
 
-/// The bytes of a number below 2^56, lowest first, and how many they are.
+/// By the leading zeros of a number below 2^28: how many groups of 7 bits it takes, and the bits that say, in all but the last of
+/// their bytes, that another follows.
+const GROUPS: [(usize, u32); 33] = {
+    let mut groups = [(1, 0); 33];
+    let mut zeros = 4;
+    while zeros < 32 {
+        let len = (38 - zeros) / 7;
+        groups[zeros] = (len, 0x0080_8080 >> (8 * (4 - len)));
+        zeros += 1;
+    }
+    groups
+};
+
+/// The bytes of a number below 2^28, lowest first, and how many they are.
 ///
 /// Without a loop: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
-#[inline]
-fn spread(value: u64) -> (u64, usize) {
-    // Eight groups of 7 bits move apart: first halves, then quarters, then single groups.
-    let mut bytes = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
-    bytes = (bytes & 0x0000_3fff_0000_3fff) | (bytes & 0x0fff_c000_0fff_c000) << 2;
-    bytes = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x3f80_3f80_3f80_3f80) << 1;
-    let len = (70 - value.leading_zeros()) / 7;
-    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (len - 1))) - 1);
-    (bytes | more, len as usize)
+#[inline(always)]
+fn spread(value: u32) -> (u32, usize) {
+    // Four groups of 7 bits move apart: first the halves, then the groups.
+    let halves = (value & 0x3fff) | (value & 0x0fff_c000) << 2;
+    let groups = (halves & 0x007f_007f) | (halves & 0x3f80_3f80) << 1;
+    let (len, more) = GROUPS[value.leading_zeros() as usize];
+    (groups | more, len)
 }
 
 fn put_wide(out: &mut impl Out, mut value: u128) {
@@ -565,7 +583,7 @@ fn put_wide(out: &mut impl Out, mut value: u128) {
     put_uint(out, value as u64);
 }
 
-#[inline]
+#[inline(always)]
 fn put_int(out: &mut impl Out, value: i128) {
     match i64::try_from(value) {
         Ok(small) => put_uint(out, ((small << 1) ^ (small >> 63)) as u64),
@@ -573,7 +591,7 @@ fn put_int(out: &mut impl Out, value: i128) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn put_date(out: &mut impl Out, date: i32, base: i32) {
     put_int(out, (i64::from(date) - i64::from(base)).into());
 }
@@ -588,7 +606,7 @@ fn put_number(out: &mut impl Out, number: CardNumber) {
     out.extend_from_slice(&number.value().to_le_bytes());
 }
 
-#[inline]
+#[inline(always)]
 fn put_legs(out: &mut impl Out, legs: &[Leg]) {
     put_uint(out, legs.len() as u64);
     for leg in legs {

@@ -54,11 +54,8 @@ impl Machine {
         transaction.changes.push(Change::Reversed { sequence: number, amount });
         let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
         self.invert(index, &original.legs, &mut transaction.legs);
-        let code = self.within_caps(index, &transaction.legs);
-        if code == Code::Approved {
-            transaction.store = original.store;
-        }
-        code
+        transaction.store = original.store;
+        Code::Approved
     }
 
     /// The legs with the opposite sign; what a purse cannot give goes to the shortfall of its unit. Credits come first.

@@ -22,7 +22,7 @@ use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
 use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
 use crate::keys::{Keys, Segment};
 use crate::machine::Machine;
-use crate::pipeline::{Delivery, Group, Job, Options, ROWS_MAX, Reply, Shared};
+use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::storage::{Storage, StorageError};
 
 /// Cards that a close lets grow at once, and the sweep between two jobs.
@@ -33,6 +33,10 @@ const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 const ROOM_SLACK: u64 = 256 << 10;
 /// A group is handed on at this size.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// A group of so few bytes is committed by the writer itself, if nothing else waits for it: a lone request then wakes one thread
+/// less, and what comes meanwhile takes no longer to execute than waking one.
+const COMMIT_HERE_BYTES: usize = 2048;
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
@@ -53,6 +57,7 @@ enum Pass {
 }
 
 pub(crate) struct Writer {
+    jobs: Receiver<Job>,
     shared: Arc<Shared>,
     journal: Arc<dyn Journal>,
     machine: Machine,
@@ -65,8 +70,7 @@ pub(crate) struct Writer {
     unsynced: VecDeque<UnsealedBlock>,
     /// Bytes that the journal had room for when the group began.
     room: u64,
-    groups: Sender<Group>,
-    ready: Receiver<()>,
+    sync: Handover,
     steps: Sender<Step>,
     written: Receiver<Written>,
     pass: Pass,
@@ -82,19 +86,20 @@ pub(crate) struct Writer {
 impl Writer {
     #[allow(clippy::too_many_arguments)] // the ends of every channel come together here, once
     pub(crate) fn new(
+        jobs: Receiver<Job>,
         shared: Arc<Shared>,
         journal: Arc<dyn Journal>,
         checkpoint: Storage,
         recovered: Recovered,
         next: u64,
         options: Options,
-        groups: Sender<Group>,
-        ready: Receiver<()>,
+        sync: Handover,
         steps: Sender<Step>,
         written: Receiver<Written>,
     ) -> Writer {
         let Recovered { machine, keys, checkpointed } = recovered;
         Writer {
+            jobs,
             shared,
             journal,
             machine,
@@ -105,8 +110,7 @@ impl Writer {
             rows: 0,
             unsynced: VecDeque::new(),
             room: 0,
-            groups,
-            ready,
+            sync,
             steps,
             written,
             pass: Pass::Idle,
@@ -119,8 +123,8 @@ impl Writer {
     }
 
     /// Runs until it is stopped, or breaks: then the engine is poisoned and every job refused.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve(jobs)));
+    pub(crate) fn run(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.serve()));
         let why = match outcome {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -133,6 +137,7 @@ impl Writer {
         for deliver in self.deliveries.drain(..) {
             deliver(Err(Error::Poisoned(why.clone())));
         }
+        let jobs = self.jobs.clone();
         drop(self);
         for job in jobs {
             if matches!(job, Job::Stop) {
@@ -143,16 +148,16 @@ impl Writer {
     }
 
     /// The loop: take, execute, hand on.
-    fn serve(&mut self, jobs: &Receiver<Job>) -> Result<(), Error> {
+    fn serve(&mut self) -> Result<(), Error> {
         self.begin_group()?;
         loop {
-            let Some(job) = self.next_job(jobs)? else { continue };
+            let Some(job) = self.next_job()? else { continue };
             if self.block.is_empty() && self.deliveries.is_empty() {
                 // Others may have filled the disk, or freed it, since the last group was handed on.
                 self.begin_group()?;
             }
             // What waits now joins the group, as far as it fits; what comes later may find the sync thread free.
-            let mut waiting = jobs.len();
+            let mut waiting = self.jobs.len();
             let mut job = Some(job);
             while let Some(taken) = job.take() {
                 if matches!(taken, Job::Stop) {
@@ -161,7 +166,7 @@ impl Writer {
                 self.take(taken)?;
                 if waiting > 0 && !self.is_full() {
                     waiting -= 1;
-                    job = jobs.try_recv().ok();
+                    job = self.jobs.try_recv().ok();
                 }
             }
             self.hand_on_if_ready()?;
@@ -169,15 +174,15 @@ impl Writer {
     }
 
     /// The next job, or none if something else was done.
-    fn next_job(&mut self, jobs: &Receiver<Job>) -> Result<Option<Job>, Error> {
+    fn next_job(&mut self) -> Result<Option<Job>, Error> {
         if self.is_full() {
-            let _ = self.ready.recv();
+            let _ = self.sync.ready.recv();
             self.hand_on()?;
             return Ok(None);
         }
         let working = self.work_behind()?;
         if working {
-            if let Ok(job) = jobs.try_recv() {
+            if let Ok(job) = self.jobs.try_recv() {
                 return Ok(Some(job));
             }
             self.hand_on_if_ready()?;
@@ -186,18 +191,18 @@ impl Writer {
         let making = !self.deliveries.is_empty() || !self.block.is_empty();
         if making {
             select! {
-                recv(self.ready) -> _ => self.hand_on()?,
-                recv(jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
+                recv(self.sync.ready) -> _ => self.hand_on()?,
+                recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
             }
         } else if matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. }) {
             select! {
                 recv(self.written) -> written => self.end_pass(written.ok()),
-                recv(jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
+                recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
                 // A full queue of steps empties without telling: look again soon.
                 default(std::time::Duration::from_millis(1)) => {}
             }
         } else {
-            return Ok(Some(jobs.recv().unwrap_or(Job::Stop)));
+            return Ok(Some(self.jobs.recv().unwrap_or(Job::Stop)));
         }
         Ok(None)
     }
@@ -208,17 +213,17 @@ impl Writer {
 
     fn stop(&mut self) -> Result<(), Error> {
         if !self.deliveries.is_empty() || !self.block.is_empty() {
-            let _ = self.ready.recv();
+            let _ = self.sync.ready.recv();
             self.hand_on()?;
         }
         // Wait until the last group is answered.
-        let _ = self.ready.recv();
+        let _ = self.sync.ready.recv();
         Ok(())
     }
 
     fn hand_on_if_ready(&mut self) -> Result<(), Error> {
         let making = !self.deliveries.is_empty() || !self.block.is_empty();
-        if making && self.ready.try_recv().is_ok() {
+        if making && self.sync.ready.try_recv().is_ok() {
             self.hand_on()?;
         }
         Ok(())
@@ -227,13 +232,15 @@ impl Writer {
     /// Gives the group to the sync thread, which said that it is ready, and begins the next.
     fn hand_on(&mut self) -> Result<(), Error> {
         let next = self.block.next();
-        let capacity = self.block.size().next_multiple_of(4096) + 4096;
+        let size = self.block.size();
+        let capacity = size.next_multiple_of(4096) + 4096;
         let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, capacity));
         let block = (!made.is_empty()).then(|| made.finish((self.options.clock)()));
         self.unsynced.extend(block.clone());
         let group = Group { block, deliveries: std::mem::take(&mut self.deliveries) };
+        let here = size <= COMMIT_HERE_BYTES && self.jobs.is_empty();
         self.rows = 0;
-        if self.groups.send(group).is_err() {
+        if !self.sync.pass_on(group, here) {
             return Err(self.shared.poisoned().unwrap_or(Error::Closed("the sync thread ended".into())));
         }
         self.begin_group()

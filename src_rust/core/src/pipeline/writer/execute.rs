@@ -18,11 +18,15 @@ use super::Writer;
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
 
+/// An entry and its sequence: in a box, because nearly always there is none, and that is to cost nothing.
+type Earlier = Box<(u64, Transaction)>;
+
 /// What is computed of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
 struct Ahead {
-    key: u64,
-    card: u64,
+    key_hash: u64,
+    card_hash: u64,
+    likely_card: Option<u32>,
     store: Option<u32>,
 }
 
@@ -49,20 +53,17 @@ impl Writer {
         let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
         let mut ahead = [Ahead::default(); AHEAD_ROWS];
         for (request, ahead) in rows.iter().zip(&mut ahead) {
-            organisation.prefetch_terminal_index(request.programme(), request.terminal);
+            organisation.prefetch_terminal(request.programme(), request.terminal);
             if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                ahead.card = Cards::hash(request.programme(), number);
-                cards.prefetch_index(ahead.card);
+                ahead.card_hash = Cards::hash(request.programme(), number);
+                cards.prefetch_index(ahead.card_hash);
             }
             let key = request.key();
-            ahead.key = key.hash();
-            self.keys.prefetch(key.date, ahead.key);
-        }
-        for (request, ahead) in rows.iter().zip(&ahead) {
-            organisation.prefetch_terminal(request.programme(), request.terminal);
-            cards.prefetch_card(ahead.card);
+            ahead.key_hash = key.hash();
+            self.keys.prefetch(key.date, ahead.key_hash);
         }
         for (request, ahead) in rows.iter().zip(&mut ahead) {
+            ahead.likely_card = cards.prefetch_likely(ahead.card_hash);
             ahead.store = organisation.store_of(request.programme(), request.terminal);
             ahead.store.iter().for_each(|&store| prefetch(&organisation.stores[store as usize]));
         }
@@ -83,12 +84,13 @@ impl Writer {
         let sequence = self.block.next();
         let key = request.key();
         if kind != Kind::Balance
-            && let Some((earlier, entry)) = self.find_by_key(&key, ahead.key)?
+            && let Some(earlier) = self.find_by_key(&key, ahead.key_hash)?
         {
-            return Ok(self.answer_again(request, &key, earlier, &entry, place));
+            return Ok(self.answer_again(request, &key, &earlier, place));
         }
         let Some(store) = ahead.store else { return Ok(Err(Code::UnknownTerminal)) };
-        let admitted = Admitted { request, kind, key, programme, store, card_hash: ahead.card };
+        let Ahead { card_hash, likely_card, .. } = *ahead;
+        let admitted = Admitted { request, kind, key, programme, store, card_hash, likely_card };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place));
         }
@@ -101,7 +103,7 @@ impl Writer {
         };
         let transaction = self.machine.execute(&admitted, original.found(), sequence);
         self.block.push_transaction(transaction);
-        self.keys.insert(key.date, ahead.key, sequence);
+        self.keys.insert(key.date, ahead.key_hash, sequence);
         if let Some(marked) = transaction.marked_key() {
             self.keys.insert(marked.date, marked.hash(), sequence);
         }
@@ -111,16 +113,16 @@ impl Writer {
 
     /// The entry that a key belongs to, or the reversal that marked it.
     #[inline]
-    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<(u64, Transaction)>, Error> {
-        let mut entry = None;
+    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<Earlier>, Error> {
+        let mut earlier = None;
         let is = |sequence: u64| -> Result<bool, Error> {
             let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
             let same = found.key == *key || marks(&found, key);
-            entry = same.then_some(found);
+            earlier = same.then(|| Box::new((sequence, found)));
             Ok(same)
         };
-        let sequence = self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
-        Ok(sequence.zip(entry))
+        self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
+        Ok(earlier)
     }
 
     /// Any entry, durable or not; None beyond the end.
@@ -139,14 +141,8 @@ impl Writer {
 
     /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
     #[cold]
-    fn answer_again(
-        &self,
-        request: &Request,
-        key: &Key,
-        sequence: u64,
-        entry: &Transaction,
-        place: &mut Answer,
-    ) -> Result<(), Code> {
+    fn answer_again(&self, request: &Request, key: &Key, earlier: &(u64, Transaction), place: &mut Answer) -> Result<(), Code> {
+        let (sequence, entry) = (earlier.0, &earlier.1);
         if entry.key != *key {
             (place.sequence, place.business_date) = (sequence, entry.posted);
             return Err(Code::InvalidTransaction);
@@ -181,12 +177,14 @@ impl Writer {
         let programme = &self.machine.organisation.programmes[programme];
         match named {
             Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
-                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => Named::Entry(sequence, entry),
+                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => {
+                    Named::Entry(Box::new((sequence, entry)))
+                }
                 _ => Named::Nothing,
             }),
             Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
             Original::Key(key) => Ok(match self.find_by_key(&key, key.hash())? {
-                Some((sequence, entry)) if entry.key == key => Named::Entry(sequence, entry),
+                Some(earlier) if earlier.1.key == key => Named::Entry(earlier),
                 Some(_) => Named::Marked,
                 None => Named::UnknownKey,
             }),
@@ -195,12 +193,11 @@ impl Writer {
 }
 
 /// An original as it was looked up.
-#[allow(clippy::large_enum_variant)] // it lives on the stack, for one request
 enum Named {
     Nothing,
     UnknownKey,
     Marked,
-    Entry(u64, Transaction),
+    Entry(Earlier),
 }
 
 impl Named {
@@ -209,7 +206,7 @@ impl Named {
             Named::Nothing => Found::Nothing,
             Named::UnknownKey => Found::UnknownKey,
             Named::Marked => Found::Marked,
-            Named::Entry(sequence, entry) => Found::Entry(*sequence, entry),
+            Named::Entry(earlier) => Found::Entry(earlier.0, &earlier.1),
         }
     }
 }

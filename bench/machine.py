@@ -1,0 +1,72 @@
+"""The machine that a figure was measured on: a figure without it says nothing."""
+
+import datetime
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import onecard
+
+# What a plain card needs at most while it is measured: memory of the engine, and bytes on disk for its
+# entries, its keys and its place in the checkpoint.
+CARD_MEMORY = 160
+CARD_DISK = 500
+
+
+def describe() -> dict[str, str]:
+    """Processor, cores, memory, kernel, filesystem of the data, date, version."""
+    return {
+        "processor": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{total_memory() / 2**30:.1f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "filesystem": filesystem(tempfile.gettempdir()),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "onecard": onecard.__version__,
+    }
+
+
+def total_memory() -> int:
+    """Bytes of memory."""
+    return _kibibytes("MemTotal") * 1024
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    return _kibibytes("MemAvailable") * 1024
+
+
+def filesystem(directory: str) -> str:
+    """Kind of the filesystem that a directory lies on."""
+    place = Path(directory).resolve()
+    best, kind = "", "unknown"
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mounted, found, *_ = line.split()
+        if place.is_relative_to(mounted) and len(mounted) >= len(best):
+            best, kind = mounted, found
+    return kind
+
+
+def lacks(cards: int, directory: Path) -> str:
+    """Why so many cards cannot be measured here; empty if they can."""
+    memory, room = available_memory(), os.statvfs(directory)
+    free = room.f_bavail * room.f_frsize
+    if cards * CARD_MEMORY > memory:
+        return f"needs {cards * CARD_MEMORY / 1e9:.0f} GB of memory, {memory / 1e9:.0f} GB are available"
+    if cards * CARD_DISK > free:
+        return f"needs {cards * CARD_DISK / 1e9:.0f} GB of disk, {free / 1e9:.0f} GB are free"
+    return ""
+
+
+def _kibibytes(name: str) -> int:
+    return int(_first("/proc/meminfo", name).split()[0])
+
+
+def _first(file: str, name: str) -> str:
+    """What the first line of a file that begins with a name says after its colon."""
+    for line in Path(file).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
