@@ -17,7 +17,7 @@ use crate::cards::{Card, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::keys::{Key, KeyName};
+use crate::keys::Key;
 use crate::organisation::{Organisation, Rules};
 use crate::rules::{Product, Purses, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
@@ -83,32 +83,8 @@ impl Default for Machine {
             cards: Cards::default(),
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
-            decided: Some(Box::new(blank())),
+            decided: Some(Box::new(Transaction::blank())),
         }
-    }
-}
-
-fn blank() -> Transaction {
-    Transaction {
-        kind: Kind::Balance,
-        code: Code::Approved,
-        terminal: 0,
-        store: 0,
-        key: Key { programme: 0, date: 0, name: KeyName::Id(0) },
-        posted: 0,
-        rule: 0,
-        channel: 0,
-        time: 0,
-        use_points: false,
-        card: CardRef::None,
-        amount: 0,
-        product: 0,
-        expires: 0,
-        status: 0,
-        original: None,
-        legs: Vec::with_capacity(16),
-        changes: Vec::with_capacity(2),
-        balances: [0; 3],
     }
 }
 
@@ -307,10 +283,7 @@ impl Machine {
     /// 61 if a purse of the card would be lifted above the cap or a shortfall fall below it, after all legs.
     #[inline]
     fn within_caps(&self, index: u32, legs: &[Leg]) -> Code {
-        let purses = self.purses_after(index, legs);
-        let cap = i128::from(PURSE_MAX);
-        let lifted = purses[..3].iter().any(|&purse| purse > cap) || purses[3..].iter().any(|&owed| owed < -cap);
-        if lifted { Code::ExceedsLimit } else { Code::Approved }
+        if lifted(&self.purses_after(index, legs)) { Code::ExceedsLimit } else { Code::Approved }
     }
 
     /// Principal, bonus, points and the two shortfalls of a card after these legs.
@@ -432,7 +405,7 @@ impl Machine {
         if sums(&transaction.legs) != (0, 0) {
             return Err("its legs do not sum to zero".into());
         }
-        let store = self.organisation.store(programme, transaction.store);
+        let store = self.organisation.store_near(programme, transaction.store, transaction.terminal);
         let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
         if transaction.legs.iter().any(|leg| leg.store != 0) {
             return Err("a transaction posts on its own store only".into());
@@ -458,12 +431,24 @@ impl Machine {
 
     /// Posting must not panic, whatever a damaged journal says.
     fn check_postable(&self, index: u32, transaction: &Transaction) -> Result<(), Contradiction> {
-        if self.purses_after(index, &transaction.legs)[..3].iter().any(|&purse| purse < 0) {
+        let purses = self.purses_after(index, &transaction.legs);
+        if purses[..3].iter().any(|&purse| purse < 0) {
             return Err(format!("a purse of card {index} would go below zero"));
         }
-        match self.within_caps(index, &transaction.legs) {
-            Code::Approved => Ok(()),
-            _ => Err(format!("a purse of card {index} would exceed its cap")),
+        if lifted(&purses) {
+            return Err(format!("a purse of card {index} would exceed its cap"));
+        }
+        Ok(())
+    }
+
+    /// Asks for the memory that replaying this entry begins with.
+    #[inline]
+    pub fn prefetch(&self, entry: &Entry) {
+        if let Entry::Transaction(transaction) = entry {
+            self.organisation.prefetch_terminal_index(transaction.key.programme, transaction.terminal);
+            if let CardRef::Known { index, .. } = transaction.card {
+                self.cards.prefetch(index);
+            }
         }
     }
 
@@ -502,10 +487,9 @@ impl Machine {
         Ok((Code::Approved, Some(entry)))
     }
 
-    /// Marks that changed since this was last asked.
-    pub fn take_changed_marks(&mut self) -> Vec<(u64, Mark)> {
-        let changed = std::mem::take(&mut self.changed_marks);
-        changed.into_iter().map(|sequence| (sequence, self.mark(sequence))).collect()
+    /// The transactions whose marks changed since this was last asked.
+    pub fn take_changed_marks(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.changed_marks)
     }
 
     /// Sets a mark as the checkpoint gives it.
@@ -526,6 +510,13 @@ fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
     leg(&mut transaction.legs, Account::PointsPool, -request.amount);
     leg(&mut transaction.legs, Account::GrowthFunding, request.amount);
     Code::Approved
+}
+
+/// True if a purse is above the cap or a shortfall below it.
+#[inline]
+fn lifted(purses: &[i128; 5]) -> bool {
+    let cap = i128::from(PURSE_MAX);
+    purses[..3].iter().any(|&purse| purse > cap) || purses[3..].iter().any(|&owed| owed < -cap)
 }
 
 #[inline]
