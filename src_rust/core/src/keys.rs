@@ -184,6 +184,14 @@ impl Keys {
         Discarded { days: self.days.drain(..kept).collect(), ..Discarded::default() }
     }
 
+    /// Makes room for so many keys of a date that has none yet.
+    pub fn make_room(&mut self, date: i32, count: usize) {
+        let recent = &mut self.day_mut(date).recent;
+        if recent.is_empty() {
+            *recent = Table::with_room(count);
+        }
+    }
+
     /// First date that is kept.
     pub fn first_date(&self) -> Option<i32> {
         self.days.first().map(|day| day.date)

@@ -315,6 +315,15 @@ impl Machine {
     /// Applies a transaction's effects; `store` is the index of its store.
     fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, sequence: u64) {
         assert_eq!(sums(&transaction.legs), (0, 0), "the legs of a transaction sum to zero");
+        self.issue_if_new(programme, transaction);
+        let after = match transaction.card {
+            CardRef::Known { index, .. } => Some((index, self.purses_after(index, &transaction.legs))),
+            _ => None,
+        };
+        self.apply(programme, store, transaction, after, sequence);
+    }
+
+    fn issue_if_new(&mut self, programme: usize, transaction: &Transaction) {
         if let CardRef::Known { index, issued: Some(number), .. } = transaction.card
             && index == self.cards.len()
         {
@@ -323,23 +332,24 @@ impl Machine {
             found.add_card(index);
             self.cards.issue(card, found.growths);
         }
-        // A card that was read from the checkpoint may be ahead of the journal's tail.
-        let card = match transaction.card {
-            CardRef::Known { index, .. } if self.cards.card(index).last < sequence => Some(index),
-            _ => None,
-        };
+    }
+
+    /// Applies legs that sum to zero, and changes. `after` is the card and what its purses will hold; None if there is no card, or if it
+    /// holds this already.
+    #[inline]
+    fn apply(&mut self, programme: usize, store: u32, transaction: &Transaction, after: Option<(u32, [i128; 5])>, sequence: u64) {
         for leg in &transaction.legs {
             self.post_leg(programme, store, leg);
         }
-        if let Some(index) = card {
-            let after = self.purses_after(index, &transaction.legs).map(|purse| i64::try_from(purse).expect("within the caps"));
+        if let Some((index, after)) = after {
+            let after = after.map(|purse| i64::try_from(purse).expect("within the caps"));
             assert!(after[..3].iter().all(|&purse| purse >= 0), "no purse goes below zero");
             let (card, points) = self.cards.card_mut(index, sequence);
             [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = after;
             card.last = sequence;
         }
         for change in &transaction.changes {
-            self.change(change, card, sequence);
+            self.change(change, after.map(|(index, _)| index), sequence);
         }
     }
 
@@ -376,11 +386,15 @@ impl Machine {
         }
     }
 
-    /// Applies an entry of the journal, without pricing anything.
-    pub fn replay(&mut self, entry: &Entry, sequence: u64) -> Result<(), Contradiction> {
+    /// Applies an entry of the journal, without pricing anything. `store` is the index of a transaction's store.
+    pub fn replay(&mut self, entry: &Entry, store: Option<u32>, sequence: u64) -> Result<(), Contradiction> {
         let known = |programme: u16| self.organisation.programme(programme).ok_or_else(|| format!("no programme {programme}"));
         match entry {
-            Entry::Transaction(transaction) => self.replay_transaction(known(transaction.key.programme)?, transaction, sequence),
+            Entry::Transaction(transaction) => {
+                let programme = known(transaction.key.programme)?;
+                let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
+                self.replay_transaction(programme, store, transaction, sequence)
+            }
             Entry::Registration(registration) => {
                 if self.organisation.add(registration) {
                     Ok(())
@@ -401,55 +415,59 @@ impl Machine {
         }
     }
 
-    fn replay_transaction(&mut self, programme: usize, transaction: &Transaction, sequence: u64) -> Result<(), Contradiction> {
+    fn replay_transaction(
+        &mut self,
+        programme: usize,
+        store: u32,
+        transaction: &Transaction,
+        sequence: u64,
+    ) -> Result<(), Contradiction> {
         if sums(&transaction.legs) != (0, 0) {
             return Err("its legs do not sum to zero".into());
         }
-        let store = self.organisation.store_near(programme, transaction.store, transaction.terminal);
-        let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
         if transaction.legs.iter().any(|leg| leg.store != 0) {
             return Err("a transaction posts on its own store only".into());
         }
-        let CardRef::Known { index, issued, .. } = transaction.card else {
-            self.post(programme, store, transaction, sequence);
-            return Ok(());
+        let after = match transaction.card {
+            CardRef::Known { index, issued, .. } => {
+                if index > self.cards.len() || index == self.cards.len() && issued.is_none() {
+                    return Err(format!("no card with index {index}"));
+                }
+                self.issue_if_new(programme, transaction);
+                self.purses_to_be(programme, index, transaction, sequence)?
+            }
+            _ => None,
         };
-        if index > self.cards.len() || (index == self.cards.len()) && issued.is_none() {
-            return Err(format!("no card with index {index}"));
+        self.apply(programme, store, transaction, after, sequence);
+        match after {
+            Some((index, _)) if self.balances(index) != transaction.balances => {
+                Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
+            }
+            _ => Ok(()),
         }
-        let ahead = index < self.cards.len() && self.cards.card(index).last >= sequence;
-        if !ahead && issued.is_none() {
-            self.touch(programme, index, sequence);
-            self.check_postable(index, transaction)?;
-        }
-        self.post(programme, store, transaction, sequence);
-        if !ahead && self.balances(index) != transaction.balances {
-            return Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances));
-        }
-        Ok(())
     }
 
-    /// Posting must not panic, whatever a damaged journal says.
-    fn check_postable(&self, index: u32, transaction: &Transaction) -> Result<(), Contradiction> {
-        let purses = self.purses_after(index, &transaction.legs);
-        if purses[..3].iter().any(|&purse| purse < 0) {
+    /// A card and its purses after a transaction that is replayed; None if the card, read from the checkpoint, is ahead of it. Posting must
+    /// not panic, whatever a damaged journal says.
+    fn purses_to_be(
+        &mut self,
+        programme: usize,
+        index: u32,
+        transaction: &Transaction,
+        sequence: u64,
+    ) -> Result<Option<(u32, [i128; 5])>, Contradiction> {
+        if self.cards.card(index).last >= sequence {
+            return Ok(None);
+        }
+        self.touch(programme, index, sequence);
+        let after = self.purses_after(index, &transaction.legs);
+        if after[..3].iter().any(|&purse| purse < 0) {
             return Err(format!("a purse of card {index} would go below zero"));
         }
-        if lifted(&purses) {
+        if lifted(&after) {
             return Err(format!("a purse of card {index} would exceed its cap"));
         }
-        Ok(())
-    }
-
-    /// Asks for the memory that replaying this entry begins with.
-    #[inline]
-    pub fn prefetch(&self, entry: &Entry) {
-        if let Entry::Transaction(transaction) = entry {
-            self.organisation.prefetch_terminal_index(transaction.key.programme, transaction.terminal);
-            if let CardRef::Known { index, .. } = transaction.card {
-                self.cards.prefetch(index);
-            }
-        }
+        Ok(Some((index, after)))
     }
 
     /// Registers what is new: the code, and the entry if there is one to journal.

@@ -196,13 +196,6 @@ impl Organisation {
         self.programmes[programme].stores.get(&number).copied()
     }
 
-    /// The same of a store that most likely has this terminal, which is found faster.
-    #[inline]
-    pub fn store_near(&self, programme: usize, number: u32, terminal: u32) -> Option<u32> {
-        let near = self.store_of(self.programmes[programme].number, terminal);
-        near.filter(|&index| self.stores[index as usize].number == number).or_else(|| self.store(programme, number))
-    }
-
     /// True if a card can be of this programme and product, with so many growths applied.
     pub fn may_have_card(&self, programme: u16, product: u16, grown: u32) -> bool {
         let found = self.programme(programme).map(|at| &self.programmes[at]);

@@ -10,15 +10,20 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::Error;
-use crate::journal::entry::{Entry, Transaction};
+use crate::journal::entry::{CardRef, Entry, Transaction};
 use crate::journal::{Block, Journal, genesis};
 use crate::keys::Keys;
 use crate::machine::Machine;
+use crate::memory::prefetch;
 
 /// Entries that are handed over at once; few enough to stay in the cache.
-const BATCH: usize = 512;
+const BATCH: usize = 256;
 /// Batches on their way.
 const BATCHES_MAX: usize = 4;
+/// Keys that room is made for at once.
+const KEYS_MAX: usize = 16 << 20;
+/// Stores that are remembered.
+const STORES: usize = 16_384;
 /// Entries whose memory is asked for together.
 const AHEAD: usize = 32;
 
@@ -35,8 +40,12 @@ pub struct Recovered {
 /// Checkpoint and journal tail: the state.
 pub fn recover(journal: &dyn Journal, checkpoint: &Checkpoint) -> Result<Recovered, Error> {
     let (mut machine, mut keys, begin) = checkpoint.load()?;
-    if journal.head()?.0 < begin {
+    let Some(tail) = journal.head()?.0.checked_sub(begin) else {
         return Err(CheckpointError::Ahead { begin }.into());
+    };
+    // Nearly all of the tail's keys are of the open day.
+    if let Some(open) = machine.organisation.programmes.iter().map(|programme| programme.calendar.open).max() {
+        keys.make_room(open, usize::try_from(tail).unwrap_or(KEYS_MAX).min(KEYS_MAX));
     }
     replay(journal, begin, &mut machine, &mut keys, &mut |_| true)?;
     Ok(Recovered { machine, keys, checkpointed: begin })
@@ -55,9 +64,10 @@ pub fn replay(
     let (spare_in, spare) = bounded(BATCHES_MAX + 2);
     thread::scope(|scope| {
         let reading = scope.spawn(move || read_tail(journal, begin, &full_in, &spare));
+        let mut stores = Stores::new();
         for batch in full {
             let batch: Batch = batch;
-            batch.apply(machine, keys)?;
+            batch.apply(machine, keys, &mut stores)?;
             if !progress(batch.end()) {
                 return Ok(());
             }
@@ -95,17 +105,17 @@ impl Batch {
         Ok(())
     }
 
-    fn apply(&self, machine: &mut Machine, keys: &mut Keys) -> Result<(), Error> {
+    fn apply(&self, machine: &mut Machine, keys: &mut Keys, stores: &mut Stores) -> Result<(), Error> {
         let mut sequence = self.first;
         for entries in self.entries[..self.len].chunks(AHEAD) {
+            look_ahead(entries, machine, keys, stores);
             for (entry, hash) in entries {
-                machine.prefetch(entry);
-                if let Entry::Transaction(transaction) = entry {
-                    keys.prefetch_place(transaction.key.date, *hash);
-                }
-            }
-            for (entry, hash) in entries {
-                machine.replay(entry, sequence).map_err(|what| Error::Contradiction { sequence, what })?;
+                let store = match entry {
+                    // Looked for again: what was not there before may have been registered in between.
+                    Entry::Transaction(transaction) => stores.find(machine, transaction),
+                    _ => None,
+                };
+                machine.replay(entry, store, sequence).map_err(|what| Error::Contradiction { sequence, what })?;
                 match entry {
                     Entry::Transaction(transaction) => {
                         keys.insert(transaction.key.date, *hash, sequence);
@@ -118,6 +128,42 @@ impl Batch {
             }
         }
         Ok(())
+    }
+}
+
+/// Asks for all memory that the entries will need.
+#[inline]
+fn look_ahead(entries: &[(Entry, u64)], machine: &Machine, keys: &Keys, stores: &mut Stores) {
+    for (entry, hash) in entries {
+        let Entry::Transaction(transaction) = entry else { continue };
+        keys.prefetch_place(transaction.key.date, *hash);
+        if let CardRef::Known { index, .. } = transaction.card {
+            machine.cards.prefetch(index);
+        }
+        if let Some(store) = stores.find(machine, transaction) {
+            prefetch(&machine.organisation.stores[store as usize]);
+        }
+    }
+}
+
+/// Where stores are found that were found before: their programme, number and index, by some bits of the number.
+struct Stores(Vec<(u16, u32, Option<u32>)>);
+
+impl Stores {
+    fn new() -> Stores {
+        Stores(vec![(0, 0, None); STORES])
+    }
+
+    /// Index of the store of a transaction. A store that is there stays where it is.
+    #[inline]
+    fn find(&mut self, machine: &Machine, transaction: &Transaction) -> Option<u32> {
+        let (programme, number) = (transaction.key.programme, transaction.store);
+        let known = &mut self.0[number as usize % STORES];
+        if known.2.is_none() || (known.0, known.1) != (programme, number) {
+            let organisation = &machine.organisation;
+            *known = (programme, number, organisation.programme(programme).and_then(|at| organisation.store(at, number)));
+        }
+        known.2
     }
 }
 

@@ -447,12 +447,14 @@ impl Entry {
     /// Reads the entry with this sequence, which must take up all of `bytes`.
     pub fn decode(bytes: &[u8], sequence: u64, base: i32) -> Result<Entry, Malformed> {
         let mut entry = Entry::Transaction(Transaction::blank());
-        entry.read(bytes, sequence, base)?;
+        entry.read(bytes, 0, sequence, base)?;
         Ok(entry)
     }
 
-    /// The same in place of this entry, whose room is used again. After an error it is none.
-    pub fn read(&mut self, bytes: &[u8], sequence: u64, base: i32) -> Result<(), Malformed> {
+    /// The same in place of this entry, whose room is used again. After it come `beyond` bytes that are not its own, so that its last
+    /// numbers can be read a word at a time. After an error it is none.
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8], beyond: usize, sequence: u64, base: i32) -> Result<(), Malformed> {
         let mut from = Reader { bytes };
         let number = from.byte()?;
         let code = Code::from_number(from.byte()?).ok_or("code")?;
@@ -469,7 +471,7 @@ impl Entry {
             }
             None => *self = decode_other(number, programme, &mut from)?,
         }
-        if from.bytes.is_empty() { Ok(()) } else { Err("length") }
+        if from.bytes.len() == beyond { Ok(()) } else { Err("length") }
     }
 }
 
@@ -650,21 +652,22 @@ impl<'a> Reader<'a> {
         Ok(first)
     }
 
-    #[inline]
-    fn wide(&mut self) -> Result<u128, Malformed> {
-        if let Some(word) = self.bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) {
-            // Where the first byte is that has no follower.
-            let ends = !word & 0x8080_8080_8080_8080;
-            if ends != 0 {
-                let len = ends.trailing_zeros() / 8 + 1;
-                self.bytes = &self.bytes[len as usize..];
-                return Ok(join(word << (64 - 8 * len) >> (64 - 8 * len)).into());
-            }
+    /// A number of up to eight bytes, if so many are left to look at: nearly all are.
+    #[inline(always)]
+    fn short(&mut self) -> Option<u64> {
+        let word = u64::from_le_bytes(*self.bytes.first_chunk()?);
+        // Where the first byte is that has no follower.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
         }
-        self.wide_by_bytes()
+        let len = ends.trailing_zeros() / 8 + 1;
+        self.bytes = self.bytes.get(len as usize..)?;
+        Some(join(word << (64 - 8 * len) >> (64 - 8 * len)))
     }
 
-    fn wide_by_bytes(&mut self) -> Result<u128, Malformed> {
+    #[inline(never)]
+    fn long(&mut self) -> Result<u128, Malformed> {
         let first = self.byte()?;
         let mut value = u128::from(first & 0x7f);
         let mut byte = first;
@@ -681,14 +684,22 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn number<T: TryFrom<u128>>(&mut self) -> Result<T, Malformed> {
-        T::try_from(self.wide()?).map_err(|_| "number")
+    fn number<T: TryFrom<u64> + TryFrom<u128>>(&mut self) -> Result<T, Malformed> {
+        match self.short() {
+            Some(value) => T::try_from(value).map_err(|_| "number"),
+            None => T::try_from(self.long()?).map_err(|_| "number"),
+        }
     }
 
     #[inline]
-    fn signed<T: TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
-        let value = self.wide()?;
-        T::try_from((value >> 1) as i128 ^ -((value & 1) as i128)).map_err(|_| "number")
+    fn signed<T: TryFrom<i64> + TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
+        match self.short() {
+            Some(value) => T::try_from((value >> 1) as i64 ^ -((value & 1) as i64)).map_err(|_| "number"),
+            None => {
+                let value = self.long()?;
+                T::try_from((value >> 1) as i128 ^ -((value & 1) as i128)).map_err(|_| "number")
+            }
+        }
     }
 
     fn date(&mut self, base: i32) -> Result<i32, Malformed> {
@@ -857,8 +868,10 @@ mod tests {
             let entry = Entry::Transaction(transaction);
             prop_assert_eq!(Entry::decode(&bytes, SEQUENCE, BASE), Ok(entry.clone()));
             let mut place = Entry::Transaction(other);
-            place.read(&bytes, SEQUENCE, BASE).unwrap();
+            bytes.extend([0x80; 7]);
+            place.read(&bytes, 7, SEQUENCE, BASE).unwrap();
             prop_assert_eq!(place, entry);
+            prop_assert!(Entry::decode(&bytes, SEQUENCE, BASE).is_err());
         }
 
         #[test]
