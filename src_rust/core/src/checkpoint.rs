@@ -23,8 +23,8 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 
 const FORMAT: &str = "onecard checkpoint 1";
-/// Bytes written before they are committed, while a pass is under way.
-const COMMIT_BYTES: usize = 64 << 20;
+/// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
+const COMMIT_BYTES: usize = 8 << 20;
 /// What a mark adds to them: a record in a page that is most likely its own.
 const MARK_BYTES: usize = 4096;
 /// Marks that are copied at once.
