@@ -3,12 +3,14 @@
 //! Cards are numbered from 0 in the order of their issue and never move. They lie in blocks, so that memory grows
 //! a little at a time; the checkpoint writes the chunks that changed. No purse is below zero or above `PURSE_MAX`.
 
+pub mod chunk;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::cards::chunk::ChunkMut;
 use crate::growth::{self, Columns};
 use crate::memory::{Slab, prefetch};
 use crate::table::{Table, mix};
-use crate::units::{PURSE_MAX, RATE_ONE};
 
 /// Cards in a chunk: what the checkpoint writes at once.
 pub const CHUNK: usize = 4096;
@@ -228,6 +230,17 @@ impl Cards {
         Some(index)
     }
 
+    /// Asks for the memory of the card with this index, if there is one.
+    #[inline]
+    pub fn prefetch(&self, index: u32) {
+        if index < self.len {
+            let (block, at) = place(index);
+            let block = &self.blocks[block];
+            prefetch(&block.cards[at]);
+            prefetch(&block.balances[at]);
+        }
+    }
+
     /// Adds a card and returns its index.
     pub fn issue(&mut self, card: Card, grown: u32) -> u32 {
         self.push(card, Points { grown, ..Points::default() })
@@ -337,31 +350,60 @@ impl Cards {
         self.touched[chunk]
     }
 
-    /// Writes a chunk's records, one after the other, to `out`.
-    pub fn write_chunk(&self, chunk: usize, out: &mut Vec<u8>) {
+    /// Copies a chunk's records to the end of `out`.
+    pub fn copy_chunk(&self, chunk: usize, out: &mut Vec<CardRecord>) {
         let first = (chunk * CHUNK) as u32;
-        for index in first..self.len.min(first + CHUNK as u32) {
-            let (block, at) = place(index);
-            let block = &self.blocks[block];
-            let points = Points { balance: block.balances[at], carry: block.carries[at], grown: block.grown[at], unused: 0 };
-            let record = CardRecord { card: block.cards[at], points };
-            out.extend_from_slice(record.as_bytes());
-        }
+        let (block, from) = place(first);
+        let block = &self.blocks[block];
+        let range = from..from + CHUNK.min((self.len - first) as usize);
+        let points = block.balances[range.clone()].iter().zip(&block.carries[range.clone()]).zip(&block.grown[range.clone()]);
+        out.extend(block.cards[range].iter().zip(points).map(|(&card, ((&balance, &carry), &grown))| {
+            let points = Points { balance, carry, grown, unused: 0 };
+            CardRecord { card, points }
+        }));
     }
 
-    /// Adds a chunk's records as the checkpoint gives them, in order, at most `most`; false if they are none, or not of these many
-    /// merchants.
-    pub fn read_chunk(&mut self, bytes: &[u8], most: usize, merchants: usize) -> bool {
-        let Ok(records) = <[CardRecordBytes]>::ref_from_bytes(bytes) else { return false };
-        for record in records.iter().take(most) {
-            let record: CardRecord = zerocopy::transmute!(*record);
-            let Points { balance, carry, .. } = record.points;
-            if !(0..=PURSE_MAX).contains(&balance) || carry >= RATE_ONE || record.card.merchant as usize >= merchants {
-                return false;
-            }
-            self.push(record.card, record.points);
-        }
-        true
+    /// So many cards, to be read from the checkpoint: until all of [`parts`](Self::parts) is filled in they are none.
+    pub fn blank(len: u32) -> Cards {
+        let count = len as usize;
+        let blocks = (0..count.div_ceil(BLOCK)).map(|_| Block::new()).collect();
+        Cards { blocks, len, touched: vec![0; count.div_ceil(CHUNK)], index: Table::with_room(count) }
+    }
+
+    /// The chunks, in order, and the index; the caller fills in both.
+    pub fn parts(&mut self) -> (impl Iterator<Item = ChunkMut<'_>>, Index<'_>) {
+        let len = self.len as usize;
+        let chunks = self.blocks.iter_mut().flat_map(|block| {
+            let points = block.balances.chunks_mut(CHUNK).zip(block.carries.chunks_mut(CHUNK)).zip(block.grown.chunks_mut(CHUNK));
+            block.cards.chunks_mut(CHUNK).zip(block.merchants.chunks_mut(CHUNK)).zip(points)
+        });
+        let chunks = chunks.take(len.div_ceil(CHUNK)).enumerate().map(
+            move |(chunk, ((cards, merchants), ((balances, carries), grown)))| {
+                let until = CHUNK.min(len - chunk * CHUNK);
+                ChunkMut {
+                    cards: &mut cards[..until],
+                    merchants: &mut merchants[..until],
+                    balances: &mut balances[..until],
+                    carries: &mut carries[..until],
+                    grown: &mut grown[..until],
+                }
+            },
+        );
+        (chunks, Index { table: &mut self.index, next: 0 })
+    }
+}
+
+/// The index of cards that are read from the checkpoint.
+pub struct Index<'a> {
+    table: &'a mut Table<u64>,
+    next: u32,
+}
+
+impl Index<'_> {
+    /// Adds the next cards by their hashes.
+    pub fn add(&mut self, hashes: &[u64]) {
+        self.table.insert_run(hashes, u64::from(self.next) + 1);
+        self.next += hashes.len() as u32;
     }
 }
 
@@ -370,9 +412,6 @@ impl Cards {
 fn place(index: u32) -> (usize, usize) {
     (index as usize / BLOCK, index as usize % BLOCK)
 }
-
-/// A record where bytes lie as they come.
-type CardRecordBytes = [u8; size_of::<CardRecord>()];
 
 #[cfg(test)]
 mod tests {

@@ -1,26 +1,38 @@
 //! The checkpoint: state on disk, written behind, so that opening replays only the journal's tail.
 //!
-//! A pass begins between two groups at a sequence *B*. What is shared (organisation, marks, keys) is copied there and then; cards are
-//! copied chunk by chunk afterwards, and each carries the sequence of its newest entry. Recovery replays from *B* of the newest complete pass; a card
-//! skips what it already holds. Nothing is committed here before the journal is durable up to what it holds. Nothing is copied while a
+//! A pass begins between two groups at a sequence *B*. What is shared (organisation, keys) is copied there and then; marks and cards
+//! are copied piece by piece afterwards. A card carries the sequence of its newest entry, a mark says how far its transaction is undone in all.
+//! Recovery replays from *B* of the newest complete pass; a card skips what it already holds, a mark ends where the journal ends. Nothing is committed here before the journal is durable up to what it holds. Nothing is copied while a
 //! day's growth is being granted.
 
+use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zerocopy::IntoBytes;
 
-use crate::cards::{CHUNK, CardRecord};
-use crate::keys::{Batch, Keys, Segment, segment_len};
+use crate::cards::chunk::{ChunkMut, encode};
+use crate::cards::{CHUNK, CardRecord, Cards};
+use crate::keys::{Batch, Discarded, Keys, Segment, segment_len};
 use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
-use crate::storage::{Storage, StorageError, Writing};
+use crate::storage::{Reading, Storage, StorageError, Writing};
 
 const FORMAT: &str = "onecard checkpoint 2";
 /// What earlier versions wrote. It is given up: the journal gives the state.
 const FORMAT_BEFORE: &str = "onecard checkpoint 1";
-/// Bytes written before they are committed, while a pass is under way.
-const COMMIT_BYTES: usize = 64 << 20;
+/// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
+const COMMIT_BYTES: usize = 8 << 20;
+/// What a mark adds to them: a record in a page that is most likely its own.
+const MARK_BYTES: usize = 4096;
+/// Marks that are copied at once.
+const MARKS: usize = 1024;
+/// Chunks between the thread that reads cards and the one that indexes them.
+const CHUNKS_MAX: usize = 4;
 
 /// What the newest complete pass says of itself.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -35,7 +47,6 @@ pub struct Pass {
 pub struct Shared {
     pass: Pass,
     organisation: Vec<u8>,
-    marks: Vec<(u64, Mark)>,
     keys: Vec<Batch>,
     forget_before: i32,
 }
@@ -43,6 +54,7 @@ pub struct Shared {
 /// A pass as the writer sees it: what is copied, what is still to copy.
 pub struct Copying {
     shared: Option<Shared>,
+    marks: BTreeSet<u64>,
     since: u64,
     chunk: usize,
     chunks: usize,
@@ -52,7 +64,12 @@ pub struct Copying {
 pub enum Step {
     /// A chunk of cards, as it was before the entry with sequence `before`.
     #[allow(missing_docs)]
-    Chunk { number: usize, bytes: Vec<u8>, before: u64 },
+    Chunk { number: usize, records: Vec<CardRecord>, before: u64 },
+    /// Marks, likewise.
+    #[allow(missing_docs)]
+    Marks { marks: Vec<(u64, Mark)>, before: u64 },
+    /// What is to be dropped, of no pass.
+    Discard(Box<Discarded>),
     /// The end of the pass.
     Finish(Box<Shared>),
 }
@@ -63,20 +80,26 @@ impl Copying {
         let pass = Pass { begin, cards: machine.cards.len() };
         let organisation = postcard::to_stdvec(&machine.organisation).expect("it serialises to memory");
         let forget_before = keys.first_date().unwrap_or(i32::MIN);
-        let shared = Shared { pass, organisation, marks: machine.take_changed_marks(), keys: keys.seal(begin), forget_before };
-        Copying { shared: Some(shared), since, chunk: 0, chunks: machine.cards.chunks() }
+        let shared = Shared { pass, organisation, keys: keys.seal(begin), forget_before };
+        let (marks, chunks) = (machine.take_changed_marks(), machine.cards.chunks());
+        Copying { shared: Some(shared), marks, since, chunk: 0, chunks }
     }
 
-    /// The next step; None when the pass is copied whole.
-    pub fn next(&mut self, machine: &Machine, next_sequence: u64) -> Option<Step> {
+    /// The next step; None when the pass is copied whole. A chunk goes into what `room` gives.
+    pub fn next(&mut self, machine: &Machine, before: u64, room: impl FnOnce() -> Vec<CardRecord>) -> Option<Step> {
         while self.chunk < self.chunks {
             let number = self.chunk;
             self.chunk += 1;
             if machine.cards.chunk_touched(number) >= self.since {
-                let mut bytes = Vec::with_capacity(CHUNK * size_of::<CardRecord>());
-                machine.cards.write_chunk(number, &mut bytes);
-                return Some(Step::Chunk { number, bytes, before: next_sequence });
+                let mut records = room();
+                records.clear();
+                machine.cards.copy_chunk(number, &mut records);
+                return Some(Step::Chunk { number, records, before });
             }
+        }
+        if !self.marks.is_empty() {
+            let marks = std::iter::from_fn(|| self.marks.pop_first()).take(MARKS);
+            return Some(Step::Marks { marks: marks.map(|sequence| (sequence, machine.mark(sequence))).collect(), before });
         }
         self.shared.take().map(|shared| Step::Finish(Box::new(shared)))
     }
@@ -128,17 +151,7 @@ impl Checkpoint {
             postcard::from_bytes(organisation).map_err(|_| CheckpointError::Damaged("organisation"))?;
         machine.organisation = organisation;
         machine.organisation.index();
-        for pair in reading.from("cards", &[0; 4])? {
-            let (_, records) = pair?;
-            // A later pass that did not end may have written cards that replay will issue.
-            let left = (pass.cards - machine.cards.len()) as usize;
-            if !machine.cards.read_chunk(records, left, machine.organisation.merchants.len()) {
-                return Err(CheckpointError::Damaged("cards"));
-            }
-        }
-        if machine.cards.len() != pass.cards {
-            return Err(CheckpointError::Damaged("cards"));
-        }
+        machine.cards = self.load_cards(&reading, pass.cards, &machine.organisation)?;
         for pair in reading.from("marks", &[0; 8])? {
             let (key, value) = pair?;
             let sequence = key.try_into().map(u64::from_be_bytes).map_err(|_| CheckpointError::Damaged("marks"))?;
@@ -151,16 +164,69 @@ impl Checkpoint {
         Ok((machine, keys, pass.begin))
     }
 
+    /// Reads so many cards: one thread decodes, this one indexes.
+    fn load_cards(&self, reading: &Reading, count: u32, organisation: &Organisation) -> Result<Cards, CheckpointError> {
+        // A later pass that did not end may have written cards that replay will issue; fewer there cannot be.
+        if reading.count("cards")? < (count as usize).div_ceil(CHUNK) {
+            return Err(CheckpointError::Damaged("cards"));
+        }
+        let mut cards = Cards::blank(count);
+        let (chunks, mut index) = cards.parts();
+        let (full_in, full) = bounded::<Vec<u64>>(CHUNKS_MAX);
+        let (spare_in, spare) = bounded(CHUNKS_MAX + 2);
+        thread::scope(|scope| {
+            let decoding = scope.spawn(move || self.decode_cards(chunks, organisation, &full_in, &spare));
+            for hashes in full {
+                index.add(&hashes);
+                let _ = spare_in.try_send(hashes);
+            }
+            decoding.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
+        Ok(cards)
+    }
+
+    fn decode_cards<'a>(
+        &self,
+        chunks: impl Iterator<Item = ChunkMut<'a>>,
+        organisation: &Organisation,
+        full: &Sender<Vec<u64>>,
+        spare: &Receiver<Vec<u64>>,
+    ) -> Result<(), CheckpointError> {
+        let reading = self.storage.reading()?;
+        let mut values = reading.from("cards", &[0; 4])?;
+        // Cards that follow each other are nearly always alike.
+        let mut known = None;
+        let mut accept = |record: &CardRecord| {
+            let what = (record.card.programme, record.card.product, record.points.grown, record.card.merchant);
+            if known != Some(what) && organisation.may_have_card(what.0, what.1, what.2, what.3) {
+                known = Some(what);
+            }
+            known == Some(what)
+        };
+        for (number, chunk) in chunks.enumerate() {
+            let (key, value) = values.next().ok_or(CheckpointError::Damaged("cards"))??;
+            let mut hashes = spare.try_recv().unwrap_or_default();
+            hashes.clear();
+            let decoded = chunk.decode(value, &mut hashes, &mut accept).filter(|()| key == chunk_key(number));
+            decoded.ok_or(CheckpointError::Damaged("cards"))?;
+            // The other end lives as long as this one.
+            let _ = full.send(hashes);
+        }
+        Ok(())
+    }
+
     /// Writes passes as their steps come, until `next` gives none. Waits with `durable` before each commit; tells
-    /// `written` of each complete pass, or of why it failed.
+    /// `written` of each complete pass, or of why it failed. Gives the room of a chunk back to `spare`.
     pub fn write(
         &self,
         next: impl Fn() -> Option<Step>,
         durable: impl Fn(u64) -> bool,
+        spare: impl Fn(Vec<CardRecord>),
         mut written: impl FnMut(Result<Vec<Segment>, StorageError>),
     ) {
+        let mut chunk = Vec::new();
         loop {
-            match self.write_pass(&next, &durable) {
+            match self.write_pass(&next, &durable, &spare, &mut chunk) {
                 Ok(Some(segments)) => written(Ok(segments)),
                 Ok(None) => return,
                 Err(error) => {
@@ -176,27 +242,40 @@ impl Checkpoint {
         &self,
         next: &impl Fn() -> Option<Step>,
         durable: &impl Fn(u64) -> bool,
+        spare: &impl Fn(Vec<CardRecord>),
+        chunk: &mut Vec<u8>,
     ) -> Result<Option<Vec<Segment>>, StorageError> {
-        let mut steps = std::iter::from_fn(next).peekable();
+        let mut steps = std::iter::from_fn(next).filter(|step| !matches!(step, Step::Discard(_))).peekable();
         while steps.peek().is_some() {
             let mut writing = self.storage.writing()?;
-            let (mut bytes, mut before) = (0, 0);
+            let (mut bytes, mut until) = (0, 0);
             let mut finished = None;
             while bytes < COMMIT_BYTES && finished.is_none() {
                 match steps.next() {
-                    None => return Ok(None),
-                    Some(Step::Chunk { number, bytes: records, before: sequence }) => {
-                        writing.put("cards", &(number as u32).to_be_bytes(), &records)?;
-                        bytes += records.len();
-                        before = before.max(sequence);
+                    None | Some(Step::Discard(_)) => return Ok(None),
+                    Some(Step::Chunk { number, records, before }) => {
+                        chunk.clear();
+                        encode(&records, chunk);
+                        spare(records);
+                        writing.put("cards", &chunk_key(number), chunk)?;
+                        bytes += chunk.len();
+                        until = until.max(before);
+                    }
+                    Some(Step::Marks { marks, before }) => {
+                        for (sequence, mark) in marks {
+                            let mark = postcard::to_stdvec(&mark).expect("it serialises to memory");
+                            writing.put("marks", &sequence.to_be_bytes(), &mark)?;
+                            bytes += MARK_BYTES;
+                        }
+                        until = until.max(before);
                     }
                     Some(Step::Finish(shared)) => {
-                        before = before.max(shared.pass.begin);
+                        until = until.max(shared.pass.begin);
                         finished = Some(self.write_shared(&mut writing, &shared)?);
                     }
                 }
             }
-            if !durable(before) {
+            if !durable(until) {
                 return Ok(None);
             }
             writing.commit()?;
@@ -208,10 +287,6 @@ impl Checkpoint {
     }
 
     fn write_shared(&self, writing: &mut Writing<'_>, shared: &Shared) -> Result<Vec<Segment>, StorageError> {
-        for (sequence, mark) in &shared.marks {
-            let mark = postcard::to_stdvec(mark).expect("it serialises to memory");
-            writing.put("marks", &sequence.to_be_bytes(), &mark)?;
-        }
         let reading = self.storage.reading()?;
         let mut segments = Vec::new();
         for pair in reading.from("keys", &[0; 1])? {
@@ -236,6 +311,10 @@ impl Checkpoint {
         writing.put("shared", b"pass", &postcard::to_stdvec(&shared.pass).expect("it serialises to memory"))?;
         Ok(segments)
     }
+}
+
+fn chunk_key(number: usize) -> [u8; 4] {
+    (number as u32).to_be_bytes()
 }
 
 fn segment_end(date: i32) -> [u8; 12] {
@@ -273,8 +352,8 @@ pub fn state_digest(machine: &Machine) -> [u8; 32] {
     let mut records = Vec::new();
     for chunk in 0..machine.cards.chunks() {
         records.clear();
-        machine.cards.write_chunk(chunk, &mut records);
-        hash.update(&records);
+        machine.cards.copy_chunk(chunk, &mut records);
+        hash.update(records.as_bytes());
     }
     for (sequence, mark) in machine.marks() {
         hash.update(sequence.to_le_bytes());

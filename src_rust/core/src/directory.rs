@@ -1,31 +1,17 @@
-//! The data directory: who owns it, and the way from its files to the state.
+//! The data directory: who owns it, and what is in it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::iter;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::journal::entry::Entry;
-use crate::journal::{Journal, LmdbJournal, genesis};
-use crate::keys::Keys;
-use crate::machine::Machine;
+use crate::journal::{Journal, LmdbJournal};
 
 /// An owned data directory; the lock is given back when it is dropped.
 pub struct Directory {
     path: PathBuf,
     _lock: File,
-}
-
-/// State as of the journal's end.
-pub struct Recovered {
-    /// All accounts.
-    pub machine: Machine,
-    /// Keys in the window.
-    pub keys: Keys,
-    /// Where replay began.
-    pub checkpointed: u64,
 }
 
 impl Directory {
@@ -69,69 +55,5 @@ impl Directory {
     /// True if there is a journal; a directory without one is new.
     pub fn has_journal(&self) -> bool {
         self.path.join("journal").join("data.mdb").exists()
-    }
-}
-
-/// Checkpoint and journal tail: the state.
-pub fn recover(journal: &dyn Journal, checkpoint: &Checkpoint) -> Result<Recovered, Error> {
-    let (mut machine, mut keys, begin) = checkpoint.load()?;
-    if journal.head()?.0 < begin {
-        return Err(CheckpointError::Ahead { begin }.into());
-    }
-    replay(journal, begin, &mut machine, &mut keys, &mut |_| true)?;
-    Ok(Recovered { machine, keys, checkpointed: begin })
-}
-
-/// Applies all entries from `begin` on. The chain is checked from the block before; `progress` hears of each block's end, and
-/// stops the walk by saying false.
-pub fn replay(
-    journal: &dyn Journal,
-    begin: u64,
-    machine: &mut Machine,
-    keys: &mut Keys,
-    progress: &mut dyn FnMut(u64) -> bool,
-) -> Result<(), Error> {
-    let mut previous = (begin == 1).then(|| genesis(journal.id()));
-    let mut failed = None;
-    let mut next = begin;
-    journal.walk(begin.saturating_sub(1).max(1), &mut |block| {
-        match &previous {
-            Some(hash) => block.check_chain(hash)?,
-            None => block.check_hash()?,
-        }
-        previous = Some(block.hash());
-        if block.end() <= begin {
-            return Ok(true);
-        }
-        if block.first() > next {
-            return Err(block.damaged(&format!("entries {next} to {} are missing before it", block.first() - 1)));
-        }
-        for sequence in block.first().max(begin)..block.end() {
-            let entry = block.entry(sequence)?;
-            if let Err(what) = machine.replay(&entry, sequence) {
-                failed = Some(Error::Contradiction { sequence, what });
-                return Ok(false);
-            }
-            match &entry {
-                Entry::Transaction(transaction) => {
-                    for key in iter::once(&transaction.key).chain(transaction.marked_key()) {
-                        keys.insert(key.date, key.hash(), sequence);
-                    }
-                }
-                Entry::DayClosed(_) => forget_old_keys(keys, machine),
-                _ => {}
-            }
-        }
-        next = block.end();
-        Ok(progress(next))
-    })?;
-    failed.map_or(Ok(()), Err)
-}
-
-/// Drops the keys of days that no programme's window has any more.
-pub fn forget_old_keys(keys: &mut Keys, machine: &Machine) {
-    let opens = machine.organisation.programmes.iter().map(|programme| programme.calendar.open);
-    if let Some(oldest) = opens.min() {
-        keys.forget_before(oldest - crate::calendar::WINDOW_DAYS + 1);
     }
 }

@@ -197,7 +197,16 @@ impl<'a> Block<'a> {
 
     /// The entry with this sequence, which must lie in the block.
     pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
-        decode(self.bytes, self.bytes.len() - HASH, sequence, self.first(), self.base())
+        let mut entry = Entry::Transaction(Transaction::blank());
+        self.read_entry(sequence, &mut entry)?;
+        Ok(entry)
+    }
+
+    /// The same in place of an entry, whose room is used again.
+    #[inline]
+    pub fn read_entry(&self, sequence: u64, place: &mut Entry) -> Result<(), JournalError> {
+        entry_bytes(self.bytes, self.bytes.len() - HASH, sequence, self.first())
+            .and_then(|(bytes, beyond)| place.read(bytes, beyond, sequence, self.base()))
             .map_err(|what| self.damaged(&format!("entry {sequence}: {what}")))
     }
 }
@@ -206,8 +215,9 @@ fn damaged(sequence: u64, what: &str) -> JournalError {
     JournalError::Damaged { sequence, what: what.into() }
 }
 
-/// Decodes an entry of a block whose offset table ends at `table_end`.
-fn decode(bytes: &[u8], table_end: usize, sequence: u64, first: u64, base: i32) -> Result<Entry, Malformed> {
+/// The bytes of an entry in a block whose offset table ends at `table_end`, with some that follow it; and how many those are.
+#[inline]
+fn entry_bytes(bytes: &[u8], table_end: usize, sequence: u64, first: u64) -> Result<(&[u8], usize), Malformed> {
     let length = bytes.get(28..32).ok_or("header")?;
     let entries_end = HEADER + u32::from_le_bytes(length.try_into().map_err(|_| "header")?) as usize;
     let at = usize::try_from(sequence.checked_sub(first).ok_or("sequence")?).map_err(|_| "sequence")?;
@@ -216,7 +226,9 @@ fn decode(bytes: &[u8], table_end: usize, sequence: u64, first: u64, base: i32) 
         |at: usize| -> Option<usize> { Some(u32::from_le_bytes(table.get(at * 4..at * 4 + 4)?.try_into().ok()?) as usize) };
     let start = offset(at).ok_or("offsets")?;
     let end = offset(at + 1).unwrap_or(entries_end);
-    Entry::decode(bytes.get(start..end).filter(|_| start >= HEADER).ok_or("offsets")?, sequence, base)
+    let beyond = bytes.len().saturating_sub(end).min(size_of::<u64>());
+    let found = bytes.get(start..end + beyond).filter(|found| start >= HEADER && beyond <= found.len());
+    found.map(|found| (found, beyond)).ok_or("offsets")
 }
 
 /// Hash that the first block follows.
@@ -347,7 +359,8 @@ impl UnsealedBlock {
 
     /// Reads one of its entries.
     pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
-        decode(&self.bytes, self.bytes.len(), sequence, self.first, self.base)
+        entry_bytes(&self.bytes, self.bytes.len(), sequence, self.first)
+            .and_then(|(bytes, beyond)| Entry::decode(&bytes[..bytes.len() - beyond], sequence, self.base))
             .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, not yet synced: {what}") })
     }
 

@@ -90,6 +90,21 @@ pub struct Segment {
     fences: Arc<Vec<u64>>,
 }
 
+/// Keys that are no longer needed. To give their memory back takes a while: not on the writer.
+#[derive(Default)]
+pub struct Discarded {
+    days: Vec<Day>,
+    segments: Vec<Segment>,
+    sealed: Vec<Arc<Sealed>>,
+}
+
+impl Discarded {
+    /// True if there is nothing to give back.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty() && self.segments.is_empty() && self.sealed.is_empty()
+    }
+}
+
 /// What a pass has to write: the sealed keys of one date.
 pub struct Batch {
     /// Their date.
@@ -131,6 +146,14 @@ impl Keys {
         day.segments.iter().for_each(|segment| prefetch(segment.line(hash)));
     }
 
+    /// Asks for the memory that [`insert`](Self::insert) will write to.
+    #[inline]
+    pub fn prefetch_place(&self, date: i32, hash: u64) {
+        if let Some(day) = self.day(date) {
+            day.recent.prefetch(hash);
+        }
+    }
+
     /// First candidate under this hash, of this date, that `is` accepts. Segments are searched in the reading that `reading` opens.
     #[inline]
     pub fn find<E: From<StorageError>>(
@@ -146,9 +169,18 @@ impl Keys {
         }
     }
 
-    /// Drops the dates before this one.
-    pub fn forget_before(&mut self, date: i32) {
-        self.days.retain(|day| day.date >= date);
+    /// Takes out the dates before this one.
+    pub fn forget_before(&mut self, date: i32) -> Discarded {
+        let kept = self.days.partition_point(|day| day.date < date);
+        Discarded { days: self.days.drain(..kept).collect(), ..Discarded::default() }
+    }
+
+    /// Makes room for so many keys of a date that has none yet.
+    pub fn make_room(&mut self, date: i32, count: usize) {
+        let recent = &mut self.day_mut(date).recent;
+        if recent.is_empty() {
+            *recent = Table::with_room(count);
+        }
     }
 
     /// First date that is kept.
@@ -167,15 +199,19 @@ impl Keys {
         batches
     }
 
-    /// Takes over the segments that a pass has written.
-    pub fn adopt(&mut self, segments: Vec<Segment>) {
+    /// Takes over the segments that a pass has written; what they replace comes back.
+    pub fn adopt(&mut self, segments: Vec<Segment>) -> Discarded {
+        let mut discarded = Discarded::default();
         for segment in segments {
             if let Some(day) = self.days.iter_mut().find(|day| day.date == segment.date) {
-                day.segments.retain(|older| older.end != segment.replaces);
+                discarded.segments.extend(day.segments.extract_if(.., |older| older.end == segment.replaces));
+                discarded.sealed.extend(day.sealed.take());
                 day.segments.push(segment);
-                day.sealed = None;
+            } else {
+                discarded.segments.push(segment);
             }
         }
+        discarded
     }
 
     /// Adds a segment found in the checkpoint at open.
@@ -230,7 +266,7 @@ impl Day {
             let Some(value) = reading.get("keys", &segment.storage_key())? else {
                 return self.find_in_all(hash, reading, is);
             };
-            for sequence in search(pairs_of(value), &segment.fences, hash) {
+            for sequence in search(pairs_of(value), segment.fences.len(), |page| segment.fences[page], hash) {
                 if is(sequence)? {
                     return Ok(Some(sequence));
                 }
@@ -253,8 +289,10 @@ impl Day {
             if !name.starts_with(&date) {
                 break;
             }
-            let Some(segment) = Segment::open(name, value) else { continue };
-            for sequence in search(pairs_of(value), &segment.fences, hash) {
+            // Without a copy of its filter: that would take longer than looking.
+            let pairs = pairs_of(value);
+            let fence = |page: usize| word(&pairs[page * PAGE..][..8]);
+            for sequence in search(pairs, pairs.len().div_ceil(PAGE), fence, hash) {
                 if is(sequence)? {
                     return Ok(Some(sequence));
                 }
@@ -333,13 +371,28 @@ impl Segment {
     }
 }
 
-/// Sequences under this hash among a segment's pairs: the fences name the page, and a page is nearly always all that is read.
-fn search(pairs: &[u8], fences: &[u64], hash: u64) -> Vec<u64> {
+/// Sequences under this hash among a segment's pairs: the fences, one for each page, name the page, and a page is nearly always
+/// all that is read.
+fn search(pairs: &[u8], pages: usize, fence: impl Fn(usize) -> u64, hash: u64) -> Vec<u64> {
     // Equal hashes may begin at the end of the page before those that begin with them.
-    let first = fences.partition_point(|&fence| fence < hash).saturating_sub(1);
-    let end = fences.partition_point(|&fence| fence <= hash).max(first + 1);
+    let first = first_page(pages, |page| fence(page) >= hash).saturating_sub(1);
+    let end = first_page(pages, |page| fence(page) > hash).max(first + 1);
     let pages = pairs.get(first * PAGE..pairs.len().min(end * PAGE)).unwrap_or(&[]);
     pages.chunks_exact(PAIR).map(pair).filter(|pair| pair[0] == hash).map(|pair| pair[1]).collect()
+}
+
+/// First of the pages from which on all are beyond; their number if none is.
+fn first_page(pages: usize, is_beyond: impl Fn(usize) -> bool) -> usize {
+    let (mut first, mut end) = (0, pages);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        if is_beyond(middle) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    first
 }
 
 /// Lines of the filter and number of pairs of a segment's value, if it is as long as they say.

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod memory;
 pub mod organisation;
 pub mod pipeline;
+pub mod recovery;
 pub mod rules;
 pub mod storage;
 pub mod table;

@@ -17,7 +17,7 @@ use crate::cards::{Card, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::keys::{Key, KeyName};
+use crate::keys::Key;
 use crate::organisation::{Organisation, Rules};
 use crate::rules::{Product, Purses, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
@@ -109,32 +109,8 @@ impl Default for Machine {
             cards: Cards::default(),
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
-            decided: Some(Box::new(blank())),
+            decided: Some(Box::new(Transaction::blank())),
         }
-    }
-}
-
-fn blank() -> Transaction {
-    Transaction {
-        kind: Kind::Balance,
-        code: Code::Approved,
-        terminal: 0,
-        store: 0,
-        key: Key { programme: 0, date: 0, name: KeyName::Id(0) },
-        posted: 0,
-        rule: 0,
-        channel: 0,
-        time: 0,
-        use_points: false,
-        card: CardRef::None,
-        amount: 0,
-        product: 0,
-        expires: 0,
-        status: 0,
-        original: None,
-        legs: Vec::with_capacity(16),
-        changes: Vec::with_capacity(2),
-        balances: [0; 3],
     }
 }
 
@@ -447,11 +423,15 @@ impl Machine {
         }
     }
 
-    /// Applies an entry of the journal, without pricing anything.
-    pub fn replay(&mut self, entry: &Entry, sequence: u64) -> Result<(), Contradiction> {
+    /// Applies an entry of the journal, without pricing anything. `store` is the index of a transaction's store.
+    pub fn replay(&mut self, entry: &Entry, store: Option<u32>, sequence: u64) -> Result<(), Contradiction> {
         let known = |programme: u16| self.organisation.programme(programme).ok_or_else(|| format!("no programme {programme}"));
         match entry {
-            Entry::Transaction(transaction) => self.replay_transaction(known(transaction.key.programme)?, transaction, sequence),
+            Entry::Transaction(transaction) => {
+                let programme = known(transaction.key.programme)?;
+                let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
+                self.replay_transaction(programme, store, transaction, sequence)
+            }
             Entry::Registration(registration) => {
                 if self.organisation.add(registration) {
                     Ok(())
@@ -472,9 +452,13 @@ impl Machine {
         }
     }
 
-    fn replay_transaction(&mut self, programme: usize, transaction: &Transaction, sequence: u64) -> Result<(), Contradiction> {
-        let store = self.organisation.store(programme, transaction.store);
-        let store = store.ok_or_else(|| format!("no store {}", transaction.store))?;
+    fn replay_transaction(
+        &mut self,
+        programme: usize,
+        store: u32,
+        transaction: &Transaction,
+        sequence: u64,
+    ) -> Result<(), Contradiction> {
         if transaction.legs.iter().any(|leg| leg.store != 0) {
             return Err("a transaction posts on its own store only".into());
         }
@@ -551,10 +535,9 @@ impl Machine {
         Ok((Code::Approved, Some(entry)))
     }
 
-    /// Marks that changed since this was last asked.
-    pub fn take_changed_marks(&mut self) -> Vec<(u64, Mark)> {
-        let changed = std::mem::take(&mut self.changed_marks);
-        changed.into_iter().map(|sequence| (sequence, self.mark(sequence))).collect()
+    /// The transactions whose marks changed since this was last asked.
+    pub fn take_changed_marks(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.changed_marks)
     }
 
     /// Sets a mark as the checkpoint gives it.

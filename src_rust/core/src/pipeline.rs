@@ -20,24 +20,26 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::accounts::Account;
 use crate::cards::CardNumber;
-use crate::checkpoint::Checkpoint;
+use crate::cards::CardRecord;
+use crate::checkpoint::{Checkpoint, Step};
 use crate::codes::Code;
 use crate::commands::{
     Answer, CloseReport, Liabilities, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
 };
-use crate::directory::{Directory, recover};
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer_of;
-use writer::Writer;
+use crate::recovery::recover;
+use writer::{Behind, Writer};
 
 /// Rows of one submission, and of one group.
 pub const ROWS_MAX: usize = 8192;
 /// Submissions that wait for the writer; a caller beyond that waits itself.
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
-const STEPS_MAX: usize = 4;
+const STEPS_MAX: usize = 16;
 
 /// How to open an engine.
 #[derive(Clone, Copy, Debug)]
@@ -211,18 +213,19 @@ impl Engine {
         let (groups_in, groups) = bounded(1);
         let (ready_in, ready) = bounded(1);
         let (steps_in, steps) = bounded(STEPS_MAX);
+        let (spare_in, spare) = bounded(STEPS_MAX);
         let (written_in, written) = bounded(1);
+        let behind_ends = Behind { steps: steps_in, spare, written };
         let storage = checkpoint.storage().clone();
         let commits = Arc::new(Commits { shared: shared.clone(), journal: journal.clone(), head: Mutex::new(head) });
         let _ = ready_in.send(());
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
-        let writer =
-            Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, steps_in, written);
+        let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
         let behind = shared.clone();
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
-            spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &written_in)),
+            spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &spare_in, &written_in)),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
         Ok(Engine { jobs, shared, live, pid: std::process::id() })
@@ -458,8 +461,10 @@ fn sync_groups(commits: &Commits, groups: &Receiver<Group>, ready: &Sender<()>) 
 fn write_checkpoints(
     shared: &Shared,
     checkpoint: &Checkpoint,
-    steps: &Receiver<crate::checkpoint::Step>,
+    steps: &Receiver<Step>,
+    spare: &Sender<Vec<CardRecord>>,
     written: &Sender<writer::Written>,
 ) {
-    checkpoint.write(|| steps.recv().ok(), |end| shared.wait_durable(end), |result| drop(written.send(result)));
+    let spare = |records| drop(spare.try_send(records));
+    checkpoint.write(|| steps.recv().ok(), |end| shared.wait_durable(end), spare, |result| drop(written.send(result)));
 }

@@ -224,6 +224,12 @@ impl Reading {
         self.storage.bucket(bucket).get(&self.transaction, key).map_err(|error| self.storage.fail(error))
     }
 
+    /// Number of pairs.
+    pub fn count(&self, bucket: &str) -> Result<usize> {
+        let count = self.storage.bucket(bucket).len(&self.transaction).map_err(|error| self.storage.fail(error))?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
     /// The pair with the greatest key that is at most `key`.
     pub fn at_or_before(&self, bucket: &str, key: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
         let found = self.storage.bucket(bucket).get_lower_than_or_equal_to(&self.transaction, key);

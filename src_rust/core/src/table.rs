@@ -14,6 +14,8 @@ use crate::memory::{HUGE_PAGE, Slab, prefetch};
 /// Slots of a new shard.
 const FIRST_SLOTS: usize = 64;
 const LINE_BYTES: usize = 64;
+/// Values of a run whose memory is asked for together.
+const AHEAD: usize = 16;
 /// A shard is split by bits of the hash that every slot holds.
 const DEPTH_MAX: u32 = 24;
 
@@ -107,6 +109,17 @@ impl<S: Slot> Default for Table<S> {
 }
 
 impl<S: Slot> Table<S> {
+    /// An empty table that so many values fit into before it grows, unless their hashes are odd.
+    pub fn with_room(values: usize) -> Self {
+        // Shards are not filled alike: a fortieth is far more than they differ by.
+        let slots = (values + values / 40) * 8 / 5;
+        let most = HUGE_PAGE / size_of::<S>();
+        let bits = slots.div_ceil(most).next_power_of_two().trailing_zeros().min(DEPTH_MAX);
+        let slots = slots.next_power_of_two().clamp(FIRST_SLOTS, most);
+        let shards = (0..1 << bits).map(|_| Shard::new(slots, bits)).collect();
+        Table { directory: (0..1 << bits).collect(), bits, shards, len: 0 }
+    }
+
     /// Number of values.
     pub fn len(&self) -> usize {
         self.len
@@ -170,6 +183,18 @@ impl<S: Slot> Table<S> {
         }
         self.shards[at].place(S::new(hash, value));
         self.len += 1;
+    }
+
+    /// Adds values that follow each other, from `first` on, one for each hash.
+    pub fn insert_run(&mut self, hashes: &[u64], first: u64) {
+        let mut value = first;
+        for hashes in hashes.chunks(AHEAD) {
+            hashes.iter().for_each(|&hash| self.prefetch(hash));
+            for &hash in hashes {
+                self.insert(hash, value);
+                value += 1;
+            }
+        }
     }
 
     #[cold]
@@ -318,6 +343,21 @@ mod tests {
     fn keeps_all_values_of_a_hash() {
         keeps_all_values::<u64>();
         keeps_all_values::<[u64; 2]>();
+    }
+
+    #[test]
+    fn a_table_with_room_does_not_grow() {
+        for count in [0, 1, 40, 41, 1000, 500_000] {
+            let mut table = Table::<u64>::with_room(count);
+            let shards = table.shards.len();
+            let hashes: Vec<u64> = (0..count as u64).map(|value| mix(value, 0)).collect();
+            table.insert_run(&hashes, 1);
+            assert_eq!((table.len(), table.shards.len()), (count, shards));
+            assert!(hashes.iter().enumerate().all(|(at, &hash)| table.get(hash).any(|value| value == at as u64 + 1)));
+            table.insert_run(&hashes, count as u64 + 1);
+            table.insert_run(&hashes, 2 * count as u64 + 1);
+            assert!(hashes.iter().all(|&hash| table.get(hash).count() >= 3));
+        }
     }
 
     #[test]

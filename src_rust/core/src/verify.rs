@@ -7,11 +7,12 @@ use std::path::Path;
 
 use crate::accounts::Account;
 use crate::checkpoint::state_digest;
-use crate::directory::{Directory, recover, replay};
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::keys::Keys;
 use crate::machine::Machine;
+use crate::recovery::{recover, replay};
 use crate::units::Unit;
 
 /// What was found.

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::mpsc;
 
+use onecard_core::checkpoint::CheckpointError;
 use onecard_core::commands::USE_POINTS;
+use onecard_core::storage::Storage;
 use onecard_core::{Answer, Code, Engine, Error, Kind, Options, Registration, Request, verify};
 
 const DAY: i32 = 20_000;
@@ -224,6 +226,79 @@ fn keys_are_found_in_segments_over_many_passes_and_openings() {
     let late = ask(&engine, vec![first_answers[0].0]).unwrap();
     assert_eq!((late[0].code, late[0].sequence), (12, 0));
     engine.close().unwrap();
+}
+
+/// The issue of a card with this index, and a top-up of it.
+fn issue_of(index: u32) -> Request {
+    Request { card: (10_000_000 + index).into(), trace: 1_000_000 + index, ..issue() }
+}
+
+fn top_up_of(index: u32, trace: u32) -> Request {
+    Request { card: (10_000_000 + index).into(), ..on_card(Kind::TopUp, trace, 100 + i64::from(index)) }
+}
+
+#[test]
+fn cards_of_many_chunks_come_back_from_checkpoint_and_tail() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Engine::open(directory.path(), options(1 << 40)).unwrap();
+    let engine = open();
+    chain(&engine);
+    for first in (0..10_000).step_by(5_000) {
+        let answers = ask(&engine, (first..first + 5_000).map(issue_of).collect()).unwrap();
+        assert!(answers.iter().all(|answer| answer.code == 0));
+    }
+    ask(&engine, (0..8_000).map(|at| top_up_of(at, 1 + at)).collect()).unwrap();
+    engine.checkpoint().unwrap();
+    // The tail: cards of the second chunk alone, a growth, and cards that no pass has.
+    ask(&engine, (4_096..4_100).map(|at| top_up_of(at, 20_000 + at)).collect()).unwrap();
+    assert_eq!(engine.close_day(1, DAY).unwrap().code, Code::Approved);
+    ask(&engine, (10_000..15_000).map(issue_of).collect()).unwrap();
+    let digest = engine.state_digest().unwrap();
+    engine.close().unwrap();
+    for _ in 0..2 {
+        let engine = open();
+        assert_eq!(engine.state_digest().unwrap(), digest);
+        assert_eq!(
+            ask(&engine, vec![issue_of(14_999), issue_of(0)]).unwrap().iter().map(|again| again.replayed).collect::<Vec<_>>(),
+            [1, 1]
+        );
+        engine.checkpoint().unwrap();
+        engine.close().unwrap();
+        let verdict = verify(directory.path(), 1 << 30, |_, _| true).unwrap();
+        assert_eq!((verdict.problems, verdict.state), (vec![], digest));
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine);
+    ask(&engine, (0..5_000).map(issue_of).collect()).unwrap();
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    let names = ["cards", "shared", "marks", "keys"];
+    let path = directory.path().join("checkpoint");
+    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 2").unwrap();
+    let second = storage().reading().unwrap().get("cards", &1u32.to_be_bytes()).unwrap().unwrap().to_vec();
+    let put = |value: Option<&[u8]>| {
+        let storage = storage();
+        let mut writing = storage.writing().unwrap();
+        match value {
+            Some(value) => writing.put("cards", &1u32.to_be_bytes(), value).unwrap(),
+            None => writing.delete("cards", &1u32.to_be_bytes()).unwrap(),
+        }
+        writing.commit().unwrap();
+    };
+    let mut damaged = second.clone();
+    damaged[second.len() / 2] ^= 1;
+    for value in [Some(&damaged[..]), Some(&second[..second.len() - 1]), Some(&[]), None] {
+        put(value);
+        let told = Engine::open(directory.path(), options(50)).err().unwrap();
+        assert!(matches!(told, Error::Checkpoint(CheckpointError::Damaged("cards"))), "{told}");
+    }
+    put(Some(&second));
+    open(directory.path()).close().unwrap();
 }
 
 #[test]

@@ -291,25 +291,46 @@ impl Transaction {
         }
     }
 
-    fn decode(
-        kind: Kind,
-        code: Code,
-        programme: u16,
-        sequence: u64,
-        base: i32,
-        from: &mut Reader,
-    ) -> Result<Transaction, Malformed> {
-        let flags = from.byte()?;
-        let terminal = from.number()?;
-        let store = from.number()?;
-        let date = from.date(base)?;
-        let name =
-            if flags & FLAG_ID != 0 { KeyName::Id(from.id()?) } else { KeyName::Trace { terminal, trace: from.number()? } };
-        let posted = if flags & FLAG_POSTED != 0 { from.date(base)? } else { date };
-        let rule = from.number()?;
-        let channel = from.byte()?;
-        let time = from.signed()?;
-        let mut card = match flags & (FLAG_CARD | FLAG_NUMBER) {
+    /// One whose fields are to be filled in.
+    pub fn blank() -> Transaction {
+        Transaction {
+            kind: Kind::Balance,
+            code: Code::Approved,
+            terminal: 0,
+            store: 0,
+            key: Key { programme: 0, date: 0, name: KeyName::Id(0) },
+            posted: 0,
+            rule: 0,
+            channel: 0,
+            time: 0,
+            use_points: false,
+            card: CardRef::None,
+            amount: 0,
+            product: 0,
+            expires: 0,
+            status: 0,
+            original: None,
+            legs: Vec::new(),
+            changes: Vec::new(),
+            balances: [0; 3],
+        }
+    }
+
+    /// Reads what follows the head of an entry, in place of what was here.
+    fn read(&mut self, flags: u8, sequence: u64, base: i32, from: &mut Reader) -> Result<(), Malformed> {
+        self.terminal = from.number()?;
+        self.store = from.number()?;
+        self.key.date = from.date(base)?;
+        self.key.name = match flags & FLAG_ID {
+            0 => KeyName::Trace { terminal: self.terminal, trace: from.number()? },
+            _ => KeyName::Id(from.id()?),
+        };
+        self.posted = if flags & FLAG_POSTED != 0 { from.date(base)? } else { self.key.date };
+        self.rule = from.number()?;
+        self.channel = from.byte()?;
+        self.time = from.signed()?;
+        self.use_points = flags & FLAG_POINTS != 0;
+        self.card = match flags & (FLAG_CARD | FLAG_NUMBER) {
             0 => CardRef::None,
             FLAG_CARD => {
                 let index = from.number()?;
@@ -320,52 +341,38 @@ impl Transaction {
             FLAG_NUMBER => CardRef::Unknown(from.card_number()?),
             _ => return Err("flags"),
         };
-        let mut transaction = Transaction {
-            kind,
-            code,
-            terminal,
-            store,
-            key: Key { programme, date, name },
-            posted,
-            rule,
-            channel,
-            time,
-            use_points: flags & FLAG_POINTS != 0,
-            card: CardRef::None,
-            amount: 0,
-            product: 0,
-            expires: 0,
-            status: 0,
-            original: None,
-            legs: Vec::new(),
-            changes: Vec::new(),
-            balances: [0; 3],
+        self.read_inputs(flags & FLAG_ORIGINAL_KEY != 0, base, from)?;
+        from.legs(&mut self.legs)?;
+        self.changes.clear();
+        for _ in 0..from.number::<u8>()? {
+            self.changes.push(Change::decode(from)?);
+        }
+        self.balances = match self.card {
+            CardRef::Known { .. } => [from.number()?, from.number()?, from.number()?],
+            _ => [0; 3],
         };
-        match kind {
+        Ok(())
+    }
+
+    fn read_inputs(&mut self, original_by_key: bool, base: i32, from: &mut Reader) -> Result<(), Malformed> {
+        (self.amount, self.product, self.expires, self.status, self.original) = (0, 0, 0, 0, None);
+        match self.kind {
             Kind::Issue => {
-                transaction.product = from.number()?;
-                transaction.expires = from.number()?;
-                if let CardRef::Known { issued, .. } = &mut card {
+                self.product = from.number()?;
+                self.expires = from.number()?;
+                if let CardRef::Known { issued, .. } = &mut self.card {
                     *issued = Some(from.card_number()?);
                 }
             }
-            Kind::TopUp | Kind::Purchase | Kind::Refund | Kind::Fund => transaction.amount = from.signed()?,
-            Kind::Status => transaction.status = from.byte()?,
+            Kind::TopUp | Kind::Purchase | Kind::Refund | Kind::Fund => self.amount = from.signed()?,
+            Kind::Status => self.status = from.byte()?,
             Kind::Reversal => {}
             Kind::Balance => return Err("kind"),
         }
-        if matches!(kind, Kind::Refund | Kind::Reversal) {
-            transaction.original = Some(from.original(programme, flags & FLAG_ORIGINAL_KEY != 0, base)?);
+        if matches!(self.kind, Kind::Refund | Kind::Reversal) {
+            self.original = Some(from.original(self.key.programme, original_by_key, base)?);
         }
-        transaction.card = card;
-        transaction.legs = from.legs()?;
-        for _ in 0..from.number::<u8>()? {
-            transaction.changes.push(Change::decode(from)?);
-        }
-        if flags & FLAG_CARD != 0 {
-            transaction.balances = [from.number()?, from.number()?, from.number()?];
-        }
-        Ok(transaction)
+        Ok(())
     }
 }
 
@@ -447,46 +454,69 @@ impl Entry {
 
     /// Reads the entry with this sequence, which must take up all of `bytes`.
     pub fn decode(bytes: &[u8], sequence: u64, base: i32) -> Result<Entry, Malformed> {
+        let mut entry = Entry::Transaction(Transaction::blank());
+        entry.read(bytes, 0, sequence, base)?;
+        Ok(entry)
+    }
+
+    /// The same in place of this entry, whose room is used again. After it come `beyond` bytes that are not its own, so that its last
+    /// numbers can be read a word at a time. After an error it is none.
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8], beyond: usize, sequence: u64, base: i32) -> Result<(), Malformed> {
         let mut from = Reader { bytes };
         let number = from.byte()?;
         let code = Code::from_number(from.byte()?).ok_or("code")?;
         let programme = from.number()?;
-        let entry = match number {
-            KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, &mut from)?),
-            KIND_RULES => Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? },
-            KIND_GROWTH_OPENS => Entry::GrowthOpens(GrowthOpens {
-                programme,
-                date: from.number()?,
-                rule: from.number()?,
-                rate: from.algorithm().and_then(|()| from.number())?,
-                outstanding: from.number()?,
-                purses: from.number()?,
-                reserve: from.number()?,
-                funded: from.byte()? != 0,
-                legs: from.legs()?,
-            }),
-            KIND_DAY_CLOSED => Entry::DayClosed(DayClosed {
-                programme,
-                date: from.number()?,
-                members: from.signed()?,
-                bonus: from.signed()?,
-                points: from.signed()?,
-                legs: from.legs()?,
-            }),
-            KIND_GROWTH_COMPLETE => Entry::GrowthComplete(GrowthComplete {
-                programme,
-                date: from.number()?,
-                growth: from.algorithm().and_then(|()| from.number())?,
-                legs: from.legs()?,
-                liabilities: from.liabilities()?,
-            }),
-            _ => {
-                let kind = Kind::from_number(number).ok_or("kind")?;
-                Entry::Transaction(Transaction::decode(kind, code, programme, sequence, base, &mut from)?)
+        match Kind::from_number(number) {
+            Some(kind) => {
+                if !matches!(self, Entry::Transaction(_)) {
+                    *self = Entry::Transaction(Transaction::blank());
+                }
+                let Entry::Transaction(transaction) = self else { unreachable!("it was just made one") };
+                (transaction.kind, transaction.code, transaction.key.programme) = (kind, code, programme);
+                let flags = from.byte()?;
+                transaction.read(flags, sequence, base, &mut from)?;
             }
-        };
-        if from.bytes.is_empty() { Ok(entry) } else { Err("length") }
+            None => *self = decode_other(number, programme, &mut from)?,
+        }
+        if from.bytes.len() == beyond { Ok(()) } else { Err("length") }
     }
+}
+
+/// An entry that is no transaction.
+fn decode_other(number: u8, programme: u16, from: &mut Reader) -> Result<Entry, Malformed> {
+    let mut legs = Vec::new();
+    Ok(match number {
+        KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, from)?),
+        KIND_RULES => Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? },
+        KIND_GROWTH_OPENS => Entry::GrowthOpens(GrowthOpens {
+            programme,
+            date: from.number()?,
+            rule: from.number()?,
+            rate: from.algorithm().and_then(|()| from.number())?,
+            outstanding: from.number()?,
+            purses: from.number()?,
+            reserve: from.number()?,
+            funded: from.byte()? != 0,
+            legs: from.legs(&mut legs).map(|()| legs)?,
+        }),
+        KIND_DAY_CLOSED => Entry::DayClosed(DayClosed {
+            programme,
+            date: from.number()?,
+            members: from.signed()?,
+            bonus: from.signed()?,
+            points: from.signed()?,
+            legs: from.legs(&mut legs).map(|()| legs)?,
+        }),
+        KIND_GROWTH_COMPLETE => Entry::GrowthComplete(GrowthComplete {
+            programme,
+            date: from.number()?,
+            growth: from.algorithm().and_then(|()| from.number())?,
+            legs: from.legs(&mut legs).map(|()| legs)?,
+            liabilities: from.liabilities()?,
+        }),
+        _ => return Err("kind"),
+    })
 }
 
 fn encode_registration(registration: &Registration, out: &mut Vec<u8>) {
@@ -575,6 +605,15 @@ fn spread(value: u32) -> (u32, usize) {
     (groups | more, len)
 }
 
+/// The number of which these are the bytes, eight of them at most: the way back from [`spread`].
+#[inline]
+fn join(bytes: u64) -> u64 {
+    let groups = bytes & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (groups & 0x007f_007f_007f_007f) | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+    let quarters = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    (quarters & 0x0fff_ffff) | (quarters & 0x0fff_ffff_0000_0000) >> 4
+}
+
 fn put_wide(out: &mut impl Out, mut value: u128) {
     while value > u128::from(u64::MAX) {
         out.push(value as u8 | 0x80);
@@ -638,8 +677,22 @@ impl<'a> Reader<'a> {
         Ok(first)
     }
 
-    #[inline]
-    fn wide(&mut self) -> Result<u128, Malformed> {
+    /// A number of up to eight bytes, if so many are left to look at: nearly all are.
+    #[inline(always)]
+    fn short(&mut self) -> Option<u64> {
+        let word = u64::from_le_bytes(*self.bytes.first_chunk()?);
+        // Where the first byte is that has no follower.
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
+        }
+        let len = ends.trailing_zeros() / 8 + 1;
+        self.bytes = self.bytes.get(len as usize..)?;
+        Some(join(word << (64 - 8 * len) >> (64 - 8 * len)))
+    }
+
+    #[inline(never)]
+    fn long(&mut self) -> Result<u128, Malformed> {
         let first = self.byte()?;
         let mut value = u128::from(first & 0x7f);
         let mut byte = first;
@@ -656,14 +709,22 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn number<T: TryFrom<u128>>(&mut self) -> Result<T, Malformed> {
-        T::try_from(self.wide()?).map_err(|_| "number")
+    fn number<T: TryFrom<u64> + TryFrom<u128>>(&mut self) -> Result<T, Malformed> {
+        match self.short() {
+            Some(value) => T::try_from(value).map_err(|_| "number"),
+            None => T::try_from(self.long()?).map_err(|_| "number"),
+        }
     }
 
     #[inline]
-    fn signed<T: TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
-        let value = self.wide()?;
-        T::try_from((value >> 1) as i128 ^ -((value & 1) as i128)).map_err(|_| "number")
+    fn signed<T: TryFrom<i64> + TryFrom<i128>>(&mut self) -> Result<T, Malformed> {
+        match self.short() {
+            Some(value) => T::try_from((value >> 1) as i64 ^ -((value & 1) as i64)).map_err(|_| "number"),
+            None => {
+                let value = self.long()?;
+                T::try_from((value >> 1) as i128 ^ -((value & 1) as i128)).map_err(|_| "number")
+            }
+        }
     }
 
     fn date(&mut self, base: i32) -> Result<i32, Malformed> {
@@ -705,17 +766,18 @@ impl<'a> Reader<'a> {
         Ok(Original::Key(Key { programme, date, name }))
     }
 
-    fn legs(&mut self) -> Result<Vec<Leg>, Malformed> {
+    fn legs(&mut self, legs: &mut Vec<Leg>) -> Result<(), Malformed> {
         let count: usize = self.number()?;
+        legs.clear();
         // A leg takes two bytes at least: what cannot be there is not given room.
-        let mut legs = Vec::with_capacity(count.min(self.bytes.len() / 2));
+        legs.reserve(count.min(self.bytes.len() / 2));
         for _ in 0..count {
             let byte = self.byte()?;
             let account = Account::from_code(byte & !EXPLICIT_STORE).ok_or("account")?;
             let store = if byte & EXPLICIT_STORE != 0 { self.number()? } else { 0 };
             legs.push(Leg { account, store, amount: self.signed()? });
         }
-        Ok(legs)
+        Ok(())
     }
 
     fn liabilities(&mut self) -> Result<Vec<(u32, i128)>, Malformed> {
@@ -822,17 +884,28 @@ mod tests {
                 let len = out.len;
                 assert_eq!(plain, room[..len]);
                 assert_eq!(len, (70 - (value | 1).leading_zeros() as usize) / 7);
-                assert_eq!(Reader { bytes: &plain }.number::<u64>(), Ok(value));
+                for rest in [0, 8] {
+                    let mut bytes = plain.clone();
+                    bytes.resize(len + rest, 0xff);
+                    let mut from = Reader { bytes: &bytes };
+                    assert_eq!((from.number::<u64>(), from.bytes.len()), (Ok(value), rest));
+                }
             }
         }
     }
 
     proptest! {
         #[test]
-        fn decoding_gives_what_was_encoded(transaction in transaction()) {
+        fn decoding_gives_what_was_encoded(transaction in transaction(), other in transaction()) {
             let mut bytes = Vec::new();
             transaction.encode(SEQUENCE, BASE, &mut bytes);
-            prop_assert_eq!(Entry::decode(&bytes, SEQUENCE, BASE), Ok(Entry::Transaction(transaction)));
+            let entry = Entry::Transaction(transaction);
+            prop_assert_eq!(Entry::decode(&bytes, SEQUENCE, BASE), Ok(entry.clone()));
+            let mut place = Entry::Transaction(other);
+            bytes.extend([0x80; 7]);
+            place.read(&bytes, 7, SEQUENCE, BASE).unwrap();
+            prop_assert_eq!(place, entry);
+            prop_assert!(Entry::decode(&bytes, SEQUENCE, BASE).is_err());
         }
 
         #[test]

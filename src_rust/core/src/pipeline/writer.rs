@@ -11,18 +11,19 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 
-use crate::cards::Cards;
+use crate::cards::{CardRecord, Cards};
 use crate::checkpoint::{Copying, Step, state_digest};
 use crate::clearing::report;
 use crate::codes::Code;
 use crate::commands::{CloseReport, Registration, Stats};
-use crate::directory::{Recovered, forget_old_keys};
+
 use crate::error::Error;
 use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
 use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
-use crate::keys::{Keys, Segment};
+use crate::keys::{Discarded, Keys, Segment};
 use crate::machine::Machine;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
+use crate::recovery::{Recovered, forget_old_keys};
 use crate::storage::{Storage, StorageError};
 
 /// Cards that a close lets grow at once, and the sweep between two jobs.
@@ -37,9 +38,19 @@ const GROUP_BYTES: usize = 4 << 20;
 /// A group of so few bytes is committed by the writer itself, if nothing else waits for it: a lone request then wakes one thread
 /// less, and what comes meanwhile takes no longer to execute than waking one.
 const COMMIT_HERE_BYTES: usize = 2048;
+/// Rows for each of which a step of a pass is copied.
+const STEP_ROWS: usize = 1024;
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
+
+/// The writer's ends of the ways to and from the checkpoint thread.
+pub(crate) struct Behind {
+    pub(crate) steps: Sender<Step>,
+    /// Room of chunks that are written.
+    pub(crate) spare: Receiver<Vec<CardRecord>>,
+    pub(crate) written: Receiver<Written>,
+}
 
 /// Where the checkpoint passes are.
 enum Pass {
@@ -66,13 +77,14 @@ pub(crate) struct Writer {
     block: BlockBuilder,
     deliveries: Vec<Delivery>,
     rows: usize,
+    /// Rows executed since a pass was last worked on.
+    rows_since: usize,
     /// Groups handed on and perhaps not yet durable: their entries are read here.
     unsynced: VecDeque<UnsealedBlock>,
     /// Bytes that the journal had room for when the group began.
     room: u64,
     sync: Handover,
-    steps: Sender<Step>,
-    written: Receiver<Written>,
+    behind: Behind,
     pass: Pass,
     /// Begin of the newest complete pass, and how many there were.
     checkpointed: u64,
@@ -94,8 +106,7 @@ impl Writer {
         next: u64,
         options: Options,
         sync: Handover,
-        steps: Sender<Step>,
-        written: Receiver<Written>,
+        behind: Behind,
     ) -> Writer {
         let Recovered { machine, keys, checkpointed } = recovered;
         Writer {
@@ -108,11 +119,11 @@ impl Writer {
             block: BlockBuilder::new(next, 0),
             deliveries: Vec::new(),
             rows: 0,
+            rows_since: 0,
             unsynced: VecDeque::new(),
             room: 0,
             sync,
-            steps,
-            written,
+            behind,
             pass: Pass::Idle,
             checkpointed,
             passes: 0,
@@ -196,7 +207,7 @@ impl Writer {
             }
         } else if matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. }) {
             select! {
-                recv(self.written) -> written => self.end_pass(written.ok()),
+                recv(self.behind.written) -> written => self.end_pass(written.ok()),
                 recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
                 // A full queue of steps empties without telling: look again soon.
                 default(std::time::Duration::from_millis(1)) => {}
@@ -265,6 +276,7 @@ impl Writer {
         match job {
             Job::Rows(rows, reply) => {
                 self.rows += rows.len();
+                self.rows_since += rows.len();
                 let answers = self.execute(&rows)?;
                 self.deliver(answers, reply);
             }
@@ -378,7 +390,8 @@ impl Writer {
         }
         let closing = self.machine.close_day(programme, self.block.next());
         closing.entries.iter().for_each(|entry| self.block.push(entry));
-        forget_old_keys(&mut self.keys, &self.machine);
+        let forgotten = forget_old_keys(&mut self.keys, &self.machine);
+        self.discard(forgotten);
         let sequence = self.block.next() - 1;
         self.sweep(programme, SWEEP_CARDS);
         let (opens, closed) = match closing.entries.as_slice() {
@@ -409,7 +422,7 @@ impl Writer {
 
     /// Does a bounded piece of what can wait; true if there was something to do.
     fn work_behind(&mut self) -> Result<bool, Error> {
-        if let Ok(written) = self.written.try_recv() {
+        if let Ok(written) = self.behind.written.try_recv() {
             self.end_pass(Some(written));
         }
         if let Some(programme) = self.machine.growing() {
@@ -420,7 +433,14 @@ impl Writer {
             self.sweep(programme, SWEEP_CARDS);
             return Ok(true);
         }
-        Ok(self.copy_behind())
+        // In proportion to what was executed since, so that under load a pass keeps up and a lone request waits for one step.
+        let mut steps = 1 + std::mem::take(&mut self.rows_since) / STEP_ROWS;
+        let mut worked = false;
+        while steps > 0 && self.copy_behind() {
+            worked = true;
+            steps -= 1;
+        }
+        Ok(worked)
     }
 
     fn copy_behind(&mut self) -> bool {
@@ -434,11 +454,12 @@ impl Writer {
                 true
             }
             Pass::Copying { copying, held, begin } => {
-                let Some(step) = held.take().or_else(|| copying.next(&self.machine, next)) else {
+                let room = || self.behind.spare.try_recv().unwrap_or_default();
+                let Some(step) = held.take().or_else(|| copying.next(&self.machine, next, room)) else {
                     self.pass = Pass::Writing { begin: *begin };
                     return true;
                 };
-                match self.steps.try_send(step) {
+                match self.behind.steps.try_send(step) {
                     Ok(()) => true,
                     Err(TrySendError::Full(step)) => {
                         *held = Some(step);
@@ -456,12 +477,21 @@ impl Writer {
         }
     }
 
+    /// Lets the checkpoint thread give memory back.
+    fn discard(&self, discarded: Discarded) {
+        if !discarded.is_empty() {
+            // Where there is no way to it, it is dropped here.
+            let _ = self.behind.steps.try_send(Step::Discard(Box::new(discarded)));
+        }
+    }
+
     fn end_pass(&mut self, written: Option<Written>) {
         let (Pass::Copying { begin, .. } | Pass::Writing { begin }) = self.pass else { return };
         let stopped = || self.shared.poisoned().unwrap_or(Error::Closed("the checkpoint thread ended".into()));
         let result = match written.map(|written| written.map_err(Error::from)).unwrap_or_else(|| Err(stopped())) {
             Ok(segments) => {
-                self.keys.adopt(segments);
+                let discarded = self.keys.adopt(segments);
+                self.discard(discarded);
                 self.checkpointed = begin;
                 self.passes += 1;
                 self.pass = Pass::Idle;
