@@ -197,8 +197,8 @@ impl Checkpoint {
         // Cards that follow each other are nearly always alike.
         let mut known = None;
         let mut accept = |record: &CardRecord| {
-            let what = (record.card.programme, record.card.product, record.points.grown, record.card.merchant);
-            if known != Some(what) && organisation.may_have_card(what.0, what.1, what.2, what.3) {
+            let what = (record.card.programme, record.card.product, record.card.merchant);
+            if known != Some(what) && organisation.may_have_card(what.0, what.1, what.2) {
                 known = Some(what);
             }
             known == Some(what)

@@ -211,13 +211,13 @@ impl Organisation {
         self.programmes[programme].stores.get(&number).copied()
     }
 
-    /// True if a card can be of this programme and product, with so many growths applied, issued by the merchant with this index.
-    pub fn may_have_card(&self, programme: u16, product: u16, grown: u32, merchant: u32) -> bool {
+    /// True if a card can be of this programme and product, issued by the merchant with this index.
+    pub fn may_have_card(&self, programme: u16, product: u16, merchant: u32) -> bool {
         if self.merchants.get(merchant as usize).is_none_or(|merchant| merchant.programme != programme) {
             return false;
         }
         let found = self.programme(programme).map(|at| &self.programmes[at]);
-        let rules = found.filter(|found| grown <= found.growths).and_then(|found| found.rules.as_ref());
+        let rules = found.and_then(|found| found.rules.as_ref());
         rules.is_some_and(|rules| rules.tables.product(product).is_some())
     }
 
