@@ -88,4 +88,9 @@ def _close(engine: Engine, points: Points, day: datetime.date) -> float:
     grown = points.grow()
     # Growth opens, the day closes, growth is complete.
     check_books(engine, entries + 3, {Account.CARD_POINTS: outstanding + grown, Account.GROWTH_RESERVE: 0})
+    owed = engine.liabilities()
+    expect(owed.growth_date == day, f"the newest growth is of {owed.growth_date}, not of {day}")
+    points_of = sum(merchant.points for merchant in owed.merchants)
+    growth_of = sum(merchant.growth for merchant in owed.merchants)
+    expect((points_of, growth_of) == (outstanding + grown, grown), "the merchants' liabilities are wrong")
     return seconds

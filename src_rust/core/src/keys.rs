@@ -462,6 +462,7 @@ fn bits(hash: u64) -> Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Storage;
 
     fn key(trace: u32) -> Key {
         Key { programme: 1, date: 5, name: KeyName::Trace { terminal: 9, trace } }
@@ -482,5 +483,28 @@ mod tests {
         assert!(false_positives < 4000, "{false_positives}");
         assert!(Segment::open(&merged.storage_key()[..3], &value).is_none());
         assert!(Segment::open(&merged.storage_key(), &value[..100]).is_none());
+    }
+
+    #[test]
+    fn a_page_of_pairs_is_a_page_of_the_file() {
+        let mut keys = Keys::default();
+        (1..=50_000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
+        let (segment, value) = keys.seal(50_001)[0].segment(None);
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::open(&directory.path().join("segments"), 1 << 24, ["keys"], "test").unwrap();
+        let mut writing = storage.writing().unwrap();
+        writing.put("keys", &segment.storage_key(), &value).unwrap();
+        writing.commit().unwrap();
+        let reading = storage.reading().unwrap();
+        let pairs = pairs_of(reading.get("keys", &segment.storage_key()).unwrap().unwrap());
+        assert_eq!(pairs.as_ptr().align_offset(PAGE), 0);
+        for trace in 1..=50_000 {
+            let hash = key(trace).hash();
+            let first = segment.fences.partition_point(|&fence| fence < hash).saturating_sub(1);
+            let end = segment.fences.partition_point(|&fence| fence <= hash).max(first + 1);
+            assert!(search(pairs, segment.fences.len(), |page| segment.fences[page], hash).contains(&trace.into()));
+            // The hash of a page's first pair may end the page before, too.
+            assert!(end - first == 1 || segment.fences.contains(&hash));
+        }
     }
 }
