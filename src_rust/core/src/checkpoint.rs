@@ -26,7 +26,7 @@ const FORMAT: &str = "onecard checkpoint 2";
 /// What earlier versions wrote. It is given up: the journal gives the state.
 const FORMAT_BEFORE: &str = "onecard checkpoint 1";
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
-const COMMIT_BYTES: usize = 8 << 20;
+const COMMIT_BYTES: usize = 1 << 20;
 /// What a mark adds to them: a record in a page that is most likely its own.
 const MARK_BYTES: usize = 4096;
 /// Marks that are copied at once.
