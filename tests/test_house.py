@@ -133,14 +133,19 @@ def test_no_python_in_the_front() -> None:
     ("folder", "forbidden"),
     [
         ("engine/onecard", r"^\s*(?:import|from) (?:tests|bench|tools)\b"),
-        # LMDB itself is the limit that the engine is held against.
-        ("bench", r"^\s*(?:import|from) (?:onecard\._core|tests)\b"),
-        ("tests", r"^\s*from onecard\._core import"),
+        ("bench", r"^\s*(?:import|from) (?:onecard\._core|tests|lmdb)\b"),
+        ("tests", r"^\s*from onecard\._core import|^\s*(?:import|from) bench\b"),
     ],
 )
 def test_nothing_points_back_up(folder: str, forbidden: str) -> None:
+    # LMDB itself is the limit that two workloads hold the engine against; one file tests the benchmarks.
+    apart = {"bench/journal.py": "lmdb", "bench/lone.py": "lmdb", "tests/test_bench.py": "bench"}
     for path in (ROOT / folder).rglob("*.py"):
-        assert not re.search(forbidden, path.read_text(), re.MULTILINE), path
+        found = {
+            line.split()[1].split(".")[0]
+            for line in re.findall(f"{forbidden}.*", path.read_text(), re.MULTILINE)
+        }
+        assert found <= {apart.get(path.relative_to(ROOT).as_posix())}, path
 
 
 def test_the_model_is_written_without_onecard() -> None:

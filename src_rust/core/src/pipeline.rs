@@ -231,8 +231,8 @@ impl Engine {
         Ok(Engine { jobs, shared, live, pid: std::process::id() })
     }
 
-    /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called on the sync thread when all
-    /// that they saw is durable: it must be quick and must not wait for the engine.
+    /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called when all that
+    /// they saw is durable, on the sync thread or the writer's: it must be quick and must not wait for the engine.
     pub fn submit(&self, rows: Vec<Request>, done: impl FnOnce(Result<Vec<Answer>, Error>) + Send + 'static) {
         let reply = Reply::new(done);
         if rows.len() > ROWS_MAX {
