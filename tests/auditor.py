@@ -33,6 +33,7 @@ ONE = 10**12
 CAP = 10**16
 WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
+LEGS_MAX = 12
 HEAD = struct.Struct("<4sIQQII32s")
 HASH_BYTES = 32
 
@@ -76,18 +77,17 @@ class Reader:
         return self.data[self.at - 1]
 
     def uint(self) -> int:
-        value = self.byte()
-        if value < 128:
+        first = self.byte()
+        if first == 0:
+            value = int.from_bytes(self.take(16), "little")
+            if value < 1 << 56:
+                raise Damage("a number is written in full and need not be")
             return value
-        value &= 127
-        for place in range(1, 19):
-            byte = self.byte()
-            value |= (byte & 127) << (7 * place)
-            if byte < 128:
-                if byte == 0:
-                    raise Damage("a number is longer than it need be")
-                return value
-        raise Damage("a number has more than 19 bytes")
+        following = (first & -first).bit_length() - 1
+        value = int.from_bytes(bytes([first]) + self.take(following), "little") >> (following + 1)
+        if following and value < 1 << (7 * following):
+            raise Damage("a number is longer than it need be")
+        return value
 
     def int(self) -> int:
         value = self.uint()
@@ -207,6 +207,8 @@ def decode_transaction(read: Reader, entry: Entry) -> None:
         entry.missing = read.card_number()
     decode_inputs(read, entry)
     entry.legs = decode_legs(read)
+    if len(entry.legs) > LEGS_MAX or any(leg.store is not None for leg in entry.legs):
+        raise Damage("a transaction with too many legs, or with legs of others")
     entry.changes = [decode_change(read) for _ in range(read.uint())]
     if entry.flags & HAS_CARD:
         entry.balances = (read.uint(), read.uint(), read.uint())

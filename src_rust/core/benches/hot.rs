@@ -75,8 +75,8 @@ fn pricing(criterion: &mut Criterion) {
 /// A purchase as W1 has it: seven legs.
 fn purchase(at: u64) -> Transaction {
     let sequence = 1_000_000 + at;
-    let amount = 100 + (mix(at, 0) % 19_900) as i128;
-    let leg = |account, amount| Leg { account, store: 0, amount };
+    let amount = 100 + (mix(at, 0) % 19_900) as i64;
+    let leg = |account, amount| Leg { account, amount };
     let mut legs = vec![
         leg(Account::CardPrincipal, -amount / 2),
         leg(Account::CardBonus, -(amount - amount / 2)),

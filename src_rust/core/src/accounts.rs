@@ -1,54 +1,78 @@
 //! Accounts and legs: the double entry.
 //!
-//! Invariant: the legs of a transaction sum to zero in every unit. [`sums`] is how the machine, replay and
+//! Invariant: the legs of an entry sum to zero in every unit. [`Sums`] and [`sums`] are how the machine, replay and
 //! the verifier check it.
+
+use std::ops::Index;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::Unit;
 
-/// Every account there is; the number is its code in the journal.
+/// Every account there is, in the order of their codes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 #[allow(missing_docs)] // docs/transactions.md has the table
 pub enum Account {
-    CardPrincipal = 1,
-    CardBonus = 2,
-    CardPoints = 3,
-    CardShortfallMoney = 4,
-    CardShortfallPoints = 5,
-    StoreClearing = 16,
-    StoreCollection = 17,
-    StoreDue = 18,
-    IssuerBonus = 32,
-    IssuerPoints = 33,
-    PointsPool = 40,
-    GrowthFunding = 41,
-    GrowthReserve = 42,
-    MembersGrowth = 43,
+    CardPrincipal,
+    CardBonus,
+    CardPoints,
+    CardShortfallMoney,
+    CardShortfallPoints,
+    StoreClearing,
+    StoreCollection,
+    StoreDue,
+    IssuerBonus,
+    IssuerPoints,
+    PointsPool,
+    GrowthFunding,
+    GrowthReserve,
+    MembersGrowth,
 }
 
+/// Number of accounts.
+const ACCOUNTS: usize = 14;
+
 impl Account {
-    /// The account with this code.
-    pub fn from_code(code: u8) -> Option<Account> {
+    /// All of them.
+    pub const ALL: [Account; ACCOUNTS] = {
         use Account::*;
-        Some(match code {
-            1 => CardPrincipal,
-            2 => CardBonus,
-            3 => CardPoints,
-            4 => CardShortfallMoney,
-            5 => CardShortfallPoints,
-            16 => StoreClearing,
-            17 => StoreCollection,
-            18 => StoreDue,
-            32 => IssuerBonus,
-            33 => IssuerPoints,
-            40 => PointsPool,
-            41 => GrowthFunding,
-            42 => GrowthReserve,
-            43 => MembersGrowth,
+        [
+            CardPrincipal,
+            CardBonus,
+            CardPoints,
+            CardShortfallMoney,
+            CardShortfallPoints,
+            StoreClearing,
+            StoreCollection,
+            StoreDue,
+            IssuerBonus,
+            IssuerPoints,
+            PointsPool,
+            GrowthFunding,
+            GrowthReserve,
+            MembersGrowth,
+        ]
+    };
+
+    /// Its code in the journal and in reports.
+    #[inline]
+    pub fn code(self) -> u8 {
+        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43];
+        CODES[self as usize]
+    }
+
+    /// The account with this code.
+    #[inline]
+    pub fn from_code(code: u8) -> Option<Account> {
+        let at = match code {
+            1..=5 => code - 1,
+            16..=18 => code - 11,
+            32..=33 => code - 24,
+            40..=43 => code - 30,
             _ => return None,
-        })
+        };
+        Some(Account::ALL[usize::from(at)])
     }
 
     /// What it counts.
@@ -62,20 +86,87 @@ impl Account {
     }
 }
 
-/// One signed change of one account.
+/// One signed change of one account by a transaction: a card's is that of the entry's card, a store's that of the entry's store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leg {
-    /// Which account; a card's is that of the entry's card.
+    /// Which account.
     pub account: Account,
-    /// The store's number if it is not the entry's store; of members' growth the issuing merchant's; else 0.
-    pub store: u32,
+    /// Smallest units, at most [`PURSE_MAX`](crate::units::PURSE_MAX) up or down.
+    pub amount: i64,
+}
+
+/// Most legs that a transaction has: their sums stay far below 2^63.
+pub const LEGS_MAX: usize = 12;
+
+/// One signed change of a total: a leg of a close or of a day's growth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TotalLeg {
+    /// Which account.
+    pub account: Account,
+    /// The store's number; of members' growth the issuing merchant's; of the issuer's accounts 0.
+    pub number: u32,
     /// Smallest units.
     pub amount: i128,
 }
 
+/// A transaction's legs, summed by account.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    by_account: [i64; ACCOUNTS],
+    /// What the legs on the points pool put into it; the others took out.
+    pub into_pool: i64,
+}
+
+impl Sums {
+    /// Of these legs.
+    #[inline]
+    pub fn of(legs: &[Leg]) -> Sums {
+        let mut sums = Sums::default();
+        sums.add(legs);
+        sums
+    }
+
+    /// Of these legs, in place of what was here.
+    #[inline]
+    pub fn set(&mut self, legs: &[Leg]) {
+        self.by_account.fill(0);
+        self.into_pool = 0;
+        self.add(legs);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, legs: &[Leg]) {
+        for leg in legs {
+            self.by_account[leg.account as usize] += leg.amount;
+            self.into_pool += if leg.account == Account::PointsPool { leg.amount.max(0) } else { 0 };
+        }
+    }
+
+    /// Of all legs, in money and in points.
+    #[inline]
+    pub fn of_units(&self) -> (i64, i64) {
+        let (mut money, mut points) = (0, 0);
+        for account in Account::ALL {
+            match account.unit() {
+                Unit::Money => money += self[account],
+                Unit::Points => points += self[account],
+            }
+        }
+        (money, points)
+    }
+}
+
+impl Index<Account> for Sums {
+    type Output = i64;
+
+    #[inline]
+    fn index(&self, account: Account) -> &i64 {
+        &self.by_account[account as usize]
+    }
+}
+
 /// Sum of legs in money and in points.
-#[inline]
-pub fn sums(legs: &[Leg]) -> (i128, i128) {
+pub fn sums(legs: &[TotalLeg]) -> (i128, i128) {
     let (mut money, mut points) = (0, 0);
     for leg in legs {
         match leg.account.unit() {
@@ -88,10 +179,16 @@ pub fn sums(legs: &[Leg]) -> (i128, i128) {
 
 /// Adds a leg unless it is zero.
 #[inline]
-pub fn leg(legs: &mut Vec<Leg>, account: Account, amount: impl Into<i128>) {
-    let amount = amount.into();
+pub fn leg(legs: &mut Vec<Leg>, account: Account, amount: i64) {
     if amount != 0 {
-        legs.push(Leg { account, store: 0, amount });
+        legs.push(Leg { account, amount });
+    }
+}
+
+/// The same of the issuer's totals.
+pub fn total_leg(legs: &mut Vec<TotalLeg>, account: Account, amount: i128) {
+    if amount != 0 {
+        legs.push(TotalLeg { account, number: 0, amount });
     }
 }
 
@@ -126,6 +223,24 @@ impl Books {
         self.principal + self.bonus + self.shortfall_money
     }
 
+    /// Adds what a transaction's legs on cards and on the issuer's accounts come to.
+    ///
+    /// All of them, zero or not: which are, no processor foresees.
+    #[inline]
+    pub fn add(&mut self, sums: &Sums) {
+        use Account::*;
+        let of = |account| i128::from(sums[account]);
+        self.principal += of(CardPrincipal);
+        self.bonus += of(CardBonus);
+        self.points += of(CardPoints);
+        self.shortfall_money += of(CardShortfallMoney);
+        self.shortfall_points += of(CardShortfallPoints);
+        self.issuer_bonus += of(IssuerBonus);
+        self.issuer_points += of(IssuerPoints);
+        self.pool += of(PointsPool);
+        self.funding += of(GrowthFunding);
+    }
+
     /// The account that a leg of a card or of the issuer is summed in; None for a store's.
     pub fn total(&mut self, account: Account) -> Option<&mut i128> {
         Some(match account {
@@ -141,5 +256,18 @@ impl Books {
             Account::GrowthReserve => &mut self.reserve,
             Account::StoreClearing | Account::StoreCollection | Account::StoreDue => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_lead_back_to_their_accounts() {
+        for (at, account) in Account::ALL.into_iter().enumerate() {
+            assert_eq!((account as usize, Account::from_code(account.code())), (at, Some(account)));
+        }
+        assert_eq!((0..=255).filter(|&code| Account::from_code(code).is_some()).count(), ACCOUNTS);
     }
 }

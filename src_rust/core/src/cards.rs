@@ -222,7 +222,7 @@ impl Cards {
     /// The card that this hash most likely belongs to, its memory asked for; the only thing to do with it is to ask whether it [`is`](Self::is).
     #[inline]
     pub fn prefetch_likely(&self, hash: u64) -> Option<u32> {
-        let index = (self.index.get(hash).next()? - 1) as u32;
+        let index = (self.index.first(hash)? - 1) as u32;
         let (block, at) = place(index);
         let block = &self.blocks[block];
         prefetch(&block.cards[at]);
@@ -273,11 +273,16 @@ impl Cards {
         &self.blocks[block].cards[at]
     }
 
-    /// The card with this index and its points, to change them at this sequence.
+    /// Notes that the card with this index changes at this sequence.
     #[inline]
-    pub fn card_mut(&mut self, index: u32, sequence: u64) -> (&mut Card, &mut i64) {
-        let (block, at) = place(index);
+    pub fn note_change(&mut self, index: u32, sequence: u64) {
         self.touched[index as usize / CHUNK] = sequence;
+    }
+
+    /// The card with this index and its points, to change them; [`note_change`](Self::note_change) goes with it.
+    #[inline]
+    pub fn card_mut(&mut self, index: u32) -> (&mut Card, &mut i64) {
+        let (block, at) = place(index);
         let block = &mut self.blocks[block];
         (&mut block.cards[at], &mut block.balances[at])
     }

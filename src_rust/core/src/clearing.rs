@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Account, Leg, leg, sums};
+use crate::accounts::{Account, TotalLeg, sums, total_leg};
 use crate::codes::Code;
 use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StorePosition, TrialBalance};
 use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens};
@@ -69,8 +69,8 @@ impl Machine {
         let funded = found.books.funding >= reserve;
         let mut legs = Vec::new();
         if funded {
-            leg(&mut legs, Account::GrowthFunding, -reserve);
-            leg(&mut legs, Account::GrowthReserve, reserve);
+            total_leg(&mut legs, Account::GrowthFunding, -reserve);
+            total_leg(&mut legs, Account::GrowthReserve, reserve);
         }
         Some(GrowthOpens {
             programme: found.number,
@@ -123,7 +123,7 @@ impl Machine {
             let store = &self.organisation.stores[index as usize];
             let mut settled = |account, amount: i128| {
                 if amount != 0 {
-                    legs.push(Leg { account, store: number, amount });
+                    legs.push(TotalLeg { account, number, amount });
                 }
             };
             settled(Account::StoreClearing, -store.clearing);
@@ -147,7 +147,7 @@ impl Machine {
             return Err("it closes another day than the open one, or its legs do not sum to zero".into());
         }
         for leg in &closed.legs {
-            let Some(&index) = found.stores.get(&leg.store) else { return Err(format!("no store {}", leg.store)) };
+            let Some(&index) = found.stores.get(&leg.number) else { return Err(format!("no store {}", leg.number)) };
             let store = &mut self.organisation.stores[index as usize];
             match leg.account {
                 Account::StoreClearing => store.clearing += leg.amount,
@@ -208,11 +208,11 @@ impl Machine {
         let found = &self.organisation.programmes[programme];
         let total = granted.iter().map(|(_, amount)| amount).sum();
         let mut legs = Vec::with_capacity(granted.len() + 2);
-        leg(&mut legs, Account::GrowthReserve, -growth.reserve);
+        total_leg(&mut legs, Account::GrowthReserve, -growth.reserve);
         for &(index, amount) in granted {
-            legs.push(Leg { account: Account::MembersGrowth, store: merchants[index as usize].number, amount });
+            legs.push(TotalLeg { account: Account::MembersGrowth, number: merchants[index as usize].number, amount });
         }
-        leg(&mut legs, Account::GrowthFunding, growth.reserve - total);
+        total_leg(&mut legs, Account::GrowthFunding, growth.reserve - total);
         let mut granted = granted.iter().peekable();
         let mut liability = |index: u32| {
             let grown = granted.next_if(|grant| grant.0 == index).map_or(0, |grant| grant.1);
@@ -287,18 +287,18 @@ impl Machine {
         let (mut left, mut before) = (growth.reserve, 0);
         let mut recorded = Vec::new();
         for leg in complete.legs.iter().filter(|leg| leg.account == Account::MembersGrowth) {
-            let Some(&index) = merchants.get(&leg.store) else { return Err(format!("no merchant {}", leg.store)) };
-            if !(1..=left).contains(&leg.amount) || leg.store <= before {
-                return Err(format!("merchant {} grew by {} after merchant {before}, {left} are left", leg.store, leg.amount));
+            let Some(&index) = merchants.get(&leg.number) else { return Err(format!("no merchant {}", leg.number)) };
+            if !(1..=left).contains(&leg.amount) || leg.number <= before {
+                return Err(format!("merchant {} grew by {} after merchant {before}, {left} are left", leg.number, leg.amount));
             }
-            before = leg.store;
+            before = leg.number;
             left -= leg.amount;
             recorded.push((index, leg.amount));
         }
         Ok(recorded)
     }
 
-    fn post_issuer_legs(&mut self, programme: usize, legs: &[Leg]) -> Result<(), Contradiction> {
+    fn post_issuer_legs(&mut self, programme: usize, legs: &[TotalLeg]) -> Result<(), Contradiction> {
         if sums(legs) != (0, 0) {
             return Err("its legs do not sum to zero".into());
         }
@@ -367,7 +367,7 @@ impl Machine {
             open_date: found.calendar.open,
             cards: found.cards,
             entries,
-            totals: totals.map(|(account, total)| (account as u8, total)).to_vec(),
+            totals: totals.map(|(account, total)| (account.code(), total)).to_vec(),
             growing: found.growth.is_some(),
         }
     }
@@ -412,8 +412,8 @@ impl Machine {
 pub fn report(sequence: u64, closed: &DayClosed, opens: Option<&GrowthOpens>, replayed: bool) -> CloseReport {
     let mut stores: Vec<StorePosition> = Vec::new();
     for leg in &closed.legs {
-        if stores.last().is_none_or(|last| last.store != leg.store) {
-            stores.push(StorePosition { store: leg.store, sold: 0, collected: 0, due: 0 });
+        if stores.last().is_none_or(|last| last.store != leg.number) {
+            stores.push(StorePosition { store: leg.number, sold: 0, collected: 0, due: 0 });
         }
         let position = stores.last_mut().expect("one was just added");
         match leg.account {

@@ -17,6 +17,8 @@ const MAGIC: &[u8; 4] = b"OCJ1";
 const FORMAT: &str = "onecard journal 1";
 /// Bytes before the entries.
 const HEADER: usize = 64;
+/// Nearly all transactions take fewer bytes.
+const USUAL_BYTES: usize = 128;
 /// Bytes of a hash.
 pub const HASH: usize = 32;
 
@@ -297,8 +299,14 @@ impl BlockBuilder {
         // Into a room of fixed size first: a vector would look at its length and capacity for every byte.
         let mut room = Room { bytes: &mut self.scratch, len: 0 };
         transaction.encode(sequence, self.base, &mut room);
-        let len = room.len;
-        self.bytes.extend_from_slice(&self.scratch[..len]);
+        let end = self.bytes.len() + room.len;
+        if room.len <= USUAL_BYTES {
+            // As many bytes each time: a copy whose length cannot be foreseen takes longer.
+            self.bytes.extend_from_slice(&self.scratch[..USUAL_BYTES]);
+            self.bytes.truncate(end);
+        } else {
+            self.bytes.extend_from_slice(&self.scratch[..end - self.bytes.len()]);
+        }
     }
 
     fn begin_entry(&mut self) -> u64 {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Account, Leg, leg};
+use crate::accounts::{Account, Leg, Sums, leg};
 use crate::calendar::is_date;
 use crate::cards::{Card, Cards, Status};
 use crate::codes::Code;
@@ -66,23 +66,24 @@ pub struct Admitted<'a> {
 #[derive(Default)]
 struct Effects {
     /// Principal, bonus, points and the two shortfalls of the card afterwards.
-    purses: [i128; 5],
-    /// Of all legs, in money and in points.
-    sums: [i128; 2],
+    purses: [i64; 5],
+    /// The legs, by account.
+    sums: Sums,
 }
 
 impl Effects {
     /// A purse would be lifted above the cap, or a shortfall fall below it.
     #[inline]
     fn exceed_caps(&self) -> bool {
-        let cap = i128::from(PURSE_MAX);
-        self.purses[..3].iter().any(|&purse| purse > cap) || self.purses[3..].iter().any(|&owed| owed < -cap)
+        let [principal, bonus, points, money, other] = self.purses;
+        (principal > PURSE_MAX) | (bonus > PURSE_MAX) | (points > PURSE_MAX) | (money < -PURSE_MAX) | (other < -PURSE_MAX)
     }
 
     /// A purse would go below zero.
     #[inline]
     fn overdraw(&self) -> bool {
-        self.purses[..3].iter().any(|&purse| purse < 0)
+        let [principal, bonus, points, ..] = self.purses;
+        principal | bonus | points < 0
     }
 }
 
@@ -97,6 +98,8 @@ pub struct Machine {
     changed_marks: BTreeSet<u64>,
     /// The transaction that was decided last; its room is used again. None while one is being decided.
     decided: Option<Box<Transaction>>,
+    /// What its legs came to.
+    effects: Effects,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -110,6 +113,7 @@ impl Default for Machine {
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
+            effects: Effects::default(),
         }
     }
 }
@@ -139,8 +143,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Decides a request that was admitted and whose key is new, and applies it. Returns the entry to be journaled under `sequence`.
-    pub fn execute(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64) -> &Transaction {
+    /// Decides a request that was admitted and whose key is new, and applies it. Returns the entry to be journaled under `sequence`, and
+    /// its legs by account.
+    pub fn execute(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64) -> (&Transaction, &Sums) {
         let mut transaction = self.decided.take().expect("one transaction is decided at a time");
         self.prepare(admitted, &mut transaction);
         transaction.code = match admitted.kind {
@@ -153,8 +158,8 @@ impl Machine {
             Kind::Fund => decide_fund(admitted.request, &mut transaction),
             Kind::Balance => unreachable!("a balance query is not executed"),
         };
-        let mut effects = self.effects(transaction.card, &transaction.legs);
-        if transaction.code == Code::Approved && effects.exceed_caps() {
+        self.find_effects(transaction.card, &transaction.legs);
+        if transaction.code == Code::Approved && self.effects.exceed_caps() {
             transaction.code = Code::ExceedsLimit;
         }
         let own = self.organisation.stores[admitted.store as usize].number;
@@ -162,17 +167,18 @@ impl Machine {
             transaction.legs.clear();
             transaction.changes.clear();
             transaction.store = own;
-            effects = self.effects(transaction.card, &[]);
+            self.find_effects(transaction.card, &[]);
         }
         let store = match transaction.store {
             number if number == own => admitted.store,
             other => self.organisation.programmes[admitted.programme].stores[&other],
         };
-        self.post(admitted.programme, store, &transaction, &effects, sequence);
-        if let CardRef::Known { index, .. } = transaction.card {
-            transaction.balances = self.balances(index);
+        self.post(admitted.programme, store, &transaction, sequence);
+        if let CardRef::Known { .. } = transaction.card {
+            let [principal, bonus, points, ..] = self.effects.purses;
+            transaction.balances = [principal, bonus, points];
         }
-        self.decided.insert(transaction)
+        (self.decided.insert(transaction), &self.effects.sums)
     }
 
     fn prepare(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
@@ -248,8 +254,8 @@ impl Machine {
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let bonus = tables.top_up_bonus(amount);
-        let balance = i128::from(card.principal) + i128::from(card.bonus) + i128::from(amount) + bonus;
-        if above(amount, product.top_up_max) || product.balance_max != 0 && balance > product.balance_max.into() {
+        let balance = card.principal + card.bonus + amount + bonus;
+        if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
         }
         let legs = &mut transaction.legs;
@@ -275,6 +281,9 @@ impl Machine {
         }
         if sale.unpaid > 0 {
             return Code::InsufficientFunds;
+        }
+        if sale.earned > PURSE_MAX {
+            return Code::ExceedsLimit;
         }
         let legs = &mut transaction.legs;
         leg(legs, Account::CardPrincipal, -sale.principal);
@@ -317,25 +326,21 @@ impl Machine {
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
-    /// What these legs would make of the card's purses, and what they sum to.
+    /// Finds what these legs would make of the card's purses, and what they sum to.
     #[inline]
-    fn effects(&self, card: CardRef, legs: &[Leg]) -> Effects {
-        let mut effects = Effects::default();
-        if let CardRef::Known { index, .. } = card
-            && index < self.cards.len()
-        {
-            let card = self.cards.card(index);
-            let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
-            effects.purses = purses.map(i128::from);
-        }
-        for leg in legs {
-            // Accounts 1 to 5 are the card's, in this order.
-            if let Some(purse) = effects.purses.get_mut((leg.account as usize).wrapping_sub(1)) {
-                *purse += leg.amount;
+    fn find_effects(&mut self, card: CardRef, legs: &[Leg]) {
+        use Account::*;
+        let Effects { purses, sums } = &mut self.effects;
+        sums.set(legs);
+        *purses = match card {
+            CardRef::Known { index, .. } if index < self.cards.len() => {
+                let card = self.cards.card(index);
+                [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points]
             }
-            effects.sums[leg.account.unit() as usize] += leg.amount;
-        }
-        effects
+            _ => [0; 5],
+        };
+        let accounts = [CardPrincipal, CardBonus, CardPoints, CardShortfallMoney, CardShortfallPoints];
+        purses.iter_mut().zip(accounts).for_each(|(purse, account)| *purse += sums[account]);
     }
 
     /// The three balances of a card.
@@ -349,64 +354,41 @@ impl Machine {
         self.marks.get(&sequence).copied().unwrap_or_default()
     }
 
-    /// Applies a transaction's effects; `store` is the index of its store.
-    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, effects: &Effects, sequence: u64) {
-        assert_eq!(effects.sums, [0, 0], "the legs of a transaction sum to zero");
-        if let CardRef::Known { index, issued: Some(number), .. } = transaction.card
-            && index == self.cards.len()
-        {
-            let found = &mut self.organisation.programmes[programme];
-            let merchant = self.organisation.stores[store as usize].merchant;
-            let card = Card::new(found.number, number, transaction.product, transaction.expires, merchant);
-            found.add_card(index);
-            self.cards.issue(card, found.growths);
-        }
-        // A card that was read from the checkpoint may be ahead of the journal's tail.
-        let card = match transaction.card {
-            CardRef::Known { index, .. } if self.cards.card(index).last < sequence => Some(index),
-            _ => None,
-        };
-        let mut points = 0;
-        for leg in &transaction.legs {
-            self.post_leg(programme, store, leg);
-            if leg.account == Account::CardPoints {
-                points += leg.amount;
+    /// Applies the effects of a transaction, which were just found; `store` is the index of its store.
+    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, sequence: u64) {
+        let Effects { purses, sums } = &self.effects;
+        assert_eq!(sums.of_units(), (0, 0), "the legs of a transaction sum to zero");
+        let found = &mut self.organisation.programmes[programme];
+        found.books.add(sums);
+        let place = &mut self.organisation.stores[store as usize];
+        place.clearing += i128::from(sums[Account::StoreClearing]);
+        place.collection += i128::from(sums[Account::StoreCollection]);
+        let mut fresh = None;
+        if let CardRef::Known { index, issued, .. } = transaction.card {
+            if let Some(number) = issued
+                && index == self.cards.len()
+            {
+                let card = Card::new(found.number, number, transaction.product, transaction.expires, place.merchant);
+                found.add_card(index);
+                self.cards.issue(card, found.growths);
+            }
+            let (card, points) = self.cards.card_mut(index);
+            self.organisation.merchants[card.merchant as usize].points += i128::from(sums[Account::CardPoints]);
+            // A card that was read from the checkpoint may be ahead of the journal's tail.
+            if card.last < sequence {
+                assert!(!self.effects.overdraw(), "no purse goes below zero");
+                [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = *purses;
+                card.last = sequence;
+                self.cards.note_change(index, sequence);
+                fresh = Some(index);
             }
         }
-        if let CardRef::Known { index, .. } = transaction.card
-            && points != 0
-        {
-            self.organisation.merchants[self.cards.card(index).merchant as usize].points += points;
-        }
-        if let Some(index) = card {
-            assert!(!effects.overdraw(), "no purse goes below zero");
-            let purses = effects.purses.map(|purse| i64::try_from(purse).expect("within the caps"));
-            let (card, points) = self.cards.card_mut(index, sequence);
-            [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
-            card.last = sequence;
-        }
         for change in &transaction.changes {
-            self.change(change, card, sequence);
+            self.change(change, fresh);
         }
     }
 
-    /// Sums a leg where it belongs: in the books, or in the store's account.
-    #[inline]
-    fn post_leg(&mut self, programme: usize, store: u32, leg: &Leg) {
-        let found = &mut self.organisation.programmes[programme];
-        if let Some(total) = found.books.total(leg.account) {
-            *total += leg.amount;
-            return;
-        }
-        let store = &mut self.organisation.stores[store as usize];
-        match leg.account {
-            Account::StoreClearing => store.clearing += leg.amount,
-            Account::StoreCollection => store.collection += leg.amount,
-            _ => store.due += leg.amount,
-        }
-    }
-
-    fn change(&mut self, change: &Change, card: Option<u32>, sequence: u64) {
+    fn change(&mut self, change: &Change, card: Option<u32>) {
         match *change {
             Change::Refunded { sequence, refunded } => self.marks.entry(sequence).or_default().refunded = refunded,
             Change::Reversed { sequence, .. } => self.marks.entry(sequence).or_default().reversed = true,
@@ -414,7 +396,7 @@ impl Machine {
             Change::Marked => {}
             Change::Status(status) => {
                 if let Some(index) = card {
-                    self.cards.card_mut(index, sequence).0.status = status;
+                    self.cards.card_mut(index).0.status = status;
                 }
             }
         }
@@ -459,9 +441,6 @@ impl Machine {
         transaction: &Transaction,
         sequence: u64,
     ) -> Result<(), Contradiction> {
-        if transaction.legs.iter().any(|leg| leg.store != 0) {
-            return Err("a transaction posts on its own store only".into());
-        }
         if let CardRef::Known { index, issued, .. } = transaction.card
             && (index > self.cards.len() || (index == self.cards.len()) && issued.is_none())
         {
@@ -483,15 +462,20 @@ impl Machine {
         {
             self.touch(programme, index, sequence);
         }
-        let effects = self.effects(transaction.card, &transaction.legs);
-        if effects.sums != [0, 0] {
+        self.find_effects(transaction.card, &transaction.legs);
+        let Effects { sums, .. } = &self.effects;
+        if sums.of_units() != (0, 0) {
             return Err("its legs do not sum to zero".into());
         }
+        let closing = [Account::StoreDue, Account::GrowthReserve, Account::MembersGrowth];
+        if closing.iter().any(|&account| sums[account] != 0) {
+            return Err("a transaction posts on accounts of the close".into());
+        }
         // Posting must not panic, whatever a damaged journal says.
-        if let Some(index) = known.filter(|_| !ahead && (effects.overdraw() || effects.exceed_caps())) {
+        if let Some(index) = known.filter(|_| !ahead && (self.effects.overdraw() || self.effects.exceed_caps())) {
             return Err(format!("a purse of card {index} would go below zero or exceed its cap"));
         }
-        self.post(programme, store, transaction, &effects, sequence);
+        self.post(programme, store, transaction, sequence);
         match known {
             Some(index) if !ahead && self.balances(index) != transaction.balances => {
                 Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
@@ -570,8 +554,9 @@ fn above(amount: i64, limit: i64) -> bool {
     limit != 0 && amount > limit
 }
 
-/// Fills in the answer that a journaled transaction gives, now and at every retry.
-pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: &mut Answer) {
+/// Fills in the answer that a journaled transaction with these legs gives, now and at every retry.
+#[inline]
+pub fn answer(transaction: &Transaction, sums: &Sums, sequence: u64, replayed: bool, answer: &mut Answer) {
     answer.sequence = sequence;
     answer.business_date = transaction.posted;
     answer.code = transaction.code.number().into();
@@ -581,21 +566,13 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: 
     if transaction.code != Code::Approved {
         return;
     }
-    let (mut taken_in, mut given_out, mut sold) = (0, 0, 0);
-    for leg in &transaction.legs {
-        let amount = leg.amount as i64;
-        match leg.account {
-            Account::CardPrincipal => answer.principal += amount,
-            Account::CardBonus => answer.bonus += amount,
-            Account::CardShortfallMoney => answer.shortfall_money -= amount,
-            Account::CardShortfallPoints => answer.shortfall_points -= amount,
-            Account::IssuerPoints => answer.offset -= amount,
-            Account::StoreClearing => sold += amount,
-            Account::PointsPool if amount > 0 => taken_in = amount,
-            Account::PointsPool => given_out = -amount,
-            _ => {}
-        }
-    }
+    answer.principal = sums[Account::CardPrincipal];
+    answer.bonus = sums[Account::CardBonus];
+    answer.offset = -sums[Account::IssuerPoints];
+    answer.shortfall_money = -sums[Account::CardShortfallMoney];
+    answer.shortfall_points = -sums[Account::CardShortfallPoints];
+    let sold = sums[Account::StoreClearing];
+    let (taken_in, given_out) = (sums.into_pool, sums.into_pool - sums[Account::PointsPool]);
     // What a sale spends and earns, its undoing returns and claws back; the store's leg tells which of them it is.
     (answer.points_spent, answer.points_earned) = match transaction.kind {
         Kind::Fund => (0, 0),
@@ -616,7 +593,7 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: 
 /// The same, as a value.
 pub fn answer_of(transaction: &Transaction, sequence: u64) -> Answer {
     let mut place = Answer::default();
-    answer(transaction, sequence, false, &mut place);
+    answer(transaction, &Sums::of(&transaction.legs), sequence, false, &mut place);
     place
 }
 

@@ -203,7 +203,7 @@ impl Organisation {
     #[inline]
     pub fn store_of(&self, programme: u16, terminal: u32) -> Option<u32> {
         // The table holds whole hashes, and no two terminals have the same.
-        self.terminal_index.get(terminal_hash(programme, terminal)).next().map(|value| (value - 1) as u32)
+        self.terminal_index.first(terminal_hash(programme, terminal)).map(|value| (value - 1) as u32)
     }
 
     /// Index of a store by its number.

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::accounts::Account;
+use crate::accounts::{Account, Sums};
 use crate::cards::CardNumber;
 use crate::cards::CardRecord;
 use crate::checkpoint::{Checkpoint, Step};
@@ -281,8 +281,7 @@ impl Engine {
             }
             let CardRef::Known { previous, .. } = entry.card else { break };
             if before == 0 || sequence < before {
-                let points = entry.legs.iter().filter(|leg| leg.account == Account::CardPoints);
-                let points = points.map(|leg| leg.amount as i64).sum();
+                let points = Sums::of(&entry.legs)[Account::CardPoints];
                 lines.push(StatementLine {
                     answer: answer_of(&entry, sequence),
                     value_date: entry.key.date,

@@ -114,8 +114,8 @@ pub struct Sale {
     pub offset: i64,
     /// Points that it took.
     pub spent: i64,
-    /// Points earned; may exceed what a purse can hold.
-    pub earned: i128,
+    /// Points earned; may exceed what a purse can hold (2^63 - 1: that, or more).
+    pub earned: i64,
     /// Due less what the purses could pay.
     pub unpaid: i64,
 }
@@ -197,9 +197,9 @@ impl Tables {
 
     /// Bonus of a top-up.
     #[inline]
-    pub fn top_up_bonus(&self, amount: i64) -> i128 {
+    pub fn top_up_bonus(&self, amount: i64) -> i64 {
         match self.top_up_bonus.iter().rev().find(|band| band.from <= amount) {
-            Some(band) => i128::from(band.bonus) + rate_of(amount, band.rate),
+            Some(band) => band.bonus + rate_of(amount, band.rate) as i64,
             None => 0,
         }
     }
@@ -230,7 +230,7 @@ impl Tables {
             };
             sale.unpaid -= paid;
         }
-        sale.earned = rate_of(sale.bonus + sale.principal, product.accrual);
+        sale.earned = i64::try_from(rate_of(sale.bonus + sale.principal, product.accrual)).unwrap_or(i64::MAX);
         sale
     }
 }

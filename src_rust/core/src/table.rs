@@ -141,29 +141,48 @@ impl<S: Slot> Table<S> {
     }
 
     /// Values under this hash, in no order that means anything. The caller compares what they stand for.
-    #[inline]
     pub fn get(&self, hash: u64) -> impl Iterator<Item = u64> {
         let shard = &self.shards[self.shard(hash)];
-        let slots = &*shard.slots;
         let mut at = shard.home(hash);
+        let mut held = shard.held(at, hash);
         iter::from_fn(move || {
             loop {
-                let slot = slots[at];
-                if slot.is_free() {
+                if held != 0 {
+                    let slot = shard.slots[at + held.trailing_zeros() as usize];
+                    held &= held - 1;
+                    return (!slot.is_free()).then(|| slot.value());
+                }
+                if shard.has_room(at) {
                     return None;
                 }
-                at = (at + 1) & (slots.len() - 1);
-                if slot.holds(hash) {
-                    return Some(slot.value());
-                }
+                at = shard.line_after(at);
+                held = shard.held(at, hash);
             }
         })
+    }
+
+    /// The first of them.
+    #[inline]
+    pub fn first(&self, hash: u64) -> Option<u64> {
+        let shard = &self.shards[self.shard(hash)];
+        let mut at = shard.home(hash);
+        loop {
+            let held = shard.held(at, hash);
+            if held != 0 {
+                let slot = shard.slots[at + held.trailing_zeros() as usize];
+                return (!slot.is_free()).then(|| slot.value());
+            }
+            if shard.has_room(at) {
+                return None;
+            }
+            at = shard.line_after(at);
+        }
     }
 
     /// True if there is a value under this hash.
     #[inline]
     pub fn holds(&self, hash: u64) -> bool {
-        self.get(hash).next().is_some()
+        self.first(hash).is_some()
     }
 
     /// Asks for the memory in which the search for this hash begins.
@@ -235,6 +254,9 @@ impl<S: Slot> Table<S> {
 }
 
 impl<S: Slot> Shard<S> {
+    /// Slots of a line.
+    const LINE: usize = LINE_BYTES / size_of::<S>();
+
     fn new(slots: usize, depth: u32) -> Shard<S> {
         Shard { slots: Slab::zeroed(slots), len: 0, depth, shift: 64 - slots.trailing_zeros() }
     }
@@ -248,17 +270,39 @@ impl<S: Slot> Shard<S> {
     /// cache, so that one line is nearly always all that is read.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash.wrapping_shl(self.depth).wrapping_shr(self.shift)) as usize & !(LINE_BYTES / size_of::<S>() - 1)
+        (hash.wrapping_shl(self.depth).wrapping_shr(self.shift)) as usize & !(Self::LINE - 1)
+    }
+
+    #[inline]
+    fn line_after(&self, at: usize) -> usize {
+        (at + Self::LINE) & (self.slots.len() - 1)
+    }
+
+    /// A bit for each slot of the line that begins here: set if it holds this hash, or is free and the hash is like a free slot's.
+    ///
+    /// Without a branch: how many slots are filled cannot be foreseen, and a wrong guess costs more than to look at all of them.
+    #[inline(always)]
+    fn held(&self, at: usize, hash: u64) -> u32 {
+        let line = self.slots[at..at + Self::LINE].iter().enumerate();
+        line.fold(0, |bits, (bit, slot)| bits | u32::from(slot.holds(hash)) << bit)
+    }
+
+    /// True if the line that begins here has a free slot: then what has its home before or here lies no further on. A line is filled
+    /// from its begin.
+    #[inline(always)]
+    fn has_room(&self, at: usize) -> bool {
+        self.slots[at + Self::LINE - 1].is_free()
     }
 
     #[inline]
     fn place(&mut self, slot: S) {
         let mut at = self.home(slot.hash());
-        let slots = &mut *self.slots;
-        while !slots[at].is_free() {
-            at = (at + 1) & (slots.len() - 1);
+        while !self.has_room(at) {
+            at = self.line_after(at);
         }
-        slots[at] = slot;
+        let line = &mut self.slots[at..at + Self::LINE];
+        let filled: usize = line.iter().map(|slot| usize::from(!slot.is_free())).sum();
+        line[filled] = slot;
         self.len += 1;
     }
 

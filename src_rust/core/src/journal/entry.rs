@@ -3,11 +3,12 @@
 //! Invariant: decoding what was encoded gives the same entry. Decoding trusts nothing: a damaged
 //! entry is an error, never a panic.
 
-use crate::accounts::{Account, Leg};
+use crate::accounts::{Account, LEGS_MAX, Leg, TotalLeg};
 use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Kind, Original, Registration};
 use crate::keys::{Key, KeyName};
+use crate::units::PURSE_MAX;
 
 /// A transaction with its effects: kinds 1 to 8.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ pub struct GrowthOpens {
     pub purses: u64,
     pub reserve: i128,
     pub funded: bool,
-    pub legs: Vec<Leg>,
+    pub legs: Vec<TotalLeg>,
 }
 
 /// Kind 41.
@@ -96,7 +97,7 @@ pub struct DayClosed {
     pub members: i128,
     pub bonus: i128,
     pub points: i128,
-    pub legs: Vec<Leg>,
+    pub legs: Vec<TotalLeg>,
 }
 
 /// Kind 42.
@@ -106,7 +107,7 @@ pub struct GrowthComplete {
     pub programme: u16,
     pub date: i32,
     pub growth: i128,
-    pub legs: Vec<Leg>,
+    pub legs: Vec<TotalLeg>,
     pub liabilities: Vec<(u32, i128)>,
 }
 
@@ -129,9 +130,10 @@ const KIND_GROWTH_OPENS: u8 = 40;
 const KIND_DAY_CLOSED: u8 = 41;
 const KIND_GROWTH_COMPLETE: u8 = 42;
 
-const EXPLICIT_STORE: u8 = 0x80;
+const EXPLICIT_NUMBER: u8 = 0x80;
 
-/// Most bytes that a transaction's entry takes: 50 of its head, 40 of its inputs, twelve legs of 25, two changes of 21, three balances.
+/// Room for a transaction's entry: at most 75 bytes of its head, 39 of its inputs, twelve legs of 18, two changes of 35 and three
+/// balances of 17, with their counts; and for a word that is written over its end.
 pub const TRANSACTION_BYTES_MAX: usize = 512;
 
 /// Where entries are written.
@@ -144,7 +146,7 @@ pub trait Out {
     fn extend_from_slice(&mut self, bytes: &[u8]);
     /// Appends the first `len` bytes of a little-endian word.
     #[inline]
-    fn put_word(&mut self, word: u32, len: usize) {
+    fn put_word(&mut self, word: u64, len: usize) {
         self.extend_from_slice(&word.to_le_bytes()[..len]);
     }
 }
@@ -180,10 +182,12 @@ impl Out for Room<'_> {
         self.len += bytes.len();
     }
     #[inline(always)]
-    fn put_word(&mut self, word: u32, len: usize) {
+    fn put_word(&mut self, word: u64, len: usize) {
+        let at = self.len;
+        assert!(at <= TRANSACTION_BYTES_MAX - 8, "a transaction fits its room");
         // All of it: what is too much is overwritten by what follows.
-        self.bytes[self.len..self.len + 4].copy_from_slice(&word.to_le_bytes());
-        self.len += len;
+        self.bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        self.len = at + len;
     }
 }
 
@@ -260,9 +264,9 @@ impl Transaction {
                     put_number(out, number);
                 }
             }
-            Kind::TopUp | Kind::Purchase | Kind::Fund => put_int(out, self.amount.into()),
+            Kind::TopUp | Kind::Purchase | Kind::Fund => put_int(out, self.amount),
             Kind::Refund => {
-                put_int(out, self.amount.into());
+                put_int(out, self.amount);
                 self.encode_original(base, out);
             }
             Kind::Reversal => self.encode_original(base, out),
@@ -427,22 +431,22 @@ impl Entry {
                 put_uint(out, opens.purses);
                 put_wide(out, opens.reserve.unsigned_abs());
                 out.push(u8::from(opens.funded));
-                put_legs(out, &opens.legs);
+                put_total_legs(out, &opens.legs);
             }
             Entry::DayClosed(closed) => {
                 put_head(out, KIND_DAY_CLOSED, closed.programme);
                 put_uint(out, u64::from(closed.date.unsigned_abs()));
                 for change in [closed.members, closed.bonus, closed.points] {
-                    put_int(out, change);
+                    put_wide_int(out, change);
                 }
-                put_legs(out, &closed.legs);
+                put_total_legs(out, &closed.legs);
             }
             Entry::GrowthComplete(complete) => {
                 put_head(out, KIND_GROWTH_COMPLETE, complete.programme);
                 put_uint(out, u64::from(complete.date.unsigned_abs()));
                 out.push(ALGORITHM);
                 put_wide(out, complete.growth.unsigned_abs());
-                put_legs(out, &complete.legs);
+                put_total_legs(out, &complete.legs);
                 put_uint(out, complete.liabilities.len() as u64);
                 for (merchant, points) in &complete.liabilities {
                     put_uint(out, u64::from(*merchant));
@@ -485,7 +489,6 @@ impl Entry {
 
 /// An entry that is no transaction.
 fn decode_other(number: u8, programme: u16, from: &mut Reader) -> Result<Entry, Malformed> {
-    let mut legs = Vec::new();
     Ok(match number {
         KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, from)?),
         KIND_RULES => Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? },
@@ -498,7 +501,7 @@ fn decode_other(number: u8, programme: u16, from: &mut Reader) -> Result<Entry, 
             purses: from.number()?,
             reserve: from.number()?,
             funded: from.byte()? != 0,
-            legs: from.legs(&mut legs).map(|()| legs)?,
+            legs: from.total_legs()?,
         }),
         KIND_DAY_CLOSED => Entry::DayClosed(DayClosed {
             programme,
@@ -506,13 +509,13 @@ fn decode_other(number: u8, programme: u16, from: &mut Reader) -> Result<Entry, 
             members: from.signed()?,
             bonus: from.signed()?,
             points: from.signed()?,
-            legs: from.legs(&mut legs).map(|()| legs)?,
+            legs: from.total_legs()?,
         }),
         KIND_GROWTH_COMPLETE => Entry::GrowthComplete(GrowthComplete {
             programme,
             date: from.number()?,
             growth: from.algorithm().and_then(|()| from.number())?,
-            legs: from.legs(&mut legs).map(|()| legs)?,
+            legs: from.total_legs()?,
             liabilities: from.liabilities()?,
         }),
         _ => return Err("kind"),
@@ -559,80 +562,71 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
     put_uint(out, programme.into());
 }
 
-#[inline(always)]
-fn put_uint(out: &mut impl Out, value: u64) {
-    if value < 0x80 {
-        out.push(value as u8);
-    } else if value < 1 << 28 {
-        let (bytes, len) = spread(value as u32);
-        out.put_word(bytes, len);
-    } else {
-        put_large(out, value);
+/// By the index of a number's highest bit: how many bytes it takes, seven bits in each, and the bit that says so in the first.
+const LENGTHS: [(u8, u8); 64] = {
+    let mut lengths = [(0, 0); 64];
+    let mut bit = 0;
+    while bit < 56 {
+        lengths[bit] = (bit as u8 / 7 + 1, 1 << (bit / 7));
+        bit += 1;
     }
-}
-
-#[inline(never)]
-fn put_large(out: &mut impl Out, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// By the leading zeros of a number below 2^28: how many groups of 7 bits it takes, and the bits that say, in all but the last of
-/// their bytes, that another follows.
-const GROUPS: [(usize, u32); 33] = {
-    let mut groups = [(1, 0); 33];
-    let mut zeros = 4;
-    while zeros < 32 {
-        let len = (38 - zeros) / 7;
-        groups[zeros] = (len, 0x0080_8080 >> (8 * (4 - len)));
-        zeros += 1;
-    }
-    groups
+    lengths
 };
 
-/// The bytes of a number below 2^28, lowest first, and how many they are.
+/// Numbers from here on are written in full.
+const SHORT_END: u64 = 1 << 56;
+
+/// The bytes of a number below [`SHORT_END`], lowest first, and how many they are: as many zero bits as bytes follow the first, a one,
+/// then the number.
 ///
-/// Without a loop: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
+/// Without a loop or a branch: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
 #[inline(always)]
-fn spread(value: u32) -> (u32, usize) {
-    // Four groups of 7 bits move apart: first the halves, then the groups.
-    let halves = (value & 0x3fff) | (value & 0x0fff_c000) << 2;
-    let groups = (halves & 0x007f_007f) | (halves & 0x3f80_3f80) << 1;
-    let (len, more) = GROUPS[value.leading_zeros() as usize];
-    (groups | more, len)
-}
-
-/// The number of which these are the bytes, eight of them at most: the way back from [`spread`].
-#[inline]
-fn join(bytes: u64) -> u64 {
-    let groups = bytes & 0x7f7f_7f7f_7f7f_7f7f;
-    let pairs = (groups & 0x007f_007f_007f_007f) | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
-    let quarters = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
-    (quarters & 0x0fff_ffff) | (quarters & 0x0fff_ffff_0000_0000) >> 4
-}
-
-fn put_wide(out: &mut impl Out, mut value: u128) {
-    while value > u128::from(u64::MAX) {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    put_uint(out, value as u64);
+fn short(value: u64) -> (u64, usize) {
+    let (len, mark) = LENGTHS[(value | 1).ilog2() as usize];
+    (value.wrapping_shl(len.into()) | u64::from(mark), len.into())
 }
 
 #[inline(always)]
-fn put_int(out: &mut impl Out, value: i128) {
-    match i64::try_from(value) {
-        Ok(small) => put_uint(out, ((small << 1) ^ (small >> 63)) as u64),
-        Err(_) => put_wide(out, ((value << 1) ^ (value >> 127)) as u128),
+fn put_uint(out: &mut impl Out, value: u64) {
+    if value < SHORT_END {
+        let (word, len) = short(value);
+        out.put_word(word, len);
+    } else {
+        put_full(out, value.into());
     }
+}
+
+#[cold]
+#[inline(never)]
+fn put_full(out: &mut impl Out, value: u128) {
+    out.push(0);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_wide(out: &mut impl Out, value: u128) {
+    match u64::try_from(value) {
+        Ok(value) => put_uint(out, value),
+        Err(_) => put_full(out, value),
+    }
+}
+
+#[inline(always)]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+#[inline(always)]
+fn put_int(out: &mut impl Out, value: i64) {
+    put_uint(out, zigzag(value));
+}
+
+fn put_wide_int(out: &mut impl Out, value: i128) {
+    put_wide(out, ((value << 1) ^ (value >> 127)) as u128);
 }
 
 #[inline(always)]
 fn put_date(out: &mut impl Out, date: i32, base: i32) {
-    put_int(out, (i64::from(date) - i64::from(base)).into());
+    put_int(out, i64::from(date) - i64::from(base));
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -649,13 +643,28 @@ fn put_number(out: &mut impl Out, number: CardNumber) {
 fn put_legs(out: &mut impl Out, legs: &[Leg]) {
     put_uint(out, legs.len() as u64);
     for leg in legs {
-        if leg.store == 0 {
-            out.push(leg.account as u8);
+        let value = zigzag(leg.amount);
+        if value < SHORT_END >> 7 {
+            // Nearly always both fit one word.
+            let (word, len) = short(value);
+            out.put_word(word << 8 | u64::from(leg.account.code()), len + 1);
         } else {
-            out.push(leg.account as u8 | EXPLICIT_STORE);
-            put_uint(out, leg.store.into());
+            out.push(leg.account.code());
+            put_uint(out, value);
         }
-        put_int(out, leg.amount);
+    }
+}
+
+fn put_total_legs(out: &mut impl Out, legs: &[TotalLeg]) {
+    put_uint(out, legs.len() as u64);
+    for leg in legs {
+        if leg.number == 0 {
+            out.push(leg.account.code());
+        } else {
+            out.push(leg.account.code() | EXPLICIT_NUMBER);
+            put_uint(out, leg.number.into());
+        }
+        put_wide_int(out, leg.amount);
     }
 }
 
@@ -681,31 +690,27 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn short(&mut self) -> Option<u64> {
         let word = u64::from_le_bytes(*self.bytes.first_chunk()?);
-        // Where the first byte is that has no follower.
-        let ends = !word & 0x8080_8080_8080_8080;
-        if ends == 0 {
+        let len = (word as u8).trailing_zeros() + 1;
+        if len > 8 {
             return None;
         }
-        let len = ends.trailing_zeros() / 8 + 1;
-        self.bytes = self.bytes.get(len as usize..)?;
-        Some(join(word << (64 - 8 * len) >> (64 - 8 * len)))
+        self.bytes = &self.bytes[len as usize..];
+        Some(word << (64 - 8 * len) >> (64 - 7 * len))
     }
 
+    /// A number that is written in full, or stands so near the end that there is no word to read.
+    #[cold]
     #[inline(never)]
     fn long(&mut self) -> Result<u128, Malformed> {
-        let first = self.byte()?;
-        let mut value = u128::from(first & 0x7f);
-        let mut byte = first;
-        let mut shift = 7;
-        while byte & 0x80 != 0 {
-            if shift > 126 {
-                return Err("number");
-            }
-            byte = self.byte()?;
-            value |= u128::from(byte & 0x7f) << shift;
-            shift += 7;
+        let &first = self.bytes.first().ok_or("end")?;
+        let len = first.trailing_zeros() as usize + 1;
+        if len > 8 {
+            let bytes = self.take(17)?;
+            return Ok(u128::from_le_bytes(bytes[1..].try_into().map_err(|_| "number")?));
         }
-        Ok(value)
+        let mut word = [0; 8];
+        word[..len].copy_from_slice(self.take(len)?);
+        Ok(u128::from(u64::from_le_bytes(word) >> len))
     }
 
     #[inline]
@@ -769,15 +774,31 @@ impl<'a> Reader<'a> {
     fn legs(&mut self, legs: &mut Vec<Leg>) -> Result<(), Malformed> {
         let count: usize = self.number()?;
         legs.clear();
-        // A leg takes two bytes at least: what cannot be there is not given room.
-        legs.reserve(count.min(self.bytes.len() / 2));
+        if count > LEGS_MAX {
+            return Err("legs");
+        }
         for _ in 0..count {
-            let byte = self.byte()?;
-            let account = Account::from_code(byte & !EXPLICIT_STORE).ok_or("account")?;
-            let store = if byte & EXPLICIT_STORE != 0 { self.number()? } else { 0 };
-            legs.push(Leg { account, store, amount: self.signed()? });
+            let account = Account::from_code(self.byte()?).ok_or("account")?;
+            let amount: i64 = self.signed()?;
+            if amount.unsigned_abs() > PURSE_MAX as u64 {
+                return Err("amount");
+            }
+            legs.push(Leg { account, amount });
         }
         Ok(())
+    }
+
+    fn total_legs(&mut self) -> Result<Vec<TotalLeg>, Malformed> {
+        let count: usize = self.number()?;
+        // A leg takes two bytes at least: what cannot be there is not given room.
+        let mut legs = Vec::with_capacity(count.min(self.bytes.len() / 2));
+        for _ in 0..count {
+            let byte = self.byte()?;
+            let account = Account::from_code(byte & !EXPLICIT_NUMBER).ok_or("account")?;
+            let number = if byte & EXPLICIT_NUMBER != 0 { self.number()? } else { 0 };
+            legs.push(TotalLeg { account, number, amount: self.signed()? });
+        }
+        Ok(legs)
     }
 
     fn liabilities(&mut self) -> Result<Vec<(u32, i128)>, Malformed> {
@@ -806,13 +827,9 @@ mod tests {
     }
 
     fn legs() -> impl Strategy<Value = Vec<Leg>> {
-        let codes = prop::sample::select(vec![1u8, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43]);
-        let leg = (codes, prop::option::of(1u32..), any::<i128>()).prop_map(|(code, store, amount)| Leg {
-            account: Account::from_code(code).unwrap(),
-            store: store.unwrap_or(0),
-            amount: amount >> 2,
-        });
-        prop::collection::vec(leg, 0..12)
+        let accounts = prop::sample::select(Account::ALL.to_vec());
+        let leg = (accounts, -PURSE_MAX..=PURSE_MAX).prop_map(|(account, amount)| Leg { account, amount });
+        prop::collection::vec(leg, 0..=LEGS_MAX)
     }
 
     fn card() -> impl Strategy<Value = CardRef> {
@@ -883,7 +900,8 @@ mod tests {
                 put_uint(&mut out, value);
                 let len = out.len;
                 assert_eq!(plain, room[..len]);
-                assert_eq!(len, (70 - (value | 1).leading_zeros() as usize) / 7);
+                let shortest = (70 - (value | 1).leading_zeros() as usize) / 7;
+                assert_eq!(len, if shortest > 8 { 17 } else { shortest });
                 for rest in [0, 8] {
                     let mut bytes = plain.clone();
                     bytes.resize(len + rest, 0xff);
@@ -930,8 +948,8 @@ mod tests {
     #[test]
     fn other_entries_survive_the_way() {
         let legs = vec![
-            Leg { account: Account::StoreDue, store: 3, amount: -5 },
-            Leg { account: Account::StoreDue, store: 4, amount: 5 },
+            TotalLeg { account: Account::StoreDue, number: 3, amount: -5 },
+            TotalLeg { account: Account::StoreDue, number: 4, amount: i128::MAX >> 2 },
         ];
         let entries = [
             Entry::Registration(Registration::Programme { programme: 9, name: "九".into(), date: 1 }),

@@ -61,7 +61,7 @@ impl Machine {
     /// The legs with the opposite sign; what a purse cannot give goes to the shortfall of its unit. Credits come first.
     fn invert(&self, index: u32, original: &[Leg], legs: &mut Vec<Leg>) {
         let (mut short_money, mut short_points) = (0, 0);
-        let mut purses = self.balances(index).map(i128::from);
+        let mut purses = self.balances(index);
         let credits = original.iter().filter(|leg| leg.amount < 0);
         let debits = original.iter().filter(|leg| leg.amount > 0);
         for undone in credits.chain(debits) {
@@ -70,7 +70,7 @@ impl Machine {
                 Account::CardBonus => (1, &mut short_money),
                 Account::CardPoints => (2, &mut short_points),
                 _ => {
-                    legs.push(Leg { amount: -undone.amount, ..*undone });
+                    legs.push(Leg { account: undone.account, amount: -undone.amount });
                     continue;
                 }
             };

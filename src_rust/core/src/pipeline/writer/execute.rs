@@ -3,6 +3,7 @@
 //! Rows are executed one after the other, but the memory that they need is asked for some rows ahead: a swipe reads key table,
 //! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap.
 
+use crate::accounts::Sums;
 use crate::cards::{CardNumber, Cards};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Original, Request};
@@ -101,13 +102,13 @@ impl Writer {
             Some(named) => self.find_original(programme, named)?,
             None => Named::Nothing,
         };
-        let transaction = self.machine.execute(&admitted, original.found(), sequence);
+        let (transaction, sums) = self.machine.execute(&admitted, original.found(), sequence);
         self.block.push_transaction(transaction);
         self.keys.insert(key.date, ahead.key_hash, sequence);
         if let Some(marked) = transaction.marked_key() {
             self.keys.insert(marked.date, marked.hash(), sequence);
         }
-        answer(transaction, sequence, false, place);
+        answer(transaction, sums, sequence, false, place);
         Ok(Ok(()))
     }
 
@@ -150,7 +151,7 @@ impl Writer {
         if !self.same_content(request, entry) {
             return Err(Code::Duplicate);
         }
-        answer(entry, sequence, true, place);
+        answer(entry, &Sums::of(&entry.legs), sequence, true, place);
         Ok(())
     }
 
