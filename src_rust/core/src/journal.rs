@@ -17,8 +17,6 @@ const MAGIC: &[u8; 4] = b"OCJ1";
 const FORMAT: &str = "onecard journal 1";
 /// Bytes before the entries.
 const HEADER: usize = 64;
-/// Nearly all transactions take fewer bytes.
-const USUAL_BYTES: usize = 128;
 /// Bytes of a hash.
 pub const HASH: usize = 32;
 
@@ -242,19 +240,19 @@ pub fn genesis(id: [u8; 16]) -> [u8; HASH] {
 
 /// A block being written: entries are appended, and can be read again before it is sealed.
 pub struct BlockBuilder {
+    /// Header and entries; what lies beyond `end` is zero, room for more.
     bytes: Vec<u8>,
+    end: usize,
     offsets: Vec<u32>,
     first: u64,
     base: i32,
-    scratch: [u8; TRANSACTION_BYTES_MAX],
 }
 
 impl BlockBuilder {
     /// An empty block whose first entry will have this sequence.
     pub fn new(first: u64, capacity: usize) -> BlockBuilder {
-        let mut bytes = Vec::with_capacity(capacity);
-        bytes.resize(HEADER, 0);
-        BlockBuilder { bytes, offsets: Vec::with_capacity(capacity / 64), first, base: 0, scratch: [0; _] }
+        let bytes = vec![0; capacity.max(HEADER)];
+        BlockBuilder { bytes, end: HEADER, offsets: Vec::with_capacity(capacity / 64), first, base: 0 }
     }
 
     /// True if it has no entries.
@@ -264,7 +262,7 @@ impl BlockBuilder {
 
     /// Bytes so far, about.
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.offsets.len() * 4 + HASH
+        self.end + self.offsets.len() * 4 + HASH
     }
 
     /// Sequence of the next entry.
@@ -284,7 +282,9 @@ impl BlockBuilder {
             Entry::Transaction(transaction) => self.push_transaction(transaction),
             _ => {
                 let sequence = self.begin_entry();
+                self.bytes.truncate(self.end);
                 entry.encode(sequence, self.base, &mut self.bytes);
+                self.end = self.bytes.len();
             }
         }
     }
@@ -296,22 +296,18 @@ impl BlockBuilder {
             self.base = transaction.key.date;
         }
         let sequence = self.begin_entry();
-        // Into a room of fixed size first: a vector would look at its length and capacity for every byte.
-        let mut room = Room { bytes: &mut self.scratch, len: 0 };
-        transaction.encode(sequence, self.base, &mut room);
-        let end = self.bytes.len() + room.len;
-        if room.len <= USUAL_BYTES {
-            // As many bytes each time: a copy whose length cannot be foreseen takes longer.
-            self.bytes.extend_from_slice(&self.scratch[..USUAL_BYTES]);
-            self.bytes.truncate(end);
-        } else {
-            self.bytes.extend_from_slice(&self.scratch[..end - self.bytes.len()]);
+        if self.bytes.len() < self.end + TRANSACTION_BYTES_MAX {
+            self.bytes.resize((self.end + TRANSACTION_BYTES_MAX) * 2, 0);
         }
+        let bytes = self.bytes[self.end..].first_chunk_mut().expect("room was just made");
+        let mut room = Room { bytes, len: 0 };
+        transaction.encode(sequence, self.base, &mut room);
+        self.end += room.len;
     }
 
     fn begin_entry(&mut self) -> u64 {
         let sequence = self.next();
-        self.offsets.push(u32::try_from(self.bytes.len()).expect("a group is far below 4 GiB"));
+        self.offsets.push(u32::try_from(self.end).expect("a group is far below 4 GiB"));
         sequence
     }
 
@@ -319,13 +315,14 @@ impl BlockBuilder {
     pub fn entry(&self, sequence: u64) -> Result<Entry, JournalError> {
         let at = (sequence - self.first) as usize;
         let start = self.offsets[at] as usize;
-        let end = self.offsets.get(at + 1).map_or(self.bytes.len(), |&end| end as usize);
+        let end = self.offsets.get(at + 1).map_or(self.end, |&end| end as usize);
         Entry::decode(&self.bytes[start..end], sequence, self.base)
             .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, just written: {what}") })
     }
 
     /// Fills in the header but for the previous hash, and the offsets: all that the writer knows.
     pub fn finish(mut self, stamp: u64) -> UnsealedBlock {
+        self.bytes.truncate(self.end);
         let entries = (self.bytes.len() - HEADER) as u32;
         self.bytes[..4].copy_from_slice(MAGIC);
         self.bytes[4..8].copy_from_slice(&(self.offsets.len() as u32).to_le_bytes());

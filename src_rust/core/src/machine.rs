@@ -17,7 +17,6 @@ use crate::cards::{Card, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::keys::Key;
 use crate::organisation::{Organisation, Rules};
 use crate::rules::{Product, Purses, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
@@ -50,8 +49,6 @@ pub struct Admitted<'a> {
     pub request: &'a Request,
     /// Its kind.
     pub kind: Kind,
-    /// Its key.
-    pub key: Key,
     /// Index of its programme.
     pub programme: usize,
     /// Index of its terminal's store.
@@ -182,12 +179,12 @@ impl Machine {
     }
 
     fn prepare(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
-        let Admitted { request, kind, key, .. } = *admitted;
+        let Admitted { request, kind, .. } = *admitted;
         let programme = &self.organisation.programmes[admitted.programme];
         transaction.kind = kind;
         transaction.terminal = request.terminal;
         transaction.store = self.organisation.stores[admitted.store as usize].number;
-        transaction.key = key;
+        transaction.key = request.key();
         transaction.posted = programme.calendar.open;
         transaction.rule = programme.rule_version();
         transaction.channel = request.channel;

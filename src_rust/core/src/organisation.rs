@@ -195,15 +195,15 @@ impl Organisation {
 
     /// Asks for the memory in which the search for a terminal begins.
     #[inline]
-    pub fn prefetch_terminal(&self, programme: u16, terminal: u32) {
-        self.terminal_index.prefetch(terminal_hash(programme, terminal));
+    pub fn prefetch_terminal(&self, hash: u64) {
+        self.terminal_index.prefetch(hash);
     }
 
-    /// Index of the store of a terminal.
+    /// Index of the store of the terminal with this [`terminal_hash`].
     #[inline]
-    pub fn store_of(&self, programme: u16, terminal: u32) -> Option<u32> {
+    pub fn store_of(&self, hash: u64) -> Option<u32> {
         // The table holds whole hashes, and no two terminals have the same.
-        self.terminal_index.first(terminal_hash(programme, terminal)).map(|value| (value - 1) as u32)
+        self.terminal_index.first(hash).map(|value| (value - 1) as u32)
     }
 
     /// Index of a store by its number.
@@ -258,7 +258,7 @@ impl Organisation {
                 }
                 let known = self.programme(*programme).and_then(|at| self.store(at, *store));
                 let Some(store) = known else { return Some(Code::InvalidTransaction) };
-                found(self.store_of(*programme, *terminal)? == store)
+                found(self.store_of(terminal_hash(*programme, *terminal))? == store)
             }
         }
     }
@@ -298,8 +298,9 @@ impl Organisation {
     }
 }
 
+/// What a terminal is found with.
 #[inline]
-fn terminal_hash(programme: u16, terminal: u32) -> u64 {
+pub fn terminal_hash(programme: u16, terminal: u32) -> u64 {
     mix_one_to_one(u64::from(programme) << 32 | u64::from(terminal))
 }
 

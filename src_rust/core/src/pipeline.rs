@@ -9,6 +9,7 @@
 //! a lone request waits for nobody. Every answer, a balance or a refusal too, is given when the group that it was made in, and
 //! with it all that it saw, is durable. A failure at a commit or a panic in the writer poisons the engine.
 
+mod door;
 mod writer;
 
 use std::path::Path;
@@ -31,6 +32,7 @@ use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer_of;
+use crate::pipeline::door::Checked;
 use crate::recovery::recover;
 use writer::{Behind, Writer};
 
@@ -85,7 +87,7 @@ impl<T> Drop for Reply<T> {
 
 /// What callers ask of the writer.
 pub(crate) enum Job {
-    Rows(Vec<Request>, Reply<Vec<Answer>>),
+    Rows(Vec<Request>, Vec<Checked>, Reply<Vec<Answer>>),
     Register(Vec<Registration>, Reply<Vec<Code>>),
     Publish {
         programme: u16,
@@ -239,7 +241,8 @@ impl Engine {
             let what = format!("{} rows in one submission; {ROWS_MAX} is the most", rows.len());
             return reply.give(Err(Error::Misuse(what)));
         }
-        self.send(Job::Rows(rows, reply));
+        let checked = rows.iter().map(Checked::of).collect();
+        self.send(Job::Rows(rows, checked, reply));
     }
 
     /// Registers programmes, merchants, stores and terminals, in order: a code each.
@@ -389,7 +392,7 @@ impl Job {
     /// Answers with this error, unexecuted.
     pub(crate) fn refuse(self, error: Error) {
         match self {
-            Job::Rows(_, reply) => reply.give(Err(error)),
+            Job::Rows(_, _, reply) => reply.give(Err(error)),
             Job::Register(_, reply) => reply.give(Err(error)),
             Job::Publish { reply, .. } => reply.give(Err(error)),
             Job::CloseDay(_, _, reply) => reply.give(Err(error)),

@@ -274,10 +274,10 @@ impl Writer {
 
     fn take(&mut self, job: Job) -> Result<(), Error> {
         match job {
-            Job::Rows(rows, reply) => {
+            Job::Rows(rows, checked, reply) => {
                 self.rows += rows.len();
                 self.rows_since += rows.len();
-                let answers = self.execute(&rows)?;
+                let answers = self.execute(&rows, &checked)?;
                 self.deliver(answers, reply);
             }
             Job::Register(registrations, reply) => {

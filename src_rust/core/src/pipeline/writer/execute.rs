@@ -4,7 +4,6 @@
 //! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap.
 
 use crate::accounts::Sums;
-use crate::cards::{CardNumber, Cards};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Original, Request};
 use crate::error::Error;
@@ -15,6 +14,7 @@ use crate::machine::{Admitted, Found, answer};
 use crate::memory::prefetch;
 
 use super::Writer;
+use crate::pipeline::door::Checked;
 
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
@@ -22,25 +22,23 @@ const AHEAD_ROWS: usize = 32;
 /// An entry and its sequence: in a box, because nearly always there is none, and that is to cost nothing.
 type Earlier = Box<(u64, Transaction)>;
 
-/// What is computed of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
+/// What is found of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
 struct Ahead {
-    key_hash: u64,
-    card_hash: u64,
     likely_card: Option<u32>,
     store: Option<u32>,
 }
 
 impl Writer {
-    pub(super) fn execute(&mut self, rows: &[Request]) -> Result<Vec<Answer>, Error> {
+    pub(super) fn execute(&mut self, rows: &[Request], checked: &[Checked]) -> Result<Vec<Answer>, Error> {
         let mut answers = Vec::with_capacity(rows.len());
-        for rows in rows.chunks(AHEAD_ROWS) {
-            let ahead = self.look_ahead(rows);
-            for (request, ahead) in rows.iter().zip(&ahead) {
+        for (rows, checked) in rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS)) {
+            let ahead = self.look_ahead(rows, checked);
+            for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 // In place: an answer is too large to be handed from function to function.
                 answers.push(Answer { kind: request.kind, ..Answer::default() });
                 let place = answers.last_mut().expect("one was just added");
-                if let Err(code) = self.execute_one(request, ahead, place)? {
+                if let Err(code) = self.execute_one(request, checked, ahead, place)? {
                     place.code = code.number().into();
                 }
             }
@@ -50,22 +48,17 @@ impl Writer {
 
     /// Asks for all memory that the rows will need, in the order in which one place leads to the next.
     #[inline]
-    fn look_ahead(&self, rows: &[Request]) -> [Ahead; AHEAD_ROWS] {
+    fn look_ahead(&self, rows: &[Request], checked: &[Checked]) -> [Ahead; AHEAD_ROWS] {
         let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
         let mut ahead = [Ahead::default(); AHEAD_ROWS];
-        for (request, ahead) in rows.iter().zip(&mut ahead) {
-            organisation.prefetch_terminal(request.programme(), request.terminal);
-            if let Some(number) = CardNumber::new(request.card, request.card_digits) {
-                ahead.card_hash = Cards::hash(request.programme(), number);
-                cards.prefetch_index(ahead.card_hash);
-            }
-            let key = request.key();
-            ahead.key_hash = key.hash();
-            self.keys.prefetch(key.date, ahead.key_hash);
+        for (request, checked) in rows.iter().zip(checked) {
+            organisation.prefetch_terminal(checked.terminal_hash);
+            cards.prefetch_index(checked.card_hash);
+            self.keys.prefetch(request.business_date, checked.key_hash);
         }
-        for (request, ahead) in rows.iter().zip(&mut ahead) {
-            ahead.likely_card = cards.prefetch_likely(ahead.card_hash);
-            ahead.store = organisation.store_of(request.programme(), request.terminal);
+        for (checked, ahead) in checked.iter().zip(&mut ahead) {
+            ahead.likely_card = cards.prefetch_likely(checked.card_hash);
+            ahead.store = organisation.store_of(checked.terminal_hash);
             ahead.store.iter().for_each(|&store| prefetch(&organisation.stores[store as usize]));
         }
         ahead
@@ -73,8 +66,14 @@ impl Writer {
 
     /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.
     #[inline]
-    fn execute_one(&mut self, request: &Request, ahead: &Ahead, place: &mut Answer) -> Result<Result<(), Code>, Error> {
-        if !request.check_format() {
+    fn execute_one(
+        &mut self,
+        request: &Request,
+        checked: &Checked,
+        ahead: &Ahead,
+        place: &mut Answer,
+    ) -> Result<Result<(), Code>, Error> {
+        if !checked.well_formed {
             return Ok(Err(Code::FormatError));
         }
         let programme = match self.machine.admit(request) {
@@ -83,15 +82,14 @@ impl Writer {
         };
         let kind = request.kind();
         let sequence = self.block.next();
-        let key = request.key();
         if kind != Kind::Balance
-            && let Some(earlier) = self.find_by_key(&key, ahead.key_hash)?
+            && let Some(earlier) = self.find_by_key(request.business_date, checked.key_hash, || request.key())?
         {
-            return Ok(self.answer_again(request, &key, &earlier, place));
+            return Ok(self.answer_again(request, &earlier, place));
         }
         let Some(store) = ahead.store else { return Ok(Err(Code::UnknownTerminal)) };
-        let Ahead { card_hash, likely_card, .. } = *ahead;
-        let admitted = Admitted { request, kind, key, programme, store, card_hash, likely_card };
+        let (card_hash, likely_card) = (checked.card_hash, ahead.likely_card);
+        let admitted = Admitted { request, kind, programme, store, card_hash, likely_card };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place));
         }
@@ -104,7 +102,7 @@ impl Writer {
         };
         let (transaction, sums) = self.machine.execute(&admitted, original.found(), sequence);
         self.block.push_transaction(transaction);
-        self.keys.insert(key.date, ahead.key_hash, sequence);
+        self.keys.insert(request.business_date, checked.key_hash, sequence);
         if let Some(marked) = transaction.marked_key() {
             self.keys.insert(marked.date, marked.hash(), sequence);
         }
@@ -112,17 +110,19 @@ impl Writer {
         Ok(Ok(()))
     }
 
-    /// The entry that a key belongs to, or the reversal that marked it.
+    /// The entry that a key with this date and hash belongs to, or the reversal that marked it. The key is only made if it is
+    /// compared with another: nearly always there is none.
     #[inline]
-    fn find_by_key(&self, key: &Key, hash: u64) -> Result<Option<Earlier>, Error> {
+    fn find_by_key(&self, date: i32, hash: u64, key: impl Fn() -> Key) -> Result<Option<Earlier>, Error> {
         let mut earlier = None;
         let is = |sequence: u64| -> Result<bool, Error> {
             let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
-            let same = found.key == *key || marks(&found, key);
+            let key = key();
+            let same = found.key == key || marks(&found, &key);
             earlier = same.then(|| Box::new((sequence, found)));
             Ok(same)
         };
-        self.keys.find(key.date, hash, is, || self.checkpoint.reading())?;
+        self.keys.find(date, hash, is, || self.checkpoint.reading())?;
         Ok(earlier)
     }
 
@@ -142,9 +142,9 @@ impl Writer {
 
     /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
     #[cold]
-    fn answer_again(&self, request: &Request, key: &Key, earlier: &(u64, Transaction), place: &mut Answer) -> Result<(), Code> {
+    fn answer_again(&self, request: &Request, earlier: &(u64, Transaction), place: &mut Answer) -> Result<(), Code> {
         let (sequence, entry) = (earlier.0, &earlier.1);
-        if entry.key != *key {
+        if entry.key != request.key() {
             (place.sequence, place.business_date) = (sequence, entry.posted);
             return Err(Code::InvalidTransaction);
         }
@@ -184,7 +184,7 @@ impl Writer {
                 _ => Named::Nothing,
             }),
             Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
-            Original::Key(key) => Ok(match self.find_by_key(&key, key.hash())? {
+            Original::Key(key) => Ok(match self.find_by_key(key.date, key.hash(), || key)? {
                 Some(earlier) if earlier.1.key == key => Named::Entry(earlier),
                 Some(_) => Named::Marked,
                 None => Named::UnknownKey,

@@ -1,0 +1,28 @@
+//! The door: what can be said of a row before its turn comes, without the state. The caller's thread does it, so that the writer need not.
+
+use crate::cards::{CardNumber, Cards};
+use crate::commands::Request;
+use crate::organisation::terminal_hash;
+
+/// A row's format, and the hashes by which its terminal, its card and its key are found.
+#[derive(Clone, Copy)]
+pub(crate) struct Checked {
+    pub(crate) terminal_hash: u64,
+    /// 0 if it names no card.
+    pub(crate) card_hash: u64,
+    pub(crate) key_hash: u64,
+    /// False: it is answered with code 30.
+    pub(crate) well_formed: bool,
+}
+
+impl Checked {
+    pub(crate) fn of(request: &Request) -> Checked {
+        let number = CardNumber::new(request.card, request.card_digits);
+        Checked {
+            terminal_hash: terminal_hash(request.programme(), request.terminal),
+            card_hash: number.map_or(0, |number| Cards::hash(request.programme(), number)),
+            key_hash: request.key().hash(),
+            well_formed: request.check_format(),
+        }
+    }
+}
