@@ -25,7 +25,7 @@ class Options:
     keys: Keys = "half"
     entries: int = 10_000_000
     ids: int = 50_000_000
-    largest: int = 10_000_000
+    largest: int = 100_000_000
     peers: bool = True
     results: Path = RESULTS
     checkpoint_entries: int = 4_000_000

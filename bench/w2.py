@@ -16,6 +16,8 @@ from bench.served import Driver, serve
 from onecard import Client, Engine
 
 CARDS = 1_000_000
+# Of the length of a run: there are some twenty of them.
+PART = 6
 # Shares of the closed-loop rate at which the load curve is measured.
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 # In flight at most while the load is given: a queue, not the loop, must hold what is late.
@@ -35,7 +37,7 @@ def run(options: Options) -> dict[str, object]:
 
 
 def _measure(driver: Driver, options: Options) -> dict[str, object]:
-    seconds = options.seconds / 3
+    seconds = options.seconds / PART
     with Client(driver.target) as client:
         before = client.trial_balance().entries
     empty: list[Found] = []
@@ -82,7 +84,7 @@ def _curve(driver: Driver, rate: float, options: Options) -> list[dict[str, floa
     for number in range(1, options.runs + 1):
         for share in SHARES:
             options.tell(f"W2, open loop at {share:.0%}: run {number} of {options.runs}")
-            found[share].append(driver.drive("unary", options.seconds / 3, OPEN_IN_FLIGHT, rate=rate * share))
+            found[share].append(driver.drive("unary", options.seconds / PART, OPEN_IN_FLIGHT, rate=rate * share))
     curve = [{"share": share} | _latencies(found[share]) for share in SHARES]
     plots.save_figures(options.results / "w2-latency.csv", curve)
     plots.latency(options.results / "w2-latency.png", curve)
