@@ -20,7 +20,7 @@ class Options:
     cards: int | None = None
     seconds: float = 30.0
     runs: int = 3
-    in_flight: int = 128
+    in_flight: int = 256
     draw: Draw = "uniform"
     keys: Keys = "half"
     entries: int = 10_000_000

@@ -26,9 +26,9 @@ def run(options: Options) -> dict[str, object]:
     with scratch("w3") as directory:
         with Engine(directory / "data") as engine:
             build(engine, cards, options.tell)
-        with serve(directory / "data") as target:
-            driver = Driver(target, cards, DAY)
-            with Client(target) as client:
+        with serve(directory / "data") as server:
+            driver = Driver(server.target, cards, DAY)
+            with Client(server.target) as client:
                 before = client.trial_balance().entries
             for number in range(1, options.runs + 1):
                 for size in MESSAGES:
