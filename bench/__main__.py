@@ -62,7 +62,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a workload.")] = False,
     cards: Annotated[int | None, typer.Option(min=1, help="Cards; else as the workload says.")] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="Length of a run; of W2, W3 and W2-behind a third.")
+        float, typer.Option(min=0.1, help="Length of a run; of W2-behind a third, of W2, W3 a sixth.")
     ] = DEFAULTS.seconds,
     runs: Annotated[int, typer.Option(min=1, help="Runs; of W4 and W6: days.")] = DEFAULTS.runs,
     in_flight: Annotated[int, typer.Option(min=1, help="Calls in flight of W2.")] = DEFAULTS.in_flight,

@@ -20,12 +20,12 @@ class Options:
     cards: int | None = None
     seconds: float = 30.0
     runs: int = 3
-    in_flight: int = 128
+    in_flight: int = 256
     draw: Draw = "uniform"
     keys: Keys = "half"
     entries: int = 10_000_000
     ids: int = 50_000_000
-    largest: int = 10_000_000
+    largest: int = 100_000_000
     peers: bool = True
     results: Path = RESULTS
     checkpoint_entries: int = 4_000_000

@@ -16,8 +16,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,11 +83,29 @@ class Driver:
         expect(balance.money_sum == 0 and balance.points_sum == 0, "the books do not sum to zero")
 
 
+@dataclass(frozen=True)
+class Served:
+    """A running `onecard serve`."""
+
+    target: str
+    pid: int
+
+    def cpu_us(self) -> Counter[str]:
+        """Microseconds of processor time that its threads have taken, by their names."""
+        taken = Counter[str]()
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            # A thread may end while it is looked at; those that count live as long as the server.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                nanoseconds = int((thread / "schedstat").read_text().split()[0])
+                taken[(thread / "comm").read_text().strip()] += nanoseconds // 1_000
+        return taken
+
+
 @contextlib.contextmanager
-def serve(data: Path) -> Iterator[str]:
-    """Target of `onecard serve` on a free port; it must stop in good order."""
+def serve(data: Path) -> Iterator[Served]:
+    """`onecard serve` on a free port; it must stop in good order."""
     with _running([sys.executable, "-m", "onecard", "serve", str(data), "--listen", "127.0.0.1:0"]) as server:
-        yield _listening(server)
+        yield Served(_listening(server), server.pid)
         server.send_signal(signal.SIGTERM)
 
 

@@ -75,6 +75,11 @@ def _w2(found: Found) -> Iterator[Line]:
     ratio = _ratio(found["ratios"]["empty_handler"])
     figure = f"calls/s, {found['in_flight']} in flight"
     yield Line(figure, _spread(found, "calls_per_s"), "empty handler, same server", empty, ratio)
+    cost, floor = (sum(found[name].values()) for name in ("cpu_us_per_call", "empty_handler_cpu_us_per_call"))
+    floor_cost = _number(floor)
+    yield Line(
+        "processor time of a call, us", _number(cost), "empty handler", floor_cost, _ratio(cost / floor)
+    )
     for name, label in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")):
         yield Line(f"{label} at {found['open_loop_calls_per_s']:,} calls/s, ms", _spread(found, name))
     yield Line("p50 of one in flight, ms", _number(found["one_in_flight_p50_ms"]))

@@ -33,6 +33,8 @@ from bench import (
 )
 from bench.chain import BenchError, CardNumbers, build, check_books, totals
 from bench.options import Options, cards_of
+from bench.peers import redis
+from bench.peers.peer import Plan, missing
 from bench.swipes import Ledger, Swipes, Tally
 from onecard import Client, Engine
 from onecard.codes import Account, Kind
@@ -297,6 +299,31 @@ def test_zipf_draws_some_cards_far_more_often() -> None:
     # The first of 10,000 by zipf 0.99 has one draw in 9.6 or so, uniformly one in 10,000.
     assert 0.08 < most("zipf") < 0.13
     assert most("uniform") < 0.001
+
+
+# The peers
+
+
+@pytest.mark.skipif(bool(missing(redis.PROGRAMS)), reason=redis.INSTALL)
+def test_runs_of_redis_that_draw_alike_share_no_key() -> None:
+    plan = Plan(CARDS, seconds=1.0, runs=1, progress=lambda _: None)
+    with redis.database(redis.ONE, plan) as served:
+        digest = served.swipe_script()
+
+        def post(run: int) -> None:
+            # Of twenty such draws two are balance queries, nine have a trace and nine an id.
+            for drawn in range(20):
+                words = [drawn + number for number in range(redis.DRAWN)] + [run]
+                served.cli("EVALSHA", digest, "0", *map(str, words))
+
+        post(0)
+        post(redis.RUN_MAX)
+        served.check(40)
+        post(0)
+        with pytest.raises(BenchError, match="36 journal rows for 54 swipes"):
+            served.check(60)
+        with pytest.raises(BenchError, match="keys of their own"):
+            served.benchmark(redis.RUN_MAX + 1, 1, 1)
 
 
 # The accounts beside

@@ -5,14 +5,18 @@ always), never rewritten in the runs; no snapshots. redis-benchmark calls the sc
 latencies, of a call; in a pipeline that is the time of its 16 calls. What the script does is in
 redis_swipe.lua.
 
+redis-benchmark seeds its numbers with the time and its process id, so two runs may draw the very same ones.
+Their swipes would be retries, answered from the journal; so the number of the run is part of every key.
+
 What differs from the engine: redis-benchmark draws only numbers below 2^31, so the script makes kind,
-amount and card number of them itself, a trace is any number below 2^62, an id has 124 bits; keys are kept
-for ever; a number is a double, exact below 2^53; no hash chain, no statement, no feed; the issuer's
-accounts and the points pool are split over the stores.
+amount and card number of them itself; of a trace 55 bits are drawn, of an id 117; keys are kept for ever; a
+number is a double, exact below 2^53; no hash chain, no statement, no feed; the issuer's accounts and the
+points pool are split over the stores.
 """
 
 import csv
 import io
+import itertools
 import re
 import signal
 import subprocess
@@ -37,6 +41,10 @@ WARM_UP_S = 3.0
 # Swipes a second that the length of the first run is reckoned with.
 RATE_GUESS = 10_000.0
 LOAD_STEP = 100_000
+# Random numbers that a swipe is made of.
+DRAWN = 8
+# The number of a run is a byte of every key.
+RUN_MAX = 255
 SETTINGS = {
     "port": "0",
     "save": "",
@@ -61,23 +69,23 @@ def pipelined(plan: Plan) -> Peer:
 def _run(peer: Peer, plan: Plan, pipeline: int) -> Peer:
     if missing(PROGRAMS):
         return replace(peer, absent=INSTALL)
-    with _database(peer, plan) as database:
-        rate, asked = RATE_GUESS, 0
+    with database(peer, plan) as served:
+        rate, asked, runs = RATE_GUESS, 0, itertools.count()
 
         def one(seconds: float) -> Measured:
             nonlocal rate, asked
             requests = max(CLIENTS * pipeline, round(rate * seconds))
-            measured = database.benchmark(requests, pipeline)
+            measured = served.benchmark(next(runs), requests, pipeline)
             rate, asked = measured.swipes_per_s, asked + requests
             return measured
 
         found = repeat(peer, plan, one, WARM_UP_S)
-        database.check(asked)
+        served.check(asked)
         return found
 
 
 @contextmanager
-def _database(peer: Peer, plan: Plan) -> Iterator["_Database"]:
+def database(peer: Peer, plan: Plan) -> Iterator["Database"]:
     """A server with the chain in it, which is in the append-only file, too."""
     with directory("redis") as home:
         plan.progress(f"{peer.name}: sets up {plan.cards:,} cards")
@@ -92,14 +100,14 @@ def _database(peer: Peer, plan: Plan) -> Iterator["_Database"]:
         ]
         # Nothing in it is kept: no tidy end.
         with server(command, home / "log", stop=signal.SIGKILL) as process:
-            database = _Database(peer.name, home, numbers(plan.cards))
-            database.wait(process)
-            database.load()
-            yield database
+            served = Database(peer.name, home, numbers(plan.cards))
+            served.wait(process)
+            served.load()
+            yield served
 
 
 @dataclass(frozen=True)
-class _Database:
+class Database:
     """A running server."""
 
     peer: str
@@ -138,9 +146,14 @@ class _Database:
         expect("aof_enabled:1" in state, f"{self.peer}: the append-only file is not on: {state}")
         self.cli("CONFIG", "RESETSTAT")
 
-    def benchmark(self, requests: int, pipeline: int) -> Measured:
-        """A run of so many swipes."""
-        digest = self.cli("SCRIPT", "LOAD", file("redis_swipe.lua", self.numbers)).strip()
+    def swipe_script(self) -> str:
+        """The digest by which the script of a swipe is called: with so many drawn numbers, then the run's."""
+        return self.cli("SCRIPT", "LOAD", file("redis_swipe.lua", self.numbers)).strip()
+
+    def benchmark(self, run: int, requests: int, pipeline: int) -> Measured:
+        """A run of so many swipes; no two runs may have the same number."""
+        expect(run <= RUN_MAX, f"{self.peer}: more than {RUN_MAX} runs have no keys of their own")
+        digest = self.swipe_script()
         command: list[Path | str] = [
             "redis-benchmark",
             "-s",
@@ -151,7 +164,7 @@ class _Database:
             str(pipeline),
         ]
         command += ["-n", str(requests), "-r", str(2**31 - 1), "--csv", "-e"]
-        printed = call([*command, "EVALSHA", digest, "0", *["__rand_int__"] * 8])
+        printed = call([*command, "EVALSHA", digest, "0", *["__rand_int__"] * DRAWN, str(run)])
         rows = list(csv.DictReader(io.StringIO(printed)))
         expect(len(rows) == 1 and "rps" in rows[0], f"{self.peer}: redis-benchmark printed {printed}")
         [row] = rows

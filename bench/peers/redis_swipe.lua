@@ -1,7 +1,7 @@
 -- A swipe in Redis. What stands after an at sign is filled in by swipe.py.
 -- A card is "c" and its number: principal, bonus, points, last valid date, status. A store is "s" and its number:
 -- clearing, collection, issuer bonus, issuer points, points pool. A terminal is "t" and its number: its store. A key
--- is "k", the date, and terminal and trace or an id of 124 bits: the place of its row in the list "journal".
+-- is "k", the date, and terminal and trace or an id, either headed by the run: the place of its row in the list "journal".
 -- redis-benchmark draws whole numbers below 2^31 only: kind, amount and the card's number are made of them here.
 local drawn = tonumber(ARGV[1])
 local kind = drawn % 10
@@ -22,11 +22,13 @@ end
 local day, time = @day, 28800 + math.floor(drawn / 20) % 50400
 local amount = tonumber(ARGV[4])
 amount = kind == 3 and @purchase_min + amount % @purchase_span or @top_up_min + amount % @top_up_span
+-- Of the first number the lower 24 bits, below the run in ARGV[9]: two runs that draw alike have no key in common.
+local head = tonumber(ARGV[9]) * 2 ^ 24 + tonumber(ARGV[5]) % 2 ^ 24
 local key
 if math.floor(drawn / 10) % 2 == 0 then
-    key = struct.pack('>BI4I4I4I4', 107, day, terminal, tonumber(ARGV[5]), tonumber(ARGV[6]))
+    key = struct.pack('>BI4I4I4I4', 107, day, terminal, head, tonumber(ARGV[6]))
 else
-    key = struct.pack('>BI4I4I4I4I4', 107, day, tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]))
+    key = struct.pack('>BI4I4I4I4I4', 107, day, head, tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]))
 end
 
 if day < @day - 6 or day > @day then return {12} end

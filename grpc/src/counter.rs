@@ -51,6 +51,26 @@ struct Queue {
     callers: Vec<oneshot::Sender<Outcome>>,
 }
 
+impl Queue {
+    /// With room for as many as came last time: a load is steady.
+    fn of_size(rows: usize) -> Queue {
+        Queue { rows: Vec::with_capacity(rows), callers: Vec::with_capacity(rows) }
+    }
+}
+
+/// A row that is queued.
+pub struct Asked(oneshot::Receiver<Outcome>);
+
+impl Asked {
+    /// Its answer, when it is durable.
+    pub async fn answer(self) -> Result<Answer, Status> {
+        match self.0.await {
+            Ok(outcome) => outcome.map_err(|error| failed(&error)),
+            Err(_) => Err(unknown()),
+        }
+    }
+}
+
 /// Clones are handles of the same one.
 #[derive(Clone, Default)]
 pub struct Counter {
@@ -64,8 +84,8 @@ impl Counter {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a row and waits for its answer. Whoever stops waiting does not take it back.
-    pub async fn ask(&self, row: Row) -> Result<Answer, Status> {
+    /// Queues a row; [`Asked::answer`] waits. Whoever stops waiting does not take it back.
+    pub fn ask(&self, row: Row) -> Asked {
         let (caller, answer) = oneshot::channel();
         let first = {
             let mut queue = self.queue();
@@ -76,17 +96,18 @@ impl Counter {
         if first {
             self.arrived.notify_one();
         }
-        match answer.await {
-            Ok(outcome) => outcome.map_err(|error| failed(&error)),
-            Err(_) => Err(unknown()),
-        }
+        Asked(answer)
     }
 
     /// Hands what is queued to the engine, for ever.
     pub async fn serve(self, engine: Engine) {
         loop {
             self.arrived.notified().await;
-            let Queue { mut rows, mut callers } = std::mem::take(&mut *self.queue());
+            let Queue { mut rows, mut callers } = {
+                let mut queue = self.queue();
+                let next = Queue::of_size(queue.rows.len());
+                std::mem::replace(&mut *queue, next)
+            };
             while !rows.is_empty() {
                 let rest = rows.split_off(rows.len().min(ROWS_MAX));
                 let waiting = callers.split_off(callers.len().min(ROWS_MAX));

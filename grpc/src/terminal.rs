@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::counter::{Counter, failed, submit, unknown};
+use crate::counter::{Asked, Counter, failed, submit, unknown};
 use crate::rows::{self, Ask};
 use crate::v1::terminal_service_server::TerminalService;
 use crate::v1::{self, TransactRequest, TransactResponse};
@@ -37,51 +37,52 @@ impl Terminals {
         Terminals { engine, counter, drain }
     }
 
-    async fn ask(&self, request: &impl Ask) -> Result<Option<v1::Answer>, Status> {
-        let answer = self.counter.ask(request.row()?).await?;
-        Ok(Some(rows::answer(&answer)))
+    /// Queues what a call asks for. The request is gone before the answer is waited for: what it holds is free for the next
+    /// call while it is still in the cache.
+    fn ask(&self, request: Request<impl Ask>) -> Result<Asked, Status> {
+        Ok(self.counter.ask(request.get_ref().row()?))
     }
 }
 
 #[tonic::async_trait]
 impl TerminalService for Terminals {
     async fn issue(&self, request: Request<v1::IssueRequest>) -> Result<Response<v1::IssueResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::IssueResponse { answer }))
     }
 
     async fn top_up(&self, request: Request<v1::TopUpRequest>) -> Result<Response<v1::TopUpResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::TopUpResponse { answer }))
     }
 
     async fn purchase(&self, request: Request<v1::PurchaseRequest>) -> Result<Response<v1::PurchaseResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::PurchaseResponse { answer }))
     }
 
     async fn refund(&self, request: Request<v1::RefundRequest>) -> Result<Response<v1::RefundResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::RefundResponse { answer }))
     }
 
     async fn reverse(&self, request: Request<v1::ReverseRequest>) -> Result<Response<v1::ReverseResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::ReverseResponse { answer }))
     }
 
     async fn get_balance(&self, request: Request<v1::GetBalanceRequest>) -> Result<Response<v1::GetBalanceResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::GetBalanceResponse { answer }))
     }
 
     async fn set_status(&self, request: Request<v1::SetStatusRequest>) -> Result<Response<v1::SetStatusResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::SetStatusResponse { answer }))
     }
 
     async fn fund(&self, request: Request<v1::FundRequest>) -> Result<Response<v1::FundResponse>, Status> {
-        let answer = self.ask(request.get_ref()).await?;
+        let answer = answer(self.ask(request)?).await?;
         Ok(Response::new(v1::FundResponse { answer }))
     }
 
@@ -96,6 +97,10 @@ impl TerminalService for Terminals {
             end: None,
         }))
     }
+}
+
+async fn answer(asked: Asked) -> Result<Option<v1::Answer>, Status> {
+    Ok(Some(rows::answer(&asked.answer().await?)))
 }
 
 /// The answers of one Transact stream.
