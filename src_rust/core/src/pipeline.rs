@@ -511,3 +511,18 @@ fn rest(took: Duration, entries: u64, hurry_entries: u64) -> Duration {
     let rest = took.as_micros() * u128::from(REST) * left / 1024;
     Duration::from_micros(u64::try_from(rest).unwrap_or(u64::MAX)).min(REST_MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_rests_the_less_the_more_has_come() {
+        let work = Duration::from_millis(2);
+        let rests = [1, 250, 500, 750, 999, 1000, u64::MAX].map(|entries| rest(work, entries, 1000));
+        assert!(rests.is_sorted_by(|less, more| less >= more) && rests[0] > 8 * work && rests[6].is_zero(), "{rests:?}");
+        assert_eq!((rest(work, 0, 1000), rest(work, 5, 0)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(rest(Duration::from_secs(60), 1, 1000), REST_MAX);
+        assert_eq!(rest(Duration::MAX, 1, u64::MAX), REST_MAX);
+    }
+}
