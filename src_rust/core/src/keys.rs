@@ -35,7 +35,7 @@ const PART_BYTES: usize = PART_PAGES * PAGE - VALUE_OFFSET;
 const PART_PAIRS: usize = PART_BYTES / PAIR;
 const _: () = assert!(VALUE_OFFSET == PAIR);
 /// A segment is not merged into one of more keys: a pass must come to its end.
-const MERGED_MAX: u64 = 40_000_000;
+const MERGED_MAX: u64 = 24_000_000;
 
 /// A request's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -303,7 +303,7 @@ impl Day {
 }
 
 impl Batch {
-    /// Begins the batch's segment. Of the segments that there are, those of its date are merged in that are not much larger than what
+    /// Begins the batch's segment. Of the segments that there are, those of its date are merged in that are at most twice as large as what
     /// is merged already: so a date has few of them, and a key is seldom written again.
     pub fn merge(&self, there: &[Extent]) -> Merging {
         let new = self.sealed.table.sorted();
@@ -313,7 +313,7 @@ impl Batch {
         let mut sources = vec![Source { pairs: new, at: 0, rest: None }];
         let mut replaces = Vec::new();
         for extent in older {
-            if extent.count > count + count / 2 || count + extent.count > MERGED_MAX {
+            if extent.count > 2 * count || count + extent.count > MERGED_MAX {
                 break;
             }
             count += extent.count;
@@ -632,7 +632,7 @@ mod tests {
 
     #[test]
     fn small_segments_are_merged_and_large_ones_are_left() {
-        let there = [(4, 40_000_000), (5, 70), (5, 30), (5, 9), (6, 5)].map(|(date, count)| Extent {
+        let there = [(4, 40_000_000), (5, 70), (5, 40), (5, 9), (6, 5)].map(|(date, count)| Extent {
             date,
             end: 100 - count % 90,
             count,
@@ -641,7 +641,7 @@ mod tests {
         (1..=8).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
         let merging = keys.seal(200)[0].merge(&there);
         let segment = merging.finish();
-        assert_eq!(segment.extent.count, 17, "30 is more than half as many again");
+        assert_eq!(segment.extent.count, 17, "40 is more than twice as many");
         assert_eq!(there.map(|older| segment.replaces(&older)), [false, false, false, true, false]);
     }
 
