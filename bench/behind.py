@@ -2,7 +2,8 @@
 
 One server over a chain whose cards all have points. In turn: the driver alone; the driver while checkpoint
 passes follow one another, one being under way all the time, each as long as the engine's own pacing makes
-it; the driver while days are closed, as many in a run as the window of keys allows. Half load is half of the closed-loop rate that was measured just before.
+it; the driver while days are closed, as many in a run as the window of keys allows. Half load is half of
+the closed-loop rate that was measured just before.
 """
 
 import datetime

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class StorePosition(NamedTuple):
-    """What a store is owed, or owes, for the open or a closed day: a tuple, because a close reports thousands."""
+    """What a store is owed, or owes, for the open or a closed day. A tuple: a close reports thousands."""
 
     store: int
     sold: int
