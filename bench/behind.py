@@ -1,8 +1,9 @@
 """W2-behind: what passes of the checkpoint, and a day's compounding, do to the tail of W2 at half load.
 
 One server over a chain whose cards all have points. In turn: the driver alone; the driver while checkpoint
-passes follow one another without a pause; the driver while days are closed, as many in a run as the window
-of keys allows. Half load is half of the closed-loop rate that was measured just before.
+passes follow one another, one being under way all the time, each as long as the engine's own pacing makes
+it; the driver while days are closed, as many in a run as the window of keys allows. Half load is half of
+the closed-loop rate that was measured just before.
 """
 
 import datetime

@@ -111,7 +111,7 @@ class EngineDriver:
 
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.engine.positions(programme)
-        return found.code, [plain(store) for store in found.stores]
+        return found.code, [store._asdict() for store in found.stores]
 
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]:
         found = self.engine.liabilities(programme)
@@ -140,7 +140,7 @@ def plain(record: Any) -> dict[str, Any]:
 
 
 def plain_report(report: DayReport) -> dict[str, Any]:
-    stores = [plain(store) for store in report.stores]
+    stores = [store._asdict() for store in report.stores]
     return plain(report) | {"stores": stores, "growth": plain(report.growth) if report.growth else None}
 
 

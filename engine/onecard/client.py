@@ -619,7 +619,10 @@ def _answer(message: transaction_pb2.Answer) -> Answer:
 
 
 def _positions(stores: Iterable[admin_pb2.StorePosition]) -> tuple[StorePosition, ...]:
-    return tuple(StorePosition(**_values(StorePosition, store)) for store in stores)
+    return tuple(
+        StorePosition(store.store, _int(store.sold), _int(store.collected), _int(store.net), _int(store.due))
+        for store in stores
+    )
 
 
 def _day_report(found: admin_pb2.CloseDayResponse) -> DayReport:

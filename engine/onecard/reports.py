@@ -6,11 +6,11 @@ carries a response code (`onecard.codes`): unless it is 0, the rest is empty.
 
 import datetime
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class StorePosition:
-    """What a store is owed, or owes, for the open or a closed day."""
+class StorePosition(NamedTuple):
+    """What a store is owed, or owes, for the open or a closed day. A tuple: a close reports thousands."""
 
     store: int
     sold: int

@@ -5,10 +5,12 @@
 //! Recovery replays from *B* of the newest complete pass; a card skips what it already holds, a mark ends where the journal ends. Nothing is committed here before the journal is durable up to what it holds. Nothing is copied while a
 //! day's growth is being granted.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::{Deserialize, Serialize};
@@ -17,20 +19,24 @@ use zerocopy::IntoBytes;
 
 use crate::cards::chunk::{ChunkMut, encode};
 use crate::cards::{CHUNK, CardRecord, Cards};
-use crate::keys::{Batch, Discarded, Keys, Segment, segment_len};
+use crate::keys::{Batch, Discarded, Extent, Keys, Segment};
 use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 
-const FORMAT: &str = "onecard checkpoint 2";
+const FORMAT: &str = "onecard checkpoint 3";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMAT_BEFORE: &str = "onecard checkpoint 1";
+const FORMATS_BEFORE: [&str; 2] = ["onecard checkpoint 1", "onecard checkpoint 2"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
 const COMMIT_BYTES: usize = 1 << 20;
 /// What a mark adds to them: a record in a page that is most likely its own.
 const MARK_BYTES: usize = 4096;
+/// Where the list of key segments is, under `shared`.
+const SEGMENTS: &[u8] = b"segments";
 /// Marks that are copied at once.
 const MARKS: usize = 1024;
+/// Parts of segments that are removed in one commit.
+const STALE_PARTS: usize = 64;
 /// Chunks between the thread that reads cards and the one that indexes them.
 const CHUNKS_MAX: usize = 4;
 
@@ -74,6 +80,20 @@ pub enum Step {
     Finish(Box<Shared>),
 }
 
+/// The ways between the thread that writes passes and the rest of the engine.
+pub trait Ways {
+    /// The next step; None when no more will come.
+    fn next(&self) -> Option<Step>;
+    /// Waits until the journal is durable below `end`; false if it never will be.
+    fn durable(&self, end: u64) -> bool;
+    /// Takes back the room of a chunk.
+    fn spare(&self, room: Vec<CardRecord>);
+    /// Rests after a commit that was the work of so long, in a pass that began at this sequence.
+    fn rest(&self, begin: u64, took: Duration);
+    /// Hears of each complete pass, or of why it failed.
+    fn written(&self, result: Result<Vec<Segment>, StorageError>);
+}
+
 impl Copying {
     /// Begins a pass at the next sequence. `since` is the begin of the one before.
     pub fn begin(machine: &mut Machine, keys: &mut Keys, begin: u64, since: u64) -> Copying {
@@ -115,7 +135,7 @@ impl Checkpoint {
     pub fn open(path: &Path, bytes_max: usize, journal_id: [u8; 16]) -> Result<Checkpoint, CheckpointError> {
         let open = || Storage::open(path, bytes_max, ["cards", "shared", "marks", "keys"], FORMAT);
         let storage = match open() {
-            Err(error) if error.holds(FORMAT_BEFORE) => {
+            Err(error) if FORMATS_BEFORE.iter().any(|format| error.holds(format)) => {
                 Storage::remove(path)?;
                 open()?
             }
@@ -157,9 +177,8 @@ impl Checkpoint {
             let sequence = key.try_into().map(u64::from_be_bytes).map_err(|_| CheckpointError::Damaged("marks"))?;
             machine.set_mark(sequence, postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("marks"))?);
         }
-        for pair in reading.from("keys", &[0; 1])? {
-            let (key, value) = pair?;
-            keys.add_segment(Segment::open(key, value).ok_or(CheckpointError::Damaged("keys"))?);
+        for extent in segments_of(&reading)?.ok_or(CheckpointError::Damaged("keys"))? {
+            keys.add_segment(Segment::open(extent, &reading)?.ok_or(CheckpointError::Damaged("keys"))?);
         }
         Ok((machine, keys, pass.begin))
     }
@@ -215,24 +234,25 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes passes as their steps come, until `next` gives none. Waits with `durable` before each commit; tells
-    /// `written` of each complete pass, or of why it failed. Gives the room of a chunk back to `spare`.
-    pub fn write(
-        &self,
-        next: impl Fn() -> Option<Step>,
-        durable: impl Fn(u64) -> bool,
-        spare: impl Fn(Vec<CardRecord>),
-        mut written: impl FnMut(Result<Vec<Segment>, StorageError>),
-    ) {
+    /// Writes passes as their steps come, until no more do.
+    pub fn write(&self, ways: &impl Ways) {
         let mut chunk = Vec::new();
+        let whole = Cell::new(false);
+        let next = || {
+            let step = ways.next();
+            whole.set(matches!(step, None | Some(Step::Finish(_))));
+            step
+        };
         loop {
-            match self.write_pass(&next, &durable, &spare, &mut chunk) {
-                Ok(Some(segments)) => written(Ok(segments)),
+            match self.write_pass(&next, ways, &mut chunk) {
+                Ok(Some(segments)) => ways.written(Ok(segments)),
                 Ok(None) => return,
                 Err(error) => {
                     // The rest of this pass is worth nothing.
-                    while !matches!(next(), None | Some(Step::Finish(_))) {}
-                    written(Err(error));
+                    while !whole.get() {
+                        next();
+                    }
+                    ways.written(Err(error));
                 }
             }
         }
@@ -241,27 +261,32 @@ impl Checkpoint {
     fn write_pass(
         &self,
         next: &impl Fn() -> Option<Step>,
-        durable: &impl Fn(u64) -> bool,
-        spare: &impl Fn(Vec<CardRecord>),
+        ways: &impl Ways,
         chunk: &mut Vec<u8>,
     ) -> Result<Option<Vec<Segment>>, StorageError> {
         let mut steps = std::iter::from_fn(next).filter(|step| !matches!(step, Step::Discard(_))).peekable();
-        while steps.peek().is_some() {
+        let begin = match steps.peek() {
+            Some(Step::Chunk { before, .. } | Step::Marks { before, .. }) => *before,
+            Some(Step::Finish(shared)) => shared.pass.begin,
+            Some(Step::Discard(_)) | None => return Ok(None),
+        };
+        loop {
             let mut writing = self.storage.writing()?;
-            let (mut bytes, mut until) = (0, 0);
-            let mut finished = None;
-            while bytes < COMMIT_BYTES && finished.is_none() {
-                match steps.next() {
-                    None | Some(Step::Discard(_)) => return Ok(None),
-                    Some(Step::Chunk { number, records, before }) => {
+            let (mut bytes, mut until, mut took) = (0, 0, Duration::ZERO);
+            let mut last = None;
+            while bytes < COMMIT_BYTES && last.is_none() {
+                let Some(step) = steps.next() else { return Ok(None) };
+                let start = Instant::now();
+                match step {
+                    Step::Chunk { number, records, before } => {
                         chunk.clear();
                         encode(&records, chunk);
-                        spare(records);
+                        ways.spare(records);
                         writing.put("cards", &chunk_key(number), chunk)?;
                         bytes += chunk.len();
                         until = until.max(before);
                     }
-                    Some(Step::Marks { marks, before }) => {
+                    Step::Marks { marks, before } => {
                         for (sequence, mark) in marks {
                             let mark = postcard::to_stdvec(&mark).expect("it serialises to memory");
                             writing.put("marks", &sequence.to_be_bytes(), &mark)?;
@@ -269,58 +294,134 @@ impl Checkpoint {
                         }
                         until = until.max(before);
                     }
-                    Some(Step::Finish(shared)) => {
-                        until = until.max(shared.pass.begin);
-                        finished = Some(self.write_shared(&mut writing, &shared)?);
-                    }
+                    Step::Finish(shared) => last = Some(shared),
+                    Step::Discard(_) => {}
                 }
+                took += start.elapsed();
             }
-            if !durable(until) {
+            let pace = Pace { ways, begin };
+            if !pace.commit(writing, until, took)? {
                 return Ok(None);
             }
-            writing.commit()?;
-            if finished.is_some() {
-                return Ok(finished);
+            if let Some(shared) = last {
+                return self.finish(&pace, &shared);
             }
         }
-        Ok(None)
     }
 
-    fn write_shared(&self, writing: &mut Writing<'_>, shared: &Shared) -> Result<Vec<Segment>, StorageError> {
+    /// Writes the keys, part by part, and at last what makes the pass valid.
+    fn finish(&self, pace: &Pace<'_, impl Ways>, shared: &Shared) -> Result<Option<Vec<Segment>>, StorageError> {
         let reading = self.storage.reading()?;
-        let mut segments = Vec::new();
-        for pair in reading.from("keys", &[0; 1])? {
-            let (key, _) = pair?;
-            if key < &shared.forget_before.to_be_bytes()[..] && shared.forget_before > 0 {
-                writing.delete("keys", key)?;
-            }
+        let mut there = segments_of(&reading)?.ok_or_else(|| reading.damaged("shared"))?;
+        drop(reading);
+        if !self.remove_leftovers(pace, &there)? {
+            return Ok(None);
         }
+        there.retain(|extent| extent.date >= shared.forget_before);
+        let mut segments = Vec::new();
         for batch in &shared.keys {
-            // Small segments are merged into the next one, so that a date has few of them.
-            let newest = reading.at_or_before("keys", &segment_end(batch.date))?;
-            let older = newest
-                .filter(|(key, value)| key.starts_with(&batch.date.to_be_bytes()) && segment_len(value) <= 2 * batch.count());
-            let (segment, value) = batch.segment(older);
-            if let Some((key, _)) = older {
-                writing.delete("keys", key)?;
-            }
-            writing.put("keys", &segment.storage_key(), &value)?;
+            let Some(segment) = self.write_segment(pace, batch, &there, shared.pass.begin)? else { return Ok(None) };
+            there.retain(|older| !segment.replaces(older));
+            there.push(*segment.extent());
             segments.push(segment);
         }
+        let start = Instant::now();
+        let mut writing = self.storage.writing()?;
+        writing.put("shared", SEGMENTS, &postcard::to_stdvec(&there).expect("it serialises to memory"))?;
         writing.put("shared", b"organisation", &shared.organisation)?;
         writing.put("shared", b"pass", &postcard::to_stdvec(&shared.pass).expect("it serialises to memory"))?;
-        Ok(segments)
+        Ok(pace.commit(writing, shared.pass.begin, start.elapsed())?.then_some(segments))
     }
+
+    /// Removes the parts of segments that are not `there`: merged into others, of dates that are forgotten, or of a pass that did not end.
+    fn remove_leftovers(&self, pace: &Pace<'_, impl Ways>, there: &[Extent]) -> Result<bool, StorageError> {
+        let names: Vec<_> = there.iter().map(Extent::name).collect();
+        let mut from = vec![0];
+        loop {
+            let start = Instant::now();
+            let mut stale = Vec::new();
+            let reading = self.storage.reading()?;
+            for pair in reading.from("keys", &from)? {
+                let (key, _) = pair?;
+                if !names.iter().any(|name| key.starts_with(name)) {
+                    stale.push(key.to_vec());
+                }
+                if stale.len() == STALE_PARTS {
+                    break;
+                }
+            }
+            drop(reading);
+            let Some(last) = stale.last() else { return Ok(true) };
+            from.clone_from(last);
+            let mut writing = self.storage.writing()?;
+            for key in &stale {
+                writing.delete("keys", key)?;
+            }
+            if !pace.commit(writing, 0, start.elapsed())? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn write_segment(
+        &self,
+        pace: &Pace<'_, impl Ways>,
+        batch: &Batch,
+        there: &[Extent],
+        until: u64,
+    ) -> Result<Option<Segment>, StorageError> {
+        let mut start = Instant::now();
+        let mut merging = batch.merge(there);
+        let mut value = Vec::new();
+        loop {
+            let reading = self.storage.reading()?;
+            let mut writing = self.storage.writing()?;
+            let mut bytes = 0;
+            while bytes < COMMIT_BYTES {
+                let Some(key) = merging.next_part(&reading, &mut value)? else { break };
+                writing.put("keys", &key, &value)?;
+                bytes += value.len();
+            }
+            // No reading outlives a commit.
+            drop(reading);
+            if bytes == 0 {
+                return Ok(Some(merging.finish()));
+            }
+            if !pace.commit(writing, until, start.elapsed())? {
+                return Ok(None);
+            }
+            start = Instant::now();
+        }
+    }
+}
+
+/// What a pass keeps to at each commit.
+struct Pace<'a, W> {
+    ways: &'a W,
+    begin: u64,
+}
+
+impl<W: Ways> Pace<'_, W> {
+    /// Commits, when the journal is durable below `until`, what was the work of so long, and rests; false if it never will be.
+    fn commit(&self, writing: Writing<'_>, until: u64, took: Duration) -> Result<bool, StorageError> {
+        if !self.ways.durable(until) {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        writing.commit()?;
+        self.ways.rest(self.begin, took + start.elapsed());
+        Ok(true)
+    }
+}
+
+/// Segments of the newest complete pass; None if their list is damaged.
+fn segments_of(reading: &Reading) -> Result<Option<Vec<Extent>>, StorageError> {
+    let list = reading.get("shared", SEGMENTS)?;
+    Ok(list.map_or(Some(Vec::new()), |list| postcard::from_bytes(list).ok()))
 }
 
 fn chunk_key(number: usize) -> [u8; 4] {
     (number as u32).to_be_bytes()
-}
-
-fn segment_end(date: i32) -> [u8; 12] {
-    let mut key = [0xff; 12];
-    key[..4].copy_from_slice(&date.to_be_bytes());
-    key
 }
 
 /// A checkpoint that cannot be used. Without one the journal alone gives the state.
@@ -371,9 +472,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint");
         let names = ["cards", "shared", "marks", "keys"];
-        drop(Storage::open(&path, 1 << 20, names, FORMAT_BEFORE).unwrap());
-        let (_, _, begin) = Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap().load().unwrap();
-        assert_eq!(begin, 1, "all of the journal is replayed");
+        for format in FORMATS_BEFORE {
+            drop(Storage::open(&path, 1 << 20, names, format).unwrap());
+            let (_, _, begin) = Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap().load().unwrap();
+            assert_eq!(begin, 1, "all of the journal is replayed");
+            Storage::remove(&path).unwrap();
+        }
         Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap();
         assert!(matches!(Checkpoint::open(&path, 1 << 20, [8; 16]), Err(CheckpointError::OtherJournal)));
         let foreign = directory.path().join("foreign");

@@ -5,12 +5,17 @@
 //! whole. Keys that came since the last checkpoint pass are in memory; a pass seals them and writes them out as sorted, immutable
 //! segments, which are searched where they lie and never rebuilt. A segment's filter, in memory, spares the search for nearly all keys
 //! that are not in it; its fences, in memory too, name the one page on which a key can be.
+//!
+//! A segment is written and merged in parts, so that nothing of it is ever one large commit. It is there when the checkpoint's list names
+//! it: parts that no list names are leftovers, and what a merge replaces stays until a later pass.
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::memory::{Slab, prefetch};
 use crate::storage::{Reading, StorageError, VALUE_OFFSET};
-use crate::table::{Slot, Table, mix};
+use crate::table::{Table, mix};
 
 /// Hash and sequence.
 type Pair = [u64; 2];
@@ -23,6 +28,14 @@ const PAIR: usize = size_of::<Pair>();
 const PAGE_PAIRS: usize = PAGE / PAIR;
 /// Filter bits for each key of a segment: about one false positive in a thousand.
 const FILTER_BITS: usize = 16;
+/// Pages of a part of a segment.
+const PART_PAGES: usize = 64;
+/// A part fills its pages, behind what LMDB puts before a value: no pair lies on two pages.
+const PART_BYTES: usize = PART_PAGES * PAGE - VALUE_OFFSET;
+const PART_PAIRS: usize = PART_BYTES / PAIR;
+const _: () = assert!(VALUE_OFFSET == PAIR);
+/// A segment is not merged into one of more keys: a pass must come to its end.
+const MERGED_MAX: u64 = 24_000_000;
 
 /// A request's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,17 +90,25 @@ pub struct Sealed {
     end: u64,
 }
 
-/// A segment in the checkpoint: its key there, and what of it is in memory.
-#[derive(Clone)]
-pub struct Segment {
-    date: i32,
+/// What the checkpoint's list says of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Extent {
+    /// Date of its keys.
+    pub date: i32,
     /// Its keys' entries lie below this sequence.
-    end: u64,
-    /// End of the segment that was merged into it, or 0.
-    replaces: u64,
-    filter: Arc<Slab<Line>>,
+    pub end: u64,
+    /// Number of its keys.
+    pub count: u64,
+}
+
+/// A segment in the checkpoint, and what of it is in memory.
+pub struct Segment {
+    extent: Extent,
+    /// Ends of the segments that were merged into it.
+    replaces: Vec<u64>,
+    filter: Slab<Line>,
     /// First hash of each page.
-    fences: Arc<Vec<u64>>,
+    fences: Vec<u64>,
 }
 
 /// Keys that are no longer needed. To give their memory back takes a while: not on the writer.
@@ -191,8 +212,11 @@ impl Keys {
     /// Seals what came since the last pass; `end` is the next sequence.
     pub fn seal(&mut self, end: u64) -> Vec<Batch> {
         let mut batches = Vec::new();
+        let newest = self.days.last().map(|day| day.date);
         for day in self.days.iter_mut().filter(|day| !day.recent.is_empty()) {
-            let sealed = Arc::new(Sealed { table: std::mem::take(&mut day.recent), end });
+            // As many will come until the next pass.
+            let room = if Some(day.date) == newest { Table::with_room(day.recent.len()) } else { Table::default() };
+            let sealed = Arc::new(Sealed { table: std::mem::replace(&mut day.recent, room), end });
             day.sealed = Some(sealed.clone());
             batches.push(Batch { date: day.date, sealed });
         }
@@ -203,8 +227,9 @@ impl Keys {
     pub fn adopt(&mut self, segments: Vec<Segment>) -> Discarded {
         let mut discarded = Discarded::default();
         for segment in segments {
-            if let Some(day) = self.days.iter_mut().find(|day| day.date == segment.date) {
-                discarded.segments.extend(day.segments.extract_if(.., |older| older.end == segment.replaces));
+            if let Some(day) = self.days.iter_mut().find(|day| day.date == segment.extent.date) {
+                let is_replaced = |older: &mut Segment| segment.replaces.contains(&older.extent.end);
+                discarded.segments.extend(day.segments.extract_if(.., is_replaced));
                 discarded.sealed.extend(day.sealed.take());
                 day.segments.push(segment);
             } else {
@@ -216,7 +241,7 @@ impl Keys {
 
     /// Adds a segment found in the checkpoint at open.
     pub fn add_segment(&mut self, segment: Segment) {
-        self.day_mut(segment.date).segments.push(segment);
+        self.day_mut(segment.extent.date).segments.push(segment);
     }
 
     /// Number of keys, those of them that are in memory, and bytes of memory.
@@ -228,7 +253,7 @@ impl Keys {
                 bytes += table.size();
             }
             for segment in &day.segments {
-                in_segments += segment.fences.len() * PAGE_PAIRS;
+                in_segments += segment.extent.count as usize;
                 bytes += segment.filter.size() + segment.fences.len() * 8;
             }
         }
@@ -239,9 +264,13 @@ impl Keys {
 impl Day {
     #[inline]
     fn may_hold(&self, hash: u64) -> bool {
-        self.recent.holds(hash)
-            || self.sealed.as_ref().is_some_and(|sealed| sealed.table.holds(hash))
-            || self.segments.iter().any(|segment| segment.may_hold(hash))
+        self.recent.holds(hash) || self.sealed.as_ref().is_some_and(|sealed| sealed.table.holds(hash)) || self.in_a_filter(hash)
+    }
+
+    #[inline]
+    fn in_a_filter(&self, hash: u64) -> bool {
+        let bits = bits(hash);
+        self.segments.iter().any(|segment| segment.may_hold(hash, &bits))
     }
 
     #[cold]
@@ -258,41 +287,12 @@ impl Day {
                 }
             }
         }
-        if !self.segments.iter().any(|segment| segment.may_hold(hash)) {
+        if !self.in_a_filter(hash) {
             return Ok(None);
         }
-        let reading = &reading()?;
-        for segment in self.segments.iter().filter(|segment| segment.may_hold(hash)) {
-            let Some(value) = reading.get("keys", &segment.storage_key())? else {
-                return self.find_in_all(hash, reading, is);
-            };
-            for sequence in search(pairs_of(value), segment.fences.len(), |page| segment.fences[page], hash) {
-                if is(sequence)? {
-                    return Ok(Some(sequence));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// A pass has just merged segments that are not adopted yet: looks in whatever the date has in this reading.
-    #[cold]
-    fn find_in_all<E: From<StorageError>>(
-        &self,
-        hash: u64,
-        reading: &Reading,
-        mut is: impl FnMut(u64) -> Result<bool, E>,
-    ) -> Result<Option<u64>, E> {
-        let date = self.date.to_be_bytes();
-        for pair in reading.from("keys", &date)? {
-            let (name, value) = pair?;
-            if !name.starts_with(&date) {
-                break;
-            }
-            // Without a copy of its filter: that would take longer than looking.
-            let pairs = pairs_of(value);
-            let fence = |page: usize| word(&pairs[page * PAGE..][..8]);
-            for sequence in search(pairs, pairs.len().div_ceil(PAGE), fence, hash) {
+        let (reading, bits) = (&reading()?, bits(hash));
+        for segment in self.segments.iter().filter(|segment| segment.may_hold(hash, &bits)) {
+            for sequence in segment.search(reading, hash)? {
                 if is(sequence)? {
                     return Ok(Some(sequence));
                 }
@@ -303,60 +303,206 @@ impl Day {
 }
 
 impl Batch {
-    /// The batch's pairs as a segment's value, with this older segment (key and value) of the same date merged in, if given.
-    pub fn segment(&self, older: Option<(&[u8], &[u8])>) -> (Segment, Vec<u8>) {
+    /// Begins the batch's segment. Of the segments that there are, those of its date are merged in that are at most twice as large as what
+    /// is merged already: so a date has few of them, and a key is seldom written again.
+    pub fn merge(&self, there: &[Extent]) -> Merging {
         let new = self.sealed.table.sorted();
-        let (older_end, older) = match older {
-            Some((key, value)) => (key[4..].try_into().map_or(0, u64::from_be_bytes), pairs_of(value)),
-            None => (0, [].as_slice()),
-        };
-        let pairs = merge(new, older);
-        let filter = build_filter(&pairs);
-        let fences: Vec<u64> = pairs.iter().step_by(PAGE_PAIRS).map(|pair| pair.hash()).collect();
-        let mut value = Vec::with_capacity(header_len(filter.len(), pairs.len()) + pairs.len() * PAIR);
-        let mut put = |word: u64| value.extend_from_slice(&word.to_le_bytes());
-        put(filter.len() as u64);
-        put(pairs.len() as u64);
-        fences.iter().copied().for_each(&mut put);
-        filter.iter().flatten().copied().for_each(&mut put);
-        value.resize(header_len(filter.len(), pairs.len()), 0);
-        pairs.iter().flatten().for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
-        let (filter, fences) = (Arc::new(filter), Arc::new(fences));
-        (Segment { date: self.date, end: self.sealed.end, replaces: older_end, filter, fences }, value)
-    }
-
-    /// Number of keys.
-    pub fn count(&self) -> usize {
-        self.sealed.table.len()
+        let mut count = new.len() as u64;
+        let mut older: Vec<&Extent> = there.iter().filter(|extent| extent.date == self.date).collect();
+        older.sort_unstable_by_key(|extent| std::cmp::Reverse(extent.end));
+        let mut sources = vec![Source { pairs: new, at: 0, rest: None }];
+        let mut replaces = Vec::new();
+        for extent in older {
+            if extent.count > 2 * count || count + extent.count > MERGED_MAX {
+                break;
+            }
+            count += extent.count;
+            replaces.push(extent.end);
+            sources.push(Source { pairs: Vec::new(), at: 0, rest: Some((*extent, 0)) });
+        }
+        let extent = Extent { date: self.date, end: self.sealed.end, count };
+        let (filter, fences) = (Slab::zeroed(extent.lines()), Vec::with_capacity(extent.pages()));
+        Merging { segment: Segment { extent, replaces, filter, fences }, sources, part: 0 }
     }
 }
 
-/// Number of keys in a segment's value.
-pub fn segment_len(value: &[u8]) -> usize {
-    pairs_of(value).len() / PAIR
+/// A segment that is being written.
+pub struct Merging {
+    segment: Segment,
+    sources: Vec<Source>,
+    part: usize,
 }
 
-impl Segment {
-    /// Where it lies in the checkpoint.
-    pub fn storage_key(&self) -> [u8; 12] {
-        let mut key = [0; 12];
-        key[..4].copy_from_slice(&self.date.to_be_bytes());
-        key[4..].copy_from_slice(&self.end.to_be_bytes());
+/// Pairs in order of their hashes.
+struct Source {
+    pairs: Vec<Pair>,
+    at: usize,
+    /// The segment that they come from, part by part, and its next part.
+    rest: Option<(Extent, usize)>,
+}
+
+impl Source {
+    /// Reads the next part when the pairs are used up; false if there is none.
+    fn fill(&mut self, reading: &Reading) -> Result<bool, StorageError> {
+        if self.at < self.pairs.len() {
+            return Ok(true);
+        }
+        let Some((extent, part)) = &mut self.rest else { return Ok(false) };
+        if *part == extent.pair_parts() {
+            return Ok(false);
+        }
+        self.pairs.clear();
+        self.pairs.extend(extent.read(reading, *part)?.chunks_exact(PAIR).map(pair));
+        *part += 1;
+        self.at = 0;
+        Ok(true)
+    }
+}
+
+impl Merging {
+    /// Puts the next part into `value` and says under which key it belongs; None when all have been given.
+    pub fn next_part(&mut self, reading: &Reading, value: &mut Vec<u8>) -> Result<Option<[u8; 16]>, StorageError> {
+        let extent = self.segment.extent;
+        if self.part == extent.parts() {
+            return Ok(None);
+        }
+        value.clear();
+        match self.part.checked_sub(extent.pair_parts()) {
+            None => self.put_pairs(reading, value)?,
+            Some(part) => {
+                let words = self.segment.fences.iter().chain(self.segment.filter.as_flattened());
+                let words = words.skip(part * (PART_BYTES / 8)).take(PART_BYTES / 8);
+                words.for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
+            }
+        }
+        self.part += 1;
+        Ok(Some(extent.part_key(self.part - 1)))
+    }
+
+    fn put_pairs(&mut self, reading: &Reading, value: &mut Vec<u8>) -> Result<(), StorageError> {
+        let Segment { extent, filter, fences, .. } = &mut self.segment;
+        for source in &mut self.sources {
+            source.fill(reading)?;
+        }
+        self.sources.retain(|source| source.at < source.pairs.len());
+        for at in 0..extent.part_len(self.part) / PAIR {
+            let heads = self.sources.iter_mut().map(|source| (source.pairs[source.at], source));
+            let Some((pair, source)) = heads.min_by_key(|(pair, _)| pair[0]) else { break };
+            source.at += 1;
+            if source.at == source.pairs.len() && !source.fill(reading)? {
+                self.sources.retain(|source| source.at < source.pairs.len());
+            }
+            if at == 0 || (at + 1) % PAGE_PAIRS == 0 {
+                fences.push(pair[0]);
+            }
+            add(filter, pair[0]);
+            pair.iter().for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
+        }
+        Ok(())
+    }
+
+    /// The segment, all of whose parts are written.
+    pub fn finish(self) -> Segment {
+        self.segment
+    }
+}
+
+impl Extent {
+    /// What the keys of its parts begin with.
+    pub fn name(&self) -> [u8; 12] {
+        let mut name = [0; 12];
+        name[..4].copy_from_slice(&self.date.to_be_bytes());
+        name[4..].copy_from_slice(&self.end.to_be_bytes());
+        name
+    }
+
+    fn part_key(&self, part: usize) -> [u8; 16] {
+        let mut key = [0; 16];
+        key[..12].copy_from_slice(&self.name());
+        key[12..].copy_from_slice(&(part as u32).to_be_bytes());
         key
     }
 
-    /// The segment of this key and value; None if they are damaged.
-    pub fn open(key: &[u8], value: &[u8]) -> Option<Segment> {
-        let date = i32::from_be_bytes(key.get(..4)?.try_into().ok()?);
-        let end = u64::from_be_bytes(key.get(4..)?.try_into().ok()?);
-        let (lines, count) = shape(value)?;
-        let (fences, rest) = value[16..].split_at_checked(count.div_ceil(PAGE_PAIRS) * 8)?;
-        let fences = fences.chunks_exact(8).map(word).collect();
-        let mut filter = Slab::<Line>::zeroed(lines);
-        for (word_of, bytes) in filter.as_flattened_mut().iter_mut().zip(rest.chunks_exact(8)) {
-            *word_of = word(bytes);
+    /// A part, which must be there.
+    fn read<'a>(&self, reading: &'a Reading, part: usize) -> Result<&'a [u8], StorageError> {
+        reading.whole("keys", &self.part_key(part), self.part_len(part))
+    }
+
+    /// Parts that hold pairs; those with fences and filter follow.
+    fn pair_parts(&self) -> usize {
+        (self.count as usize).div_ceil(PART_PAIRS)
+    }
+
+    fn parts(&self) -> usize {
+        self.pair_parts() + self.index_len().div_ceil(PART_BYTES)
+    }
+
+    fn part_len(&self, part: usize) -> usize {
+        let len = |all: usize, part: usize| all.saturating_sub(part * PART_BYTES).min(PART_BYTES);
+        match part.checked_sub(self.pair_parts()) {
+            None => len(self.count as usize * PAIR, part),
+            Some(part) => len(self.index_len(), part),
         }
-        Some(Segment { date, end, replaces: 0, filter: Arc::new(filter), fences: Arc::new(fences) })
+    }
+
+    /// Bytes of fences and filter.
+    fn index_len(&self) -> usize {
+        self.pages() * 8 + self.lines() * size_of::<Line>()
+    }
+
+    /// Pages on which pairs are.
+    fn pages(&self) -> usize {
+        let (full, rest) = (self.count as usize / PART_PAIRS, self.count as usize % PART_PAIRS);
+        full * PART_PAGES + if rest > 0 { (rest * PAIR + VALUE_OFFSET).div_ceil(PAGE) } else { 0 }
+    }
+
+    fn lines(&self) -> usize {
+        (self.count as usize * FILTER_BITS).div_ceil(8 * size_of::<Line>()).max(1)
+    }
+}
+
+impl Segment {
+    /// What the checkpoint's list says of it.
+    pub fn extent(&self) -> &Extent {
+        &self.extent
+    }
+
+    /// True if it was merged from this one.
+    pub fn replaces(&self, older: &Extent) -> bool {
+        older.date == self.extent.date && self.replaces.contains(&older.end)
+    }
+
+    /// The segment of the checkpoint's list; None if it is damaged.
+    pub fn open(extent: Extent, reading: &Reading) -> Result<Option<Segment>, StorageError> {
+        // No file holds so many.
+        if extent.count >= 1 << 48 {
+            return Ok(None);
+        }
+        let (mut filter, mut fences) = (None, Vec::new());
+        let mut line = 0;
+        let name = extent.name();
+        let mut parts = reading.from("keys", &name)?;
+        for part in 0..extent.parts() {
+            let Some((key, value)) = parts.next().transpose()? else { return Ok(None) };
+            if key != extent.part_key(part) || value.len() != extent.part_len(part) {
+                return Ok(None);
+            }
+            if part < extent.pair_parts() {
+                continue;
+            }
+            // As many pairs are there, so that this is no more than memory has.
+            let filter = filter.get_or_insert_with(|| Slab::<Line>::zeroed(extent.lines()));
+            let words = filter.as_flattened_mut();
+            for word in value.chunks_exact(8).map(word) {
+                if fences.len() < extent.pages() {
+                    fences.push(word);
+                } else {
+                    words[line] = word;
+                    line += 1;
+                }
+            }
+        }
+        Ok(filter.map(|filter| Segment { extent, replaces: Vec::new(), filter, fences }))
     }
 
     #[inline]
@@ -365,52 +511,26 @@ impl Segment {
     }
 
     #[inline]
-    fn may_hold(&self, hash: u64) -> bool {
-        let missing = self.line(hash).iter().zip(bits(hash)).fold(0, |missing, (word, bit)| missing | !word & bit);
+    fn may_hold(&self, hash: u64, bits: &Line) -> bool {
+        let missing = self.line(hash).iter().zip(bits).fold(0, |missing, (word, bit)| missing | !word & bit);
         missing == 0
     }
-}
 
-/// Sequences under this hash among a segment's pairs: the fences, one for each page, name the page, and a page is nearly always
-/// all that is read.
-fn search(pairs: &[u8], pages: usize, fence: impl Fn(usize) -> u64, hash: u64) -> Vec<u64> {
-    // Equal hashes may begin at the end of the page before those that begin with them.
-    let first = first_page(pages, |page| fence(page) >= hash).saturating_sub(1);
-    let end = first_page(pages, |page| fence(page) > hash).max(first + 1);
-    let pages = pairs.get(first * PAGE..pairs.len().min(end * PAGE)).unwrap_or(&[]);
-    pages.chunks_exact(PAIR).map(pair).filter(|pair| pair[0] == hash).map(|pair| pair[1]).collect()
-}
-
-/// First of the pages from which on all are beyond; their number if none is.
-fn first_page(pages: usize, is_beyond: impl Fn(usize) -> bool) -> usize {
-    let (mut first, mut end) = (0, pages);
-    while first < end {
-        let middle = first + (end - first) / 2;
-        if is_beyond(middle) {
-            end = middle;
-        } else {
-            first = middle + 1;
+    /// Sequences under this hash: the fences name the page, and a page is nearly always all that is read.
+    fn search(&self, reading: &Reading, hash: u64) -> Result<Vec<u64>, StorageError> {
+        // Equal hashes may begin at the end of the page before those that begin with them.
+        let first = self.fences.partition_point(|&fence| fence < hash).saturating_sub(1);
+        let end = self.fences.partition_point(|&fence| fence <= hash).max(first + 1);
+        let mut found = Vec::new();
+        for page in first..end {
+            let part = self.extent.read(reading, page / PART_PAGES)?;
+            let begin = (page % PART_PAGES * PAGE).saturating_sub(VALUE_OFFSET);
+            let pairs = &part[begin..part.len().min(page % PART_PAGES * PAGE + PAGE - VALUE_OFFSET)];
+            let pairs = pairs.chunks_exact(PAIR).map(pair);
+            found.extend(pairs.filter(|pair| pair[0] == hash).map(|pair| pair[1]));
         }
+        Ok(found)
     }
-    first
-}
-
-/// Lines of the filter and number of pairs of a segment's value, if it is as long as they say.
-fn shape(value: &[u8]) -> Option<(usize, usize)> {
-    let lines = usize::try_from(word(value.get(..8)?)).ok()?;
-    let count = usize::try_from(word(value.get(8..16)?)).ok()?;
-    let fits = lines > 0 && lines < value.len() && count < value.len();
-    (fits && header_len(lines, count) + count * PAIR == value.len()).then_some((lines, count))
-}
-
-/// Bytes before a segment's pairs: they begin where a page of the file does.
-fn header_len(lines: usize, count: usize) -> usize {
-    let header = 16 + count.div_ceil(PAGE_PAIRS) * 8 + lines * size_of::<Line>();
-    (header + VALUE_OFFSET).next_multiple_of(PAGE) - VALUE_OFFSET
-}
-
-fn pairs_of(value: &[u8]) -> &[u8] {
-    shape(value).map_or(&[], |(lines, count)| &value[header_len(lines, count)..])
 }
 
 #[inline]
@@ -423,28 +543,10 @@ fn pair(bytes: &[u8]) -> Pair {
     [word(&bytes[..8]), word(&bytes[8..])]
 }
 
-/// Both in one order.
-fn merge(new: Vec<Pair>, older: &[u8]) -> Vec<Pair> {
-    if older.is_empty() {
-        return new;
-    }
-    let mut merged = Vec::with_capacity(new.len() + older.len() / PAIR);
-    let (mut new, mut older) = (new.into_iter().peekable(), older.chunks_exact(PAIR).map(pair).peekable());
-    while let (Some(a), Some(b)) = (new.peek(), older.peek()) {
-        merged.extend(if a[0] < b[0] { new.next() } else { older.next() });
-    }
-    merged.extend(new.chain(older));
-    merged
-}
-
-fn build_filter(pairs: &[Pair]) -> Slab<Line> {
-    let mut filter = Slab::<Line>::zeroed((pairs.len() * FILTER_BITS).div_ceil(8 * size_of::<Line>()).max(1));
-    let lines = filter.len();
-    for [hash, _] in pairs {
-        let line = &mut filter[line_of(*hash, lines)];
-        line.iter_mut().zip(bits(*hash)).for_each(|(word, bit)| *word |= bit);
-    }
-    filter
+#[inline]
+fn add(filter: &mut Slab<Line>, hash: u64) {
+    let line = line_of(hash, filter.len());
+    filter[line].iter_mut().zip(bits(hash)).for_each(|(word, bit)| *word |= bit);
 }
 
 /// Line of a hash in a filter of so many: by the hash's upper end, so that building one walks through memory.
@@ -468,43 +570,96 @@ mod tests {
         Key { programme: 1, date: 5, name: KeyName::Trace { terminal: 9, trace } }
     }
 
+    fn storage(directory: &tempfile::TempDir) -> Storage {
+        Storage::open(&directory.path().join("segments"), 1 << 28, ["keys"], "test").unwrap()
+    }
+
+    /// Seals and writes what came, and adopts it.
+    fn pass(keys: &mut Keys, storage: &Storage, end: u64, there: &[Extent]) -> Extent {
+        let mut merging = keys.seal(end)[0].merge(there);
+        let mut value = Vec::new();
+        while let Some(key) = merging.next_part(&storage.reading().unwrap(), &mut value).unwrap() {
+            let mut writing = storage.writing().unwrap();
+            writing.put("keys", &key, &value).unwrap();
+            writing.commit().unwrap();
+        }
+        let segment = merging.finish();
+        let extent = *segment.extent();
+        keys.adopt(vec![segment]);
+        extent
+    }
+
+    fn find(keys: &Keys, storage: &Storage, trace: u32) -> Option<u64> {
+        let is = |sequence| Ok::<_, StorageError>(sequence == u64::from(trace));
+        keys.find(5, key(trace).hash(), is, || storage.reading()).unwrap()
+    }
+
     #[test]
-    fn a_segment_holds_what_was_sealed() {
+    fn a_segment_holds_what_was_sealed_and_merged() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(&directory);
         let mut keys = Keys::default();
-        (1..=5000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
-        let batches = keys.seal(5001);
-        let (first, value) = batches[0].segment(None);
-        (5001..=6000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
-        let (merged, value) = keys.seal(6001)[0].segment(Some((&first.storage_key(), &value)));
-        assert_eq!((segment_len(&value), first.end, merged.end, merged.replaces), (6000, 5001, 6001, 5001));
-        let opened = Segment::open(&merged.storage_key(), &value).unwrap();
-        assert!((1..=6000).all(|trace| opened.may_hold(key(trace).hash())));
-        let false_positives = (6001..106_001).filter(|&trace| opened.may_hold(key(trace).hash())).count();
-        assert!(false_positives < 4000, "{false_positives}");
-        assert!(Segment::open(&merged.storage_key()[..3], &value).is_none());
-        assert!(Segment::open(&merged.storage_key(), &value[..100]).is_none());
+        let mut there: Vec<Extent> = Vec::new();
+        // Of several parts each, the last of one pair more than they hold.
+        let ends = [40_000, 70_000, 70_001, 70_002, 5 * PART_PAIRS as u32 + 1, 9 * PART_PAIRS as u32 + 2];
+        let mut next = 1;
+        for end in ends {
+            (next..end).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
+            next = end;
+            let extent = pass(&mut keys, &storage, end.into(), &there);
+            let newest = keys.days[0].segments.last().unwrap();
+            there.retain(|older| !newest.replaces(older));
+            there.push(extent);
+        }
+        assert!(there.iter().map(|extent| extent.count).eq([9 * PART_PAIRS as u64 + 1]), "{there:?}");
+        let mut opened = Keys::default();
+        let reading = storage.reading().unwrap();
+        there.iter().for_each(|extent| opened.add_segment(Segment::open(*extent, &reading).unwrap().unwrap()));
+        for keys in [&keys, &opened] {
+            assert!((1..next).all(|trace| find(keys, &storage, trace) == Some(trace.into())));
+            let day = &keys.days[0];
+            let false_positives = (next..next + 100_000).filter(|&trace| day.may_hold(key(trace).hash())).count();
+            assert!(false_positives < 400, "{false_positives}");
+            assert_eq!(keys.sizes().0, next as usize - 1);
+        }
+        let [extent] = there[..] else { panic!("one is left") };
+        for damaged in
+            [Extent { end: 9, ..extent }, Extent { count: extent.count - 1, ..extent }, Extent { count: 1 << 60, ..extent }]
+        {
+            assert!(Segment::open(damaged, &reading).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn small_segments_are_merged_and_large_ones_are_left() {
+        let there = [(4, 40_000_000), (5, 70), (5, 40), (5, 9), (6, 5)].map(|(date, count)| Extent {
+            date,
+            end: 100 - count % 90,
+            count,
+        });
+        let mut keys = Keys::default();
+        (1..=8).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
+        let merging = keys.seal(200)[0].merge(&there);
+        let segment = merging.finish();
+        assert_eq!(segment.extent.count, 17, "40 is more than twice as many");
+        assert_eq!(there.map(|older| segment.replaces(&older)), [false, false, false, true, false]);
     }
 
     #[test]
     fn a_page_of_pairs_is_a_page_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(&directory);
         let mut keys = Keys::default();
         (1..=50_000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
-        let (segment, value) = keys.seal(50_001)[0].segment(None);
-        let directory = tempfile::tempdir().unwrap();
-        let storage = Storage::open(&directory.path().join("segments"), 1 << 24, ["keys"], "test").unwrap();
-        let mut writing = storage.writing().unwrap();
-        writing.put("keys", &segment.storage_key(), &value).unwrap();
-        writing.commit().unwrap();
+        let extent = pass(&mut keys, &storage, 50_001, &[]);
+        let fences = &keys.days[0].segments[0].fences;
+        assert_eq!(fences.len(), extent.pages());
         let reading = storage.reading().unwrap();
-        let pairs = pairs_of(reading.get("keys", &segment.storage_key()).unwrap().unwrap());
-        assert_eq!(pairs.as_ptr().align_offset(PAGE), 0);
-        for trace in 1..=50_000 {
-            let hash = key(trace).hash();
-            let first = segment.fences.partition_point(|&fence| fence < hash).saturating_sub(1);
-            let end = segment.fences.partition_point(|&fence| fence <= hash).max(first + 1);
-            assert!(search(pairs, segment.fences.len(), |page| segment.fences[page], hash).contains(&trace.into()));
-            // The hash of a page's first pair may end the page before, too.
-            assert!(end - first == 1 || segment.fences.contains(&hash));
+        for (page, &fence) in fences.iter().enumerate() {
+            let part = extent.read(&reading, page / PART_PAGES).unwrap();
+            let first = &part[(page % PART_PAGES * PAGE).saturating_sub(VALUE_OFFSET)..];
+            assert_eq!(pair(&first[..PAIR])[0], fence);
+            assert_eq!(first.as_ptr().align_offset(PAGE), if page % PART_PAGES == 0 { PAGE - VALUE_OFFSET } else { 0 });
         }
     }
 }

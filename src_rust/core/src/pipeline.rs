@@ -15,14 +15,15 @@ mod writer;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::accounts::{Account, Sums};
 use crate::cards::CardNumber;
 use crate::cards::CardRecord;
-use crate::checkpoint::{Checkpoint, Step};
+use crate::checkpoint::{Step, Ways};
 use crate::codes::Code;
 use crate::commands::{
     Answer, CloseReport, Liabilities, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
@@ -42,6 +43,12 @@ pub const ROWS_MAX: usize = 8192;
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
 const STEPS_MAX: usize = 16;
+/// For each moment of work a pass rests so many, at first.
+const REST: u32 = 9;
+/// At most at once: an engine that is closed waits for it.
+const REST_MAX: Duration = Duration::from_millis(250);
+/// A pass rests no more when so much of the entries came that make the next one due.
+const HURRY: u64 = 8;
 
 /// How to open an engine.
 #[derive(Clone, Copy, Debug)]
@@ -223,11 +230,12 @@ impl Engine {
         let _ = ready_in.send(());
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
-        let behind = shared.clone();
+        let hurry_entries = options.checkpoint_entries / HURRY;
+        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, written: written_in, hurry_entries };
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
-            spawn("onecard-checkpoint", move || write_checkpoints(&behind, &checkpoint, &steps, &spare_in, &written_in)),
+            spawn("onecard-checkpoint", move || checkpoint.write(&passes)),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
         Ok(Engine { jobs, shared, live, pid: std::process::id() })
@@ -460,13 +468,63 @@ fn sync_groups(commits: &Commits, groups: &Receiver<Group>, ready: &Sender<()>) 
 }
 
 /// The checkpoint thread.
-fn write_checkpoints(
-    shared: &Shared,
-    checkpoint: &Checkpoint,
-    steps: &Receiver<Step>,
-    spare: &Sender<Vec<CardRecord>>,
-    written: &Sender<writer::Written>,
-) {
-    let spare = |records| drop(spare.try_send(records));
-    checkpoint.write(|| steps.recv().ok(), |end| shared.wait_durable(end), spare, |result| drop(written.send(result)));
+/// The checkpoint thread's ends of the ways to the others.
+struct Passes {
+    shared: Arc<Shared>,
+    steps: Receiver<Step>,
+    spare: Sender<Vec<CardRecord>>,
+    written: Sender<writer::Written>,
+    /// A pass that fell so many entries behind does not rest any more.
+    hurry_entries: u64,
+}
+
+impl Ways for Passes {
+    fn next(&self) -> Option<Step> {
+        self.steps.recv().ok()
+    }
+
+    fn durable(&self, end: u64) -> bool {
+        self.shared.wait_durable(end)
+    }
+
+    fn spare(&self, room: Vec<CardRecord>) {
+        let _ = self.spare.try_send(room);
+    }
+
+    fn rest(&self, begin: u64, took: Duration) {
+        let rest = rest(took, self.shared.durable().saturating_sub(begin), self.hurry_entries);
+        if !rest.is_zero() {
+            thread::sleep(rest);
+        }
+    }
+
+    fn written(&self, result: writer::Written) {
+        let _ = self.written.send(result);
+    }
+}
+
+/// How long a pass rests after work of so long, when so many entries came since it began: while nothing comes, nobody is in its way;
+/// and the more have come, the more urgent is its end.
+fn rest(took: Duration, entries: u64, hurry_entries: u64) -> Duration {
+    if entries == 0 || entries >= hurry_entries {
+        return Duration::ZERO;
+    }
+    let left = u128::from(hurry_entries - entries) * 1024 / u128::from(hurry_entries);
+    let rest = took.as_micros() * u128::from(REST) * left / 1024;
+    Duration::from_micros(u64::try_from(rest).unwrap_or(u64::MAX)).min(REST_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_rests_the_less_the_more_has_come() {
+        let work = Duration::from_millis(2);
+        let rests = [1, 250, 500, 750, 999, 1000, u64::MAX].map(|entries| rest(work, entries, 1000));
+        assert!(rests.is_sorted_by(|less, more| less >= more) && rests[0] > 8 * work && rests[6].is_zero(), "{rests:?}");
+        assert_eq!((rest(work, 0, 1000), rest(work, 5, 0)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(rest(Duration::from_secs(60), 1, 1000), REST_MAX);
+        assert_eq!(rest(Duration::MAX, 1, u64::MAX), REST_MAX);
+    }
 }

@@ -224,6 +224,17 @@ impl Reading {
         self.storage.bucket(bucket).get(&self.transaction, key).map_err(|error| self.storage.fail(error))
     }
 
+    /// Value of a key that must be there, of so many bytes.
+    pub fn whole(&self, bucket: &str, key: &[u8], len: usize) -> Result<&[u8]> {
+        let value = self.get(bucket, key)?.filter(|value| value.len() == len);
+        value.ok_or_else(|| self.damaged(bucket))
+    }
+
+    /// Says that what is here is not what was written.
+    pub fn damaged(&self, bucket: &str) -> StorageError {
+        self.storage.fail(format!("something of `{bucket}` is missing or damaged"))
+    }
+
     /// Number of pairs.
     pub fn count(&self, bucket: &str) -> Result<usize> {
         let count = self.storage.bucket(bucket).len(&self.transaction).map_err(|error| self.storage.fail(error))?;

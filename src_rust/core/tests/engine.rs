@@ -279,7 +279,7 @@ fn a_damaged_checkpoint_is_named() {
     engine.close().unwrap();
     let names = ["cards", "shared", "marks", "keys"];
     let path = directory.path().join("checkpoint");
-    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 2").unwrap();
+    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 3").unwrap();
     let second = storage().reading().unwrap().get("cards", &1u32.to_be_bytes()).unwrap().unwrap().to_vec();
     let put = |value: Option<&[u8]>| {
         let storage = storage();
@@ -327,4 +327,62 @@ fn one_owner_and_nothing_after_close() {
     assert!(matches!(ask(&engine, vec![issue()]), Err(Error::Closed(_))));
     assert!(matches!(engine.trial_balance(1), Err(Error::Closed(_))));
     open(directory.path()).close().unwrap();
+}
+
+#[test]
+fn parts_of_keys_are_missed_and_leftovers_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let never = || Engine::open(directory.path(), options(u64::MAX));
+    let engine = never().unwrap();
+    chain(&engine);
+    ask(&engine, vec![issue(), on_card(Kind::TopUp, 2, 100)]).unwrap();
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    let names = ["cards", "shared", "marks", "keys"];
+    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 3").unwrap();
+    let put = |bucket, key: &[u8], value: Option<&[u8]>| {
+        let storage = storage();
+        let mut writing = storage.writing().unwrap();
+        match value {
+            Some(value) => writing.put(bucket, key, value).unwrap(),
+            None => writing.delete(bucket, key).unwrap(),
+        }
+        writing.commit().unwrap();
+    };
+    let (last, value) = {
+        let reading = storage().reading().unwrap();
+        let (key, value) = reading.last("keys").unwrap().unwrap();
+        (key.to_vec(), value.to_vec())
+    };
+    let list = storage().reading().unwrap().get("shared", b"segments").unwrap().unwrap().to_vec();
+    let damaged = || {
+        let told = never().err().unwrap();
+        assert!(matches!(told, Error::Checkpoint(CheckpointError::Damaged("keys"))), "{told}");
+    };
+    for bad in [None, Some(&value[..value.len() - 8])] {
+        put("keys", &last, bad);
+        damaged();
+    }
+    put("keys", &last, Some(&value));
+    for bad in [&list[..list.len() - 1], &[0xff; 12]] {
+        put("shared", b"segments", Some(bad));
+        damaged();
+    }
+    put("shared", b"segments", Some(&list));
+    // As if a pass had not come to its end.
+    let mut leftover = last.clone();
+    leftover[11] ^= 0x80;
+    put("keys", &leftover, Some(b"of no segment"));
+    let engine = never().unwrap();
+    assert_eq!(ask(&engine, vec![on_card(Kind::TopUp, 2, 100)]).unwrap()[0].replayed, 1);
+    for trace in 3..6 {
+        ask(&engine, vec![on_card(Kind::TopUp, trace, 100)]).unwrap();
+        engine.checkpoint().unwrap();
+        let again: Vec<Request> = (2..=trace).map(|trace| on_card(Kind::TopUp, trace, 100)).collect();
+        assert!(ask(&engine, again).unwrap().iter().all(|answer| answer.replayed == 1));
+    }
+    engine.close().unwrap();
+    let reading = storage().reading().unwrap();
+    assert!(reading.get("keys", &leftover).unwrap().is_none());
+    assert!(reading.count("keys").unwrap() <= 2 * 4, "a pass removes what the one before has merged");
 }

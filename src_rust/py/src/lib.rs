@@ -19,7 +19,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use zerocopy::IntoBytes;
 
 use crate::answers::Answers;
@@ -156,7 +156,7 @@ impl Core {
         reports::trial_balance(py, &py.detach(|| self.engine.trial_balance(programme)).map_err(raise)?)
     }
 
-    fn positions<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
+    fn positions<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyTuple>>)> {
         let (code, stores) = py.detach(|| self.engine.positions(programme)).map_err(raise)?;
         Ok((code.number(), reports::positions(py, &stores)?))
     }

@@ -3,7 +3,7 @@
 use onecard_core::verify::Verdict;
 use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use onecard_core::accounts::Account;
 use onecard_core::units::Unit;
@@ -37,18 +37,21 @@ pub fn close<'py>(py: Python<'py>, report: &CloseReport) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-/// Positions of stores.
-pub fn positions<'py>(py: Python<'py>, stores: &[StorePosition]) -> PyResult<Vec<Bound<'py, PyDict>>> {
+/// Positions of stores, thousands of them: as tuples, which are made sooner than dicts.
+pub fn positions<'py>(py: Python<'py>, stores: &[StorePosition]) -> PyResult<Vec<Bound<'py, PyTuple>>> {
     let position = |store: &StorePosition| {
-        let dict = PyDict::new(py);
-        dict.set_item("store", store.store)?;
-        dict.set_item("sold", store.sold)?;
-        dict.set_item("collected", store.collected)?;
-        dict.set_item("net", store.net())?;
-        dict.set_item("due", store.due)?;
-        Ok(dict)
+        let StorePosition { store: number, sold, collected, due } = *store;
+        (number, wide(py, sold)?, wide(py, collected)?, wide(py, store.net())?, wide(py, due)?).into_pyobject(py)
     };
     stores.iter().map(position).collect()
+}
+
+/// A number of 128 bits, which Python makes of several parts if 64 do not hold it.
+fn wide(py: Python<'_>, number: i128) -> PyResult<Bound<'_, PyInt>> {
+    Ok(match i64::try_from(number) {
+        Ok(number) => number.into_pyobject(py)?,
+        Err(_) => number.into_pyobject(py)?,
+    })
 }
 
 /// Points of the cards, by the merchant that issued them.
