@@ -28,11 +28,10 @@ CARD = "00012345"
 
 
 def uint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 128:
-        encoded.append(value % 128 + 128)
-        value //= 128
-    return bytes([*encoded, value])
+    if value >= 1 << 56:
+        return b"\0" + value.to_bytes(16, "little")
+    length = max(1, -(-value.bit_length() // 7))
+    return (value << length | 1 << (length - 1)).to_bytes(length, "little")
 
 
 def sint(value: int) -> bytes:
@@ -225,7 +224,7 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (9, "legs", [(1, 10_000), (2, 500), (3, 7), (17, -10_000), (32, -500)], "points legs sum to 7"),
     (9, "legs", [(1, 10_000), (2, 500), (17, -10_000), (32, -500), (33, 0)], "a leg of zero"),
     (9, "legs", [(1, 10_000), (2, 500), (6, 1), (17, -10_000), (32, -500)], "unknown account 6"),
-    (9, "legs", [(1, 10_000), (2, 500), (17, 9, -10_000), (32, -500)], "unknown store 9"),
+    (9, "legs", [(1, 10_000), (2, 500), (17, 9, -10_000), (32, -500)], "legs of others"),
     (9, "balances", (10_000, 501, 0), "balances (10000, 501, 0), rebuilt (10000, 500, 0)"),
     (9, "card", (0, 2), "its card's entry before is 8"),
     (9, "card", (1, 1), "unknown card index 1"),
