@@ -349,9 +349,11 @@ def test_numbers_of_the_format() -> None:
     for value in (0, 1, -1, 63, 64, -64, -65, 2**63 - 1, -(2**63), 2**126, -(2**126)):
         assert auditor.Reader(sint(value)).int() == value
     with pytest.raises(auditor.Damage, match="longer than"):
-        auditor.Reader(b"\x80\x00").uint()
-    with pytest.raises(auditor.Damage, match="more than 19"):
-        auditor.Reader(b"\xff" * 20).uint()
+        auditor.Reader(b"\x06\x00").uint()
+    with pytest.raises(auditor.Damage, match="need not be"):
+        auditor.Reader(b"\x00\x05" + bytes(15)).uint()
+    with pytest.raises(auditor.Damage, match="too early"):
+        auditor.Reader(b"\x80" + bytes(6)).uint()
 
 
 def test_command_line(tmp_path: Path) -> None:
