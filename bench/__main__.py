@@ -108,13 +108,14 @@ def main(
             tell=status.update,
         )
         for name in [workload] if workload else ALL:
+            stolen = machine.Stolen()
             try:
                 one = WORKLOADS[name](options)
             except BenchError as error:
                 errors.print(f"{name}: {error}", style="red", markup=False)
                 failed = True
                 continue
-            found.append(one | {"machine": machine.describe()})
+            found.append(one | {"machine": machine.describe(), "stolen_time": stolen.share()})
             for problem in cast(list[str], one.get("problems", [])):
                 errors.print(f"{name}: {problem}", style="red", markup=False)
                 failed = True

@@ -9,6 +9,8 @@ Found = Mapping[str, Any]
 
 # Where the output is no terminal, and in a narrow one: lines that are broken by the terminal stay readable.
 WIDTH = 150
+# More of the processors' time than this tells of the neighbours.
+STOLEN = 0.05
 
 
 class Line(NamedTuple):
@@ -35,6 +37,10 @@ def table(found: Sequence[Found], machine: Mapping[str, str]) -> Table:
     for one in found:
         for number, line in enumerate(lines(one)):
             shown.add_row("" if number else str(one["id"]), *line)
+        if one["stolen_time"] >= STOLEN:
+            shown.add_row(
+                "", f"{one['stolen_time']:.0%} of the processors' time was stolen by the host: measure again"
+            )
         shown.add_section()
     return shown
 

@@ -28,7 +28,7 @@ BURST_S = 2.0
 # A run of a peer, at most: they are slower and settle sooner.
 PEER_S = 10.0
 SIZED_S = 1.0
-IN_FLIGHT = 4
+IN_FLIGHT = 6
 TAIL_MAX = 10_000_000
 # Between two looks at the tail.
 LOOK_S = 0.05

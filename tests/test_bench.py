@@ -151,6 +151,12 @@ def test_what_the_machine_cannot_hold_is_named(tmp_path: Path) -> None:
     assert all(machine.describe().values())
 
 
+def test_time_that_others_took_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([(1000, 40), (1400, 140)])
+    monkeypatch.setattr(machine, "_ticks", lambda: next(ticks))
+    assert machine.Stolen().share() == 0.25
+
+
 # Wrong books
 
 

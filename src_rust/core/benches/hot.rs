@@ -110,7 +110,7 @@ fn purchase(at: u64) -> Transaction {
 }
 
 fn block_of(transactions: &[Transaction]) -> BlockBuilder {
-    let mut block = BlockBuilder::new(1_000_000, 1 << 20);
+    let mut block = BlockBuilder::new(1_000_000, vec![0; 1 << 20]);
     transactions.iter().for_each(|transaction| block.push_transaction(transaction));
     block
 }

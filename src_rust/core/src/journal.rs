@@ -240,7 +240,7 @@ pub fn genesis(id: [u8; 16]) -> [u8; HASH] {
 
 /// A block being written: entries are appended, and can be read again before it is sealed.
 pub struct BlockBuilder {
-    /// Header and entries; what lies beyond `end` is zero, room for more.
+    /// Header and entries; what lies beyond `end` is room for more.
     bytes: Vec<u8>,
     end: usize,
     offsets: Vec<u32>,
@@ -249,10 +249,14 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// An empty block whose first entry will have this sequence.
-    pub fn new(first: u64, capacity: usize) -> BlockBuilder {
-        let bytes = vec![0; capacity.max(HEADER)];
-        BlockBuilder { bytes, end: HEADER, offsets: Vec::with_capacity(capacity / 64), first, base: 0 }
+    /// An empty block whose first entry will have this sequence, in the room of an older one if there is any.
+    pub fn new(first: u64, mut room: Vec<u8>) -> BlockBuilder {
+        if room.len() < HEADER {
+            room.resize(HEADER, 0);
+        }
+        room[..HEADER].fill(0);
+        let offsets = Vec::with_capacity(room.len() / 64);
+        BlockBuilder { bytes: room, end: HEADER, offsets, first, base: 0 }
     }
 
     /// True if it has no entries.
@@ -360,6 +364,11 @@ impl UnsealedBlock {
     /// Bytes that it will take.
     pub fn size(&self) -> usize {
         self.bytes.len() + HASH
+    }
+
+    /// Its room, if nobody reads it any more.
+    pub fn into_room(self) -> Vec<u8> {
+        Arc::try_unwrap(self.bytes).unwrap_or_default()
     }
 
     /// Reads one of its entries.

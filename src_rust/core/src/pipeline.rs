@@ -37,7 +37,7 @@ use crate::pipeline::door::Checked;
 use crate::recovery::recover;
 use writer::{Behind, Writer};
 
-/// Rows of one submission, and of one group.
+/// Rows of one submission.
 pub const ROWS_MAX: usize = 8192;
 /// Submissions that wait for the writer; a caller beyond that waits itself.
 const JOBS_MAX: usize = 4096;

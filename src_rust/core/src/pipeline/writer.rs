@@ -32,7 +32,9 @@ const SWEEP_CARDS: usize = 65_536;
 const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 /// Room kept beside the groups for LMDB's own pages.
 const ROOM_SLACK: u64 = 256 << 10;
-/// A group is handed on at this size.
+/// A group of so many rows or bytes is handed on before anything else is executed. Nearly all are handed on sooner: when the one before
+/// is durable. A disk that stops for some milliseconds does not stop the writer.
+const GROUP_ROWS: usize = 4 * ROWS_MAX;
 const GROUP_BYTES: usize = 4 << 20;
 
 /// A group of so few bytes is committed by the writer itself, if nothing else waits for it: a lone request then wakes one thread
@@ -81,6 +83,8 @@ pub(crate) struct Writer {
     rows_since: usize,
     /// Groups handed on and perhaps not yet durable: their entries are read here.
     unsynced: VecDeque<UnsealedBlock>,
+    /// Room of a block that is durable, for the next one: fresh memory would have to be zeroed.
+    spare_room: Vec<u8>,
     /// Bytes that the journal had room for when the group began.
     room: u64,
     sync: Handover,
@@ -116,11 +120,12 @@ impl Writer {
             machine,
             keys,
             checkpoint,
-            block: BlockBuilder::new(next, 0),
+            block: BlockBuilder::new(next, Vec::new()),
             deliveries: Vec::new(),
             rows: 0,
             rows_since: 0,
             unsynced: VecDeque::new(),
+            spare_room: Vec::new(),
             room: 0,
             sync,
             behind,
@@ -219,7 +224,7 @@ impl Writer {
     }
 
     fn is_full(&self) -> bool {
-        self.rows >= ROWS_MAX || self.block.size() >= GROUP_BYTES
+        self.rows >= GROUP_ROWS || self.block.size() >= GROUP_BYTES
     }
 
     fn stop(&mut self) -> Result<(), Error> {
@@ -244,8 +249,8 @@ impl Writer {
     fn hand_on(&mut self) -> Result<(), Error> {
         let next = self.block.next();
         let size = self.block.size();
-        let capacity = size.next_multiple_of(4096) + 4096;
-        let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, capacity));
+        let room = std::mem::take(&mut self.spare_room);
+        let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, room));
         let block = (!made.is_empty()).then(|| made.finish((self.options.clock)()));
         self.unsynced.extend(block.clone());
         let group = Group { block, deliveries: std::mem::take(&mut self.deliveries) };
@@ -260,7 +265,7 @@ impl Writer {
     fn begin_group(&mut self) -> Result<(), Error> {
         let durable = self.shared.durable();
         while self.unsynced.front().is_some_and(|block| block.end() <= durable) {
-            self.unsynced.pop_front();
+            self.spare_room = self.unsynced.pop_front().map(UnsealedBlock::into_room).unwrap_or_default();
         }
         let in_flight: usize = self.unsynced.iter().map(UnsealedBlock::size).sum();
         self.room = self.journal.room()?.saturating_sub(in_flight as u64);
