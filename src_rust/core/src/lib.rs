@@ -1,7 +1,7 @@
 //! The transaction engine of onecard: a deterministic state machine, fed by an ordered journal.
 //!
 //! A request enters at [`pipeline`], is priced and posted by [`machine`], becomes durable in [`journal`], and is answered.
-//! [`checkpoint`] keeps the way back short. This crate knows no Python, no gRPC and no clock.
+//! [`checkpoint`] keeps the way back short. This crate knows no Python, no gRPC and no time of day.
 
 pub mod accounts;
 pub mod calendar;
