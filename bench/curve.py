@@ -1,4 +1,8 @@
-"""W1 from 10^5 to 10^8 cards: durable swipes a second, and bytes of memory a card beside them."""
+"""W1 from 10^5 to 10^8 cards: durable swipes a second, and bytes of memory a card beside them.
+
+The tail is told, not bounded: a uniform draw changes every chunk of cards between two passes, so that
+a pass over 100 million of them writes gigabytes.
+"""
 
 import statistics
 
