@@ -467,7 +467,6 @@ fn sync_groups(commits: &Commits, groups: &Receiver<Group>, ready: &Sender<()>) 
     }
 }
 
-/// The checkpoint thread.
 /// The checkpoint thread's ends of the ways to the others.
 struct Passes {
     shared: Arc<Shared>,
