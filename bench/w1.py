@@ -53,7 +53,8 @@ def run(options: Options) -> dict[str, object]:
     """Figures of the workload, and of its peers in the same run."""
     cards = cards_of(options, CARDS)
     found = measure(cards, options)
-    expect(found.tail_max <= TAIL_MAX, f"the tail grew to {found.tail_max:,} entries, above {TAIL_MAX:,}")
+    problem = tail_problem(found)
+    expect(not problem, problem)
     rate, limit = statistics.median(found.rates), statistics.median(found.limits)
     ratios = {"limit": round(rate / limit, 3), "burst": round(rate / found.burst, 3)}
     beside, problems = _peers(cards, options)
@@ -84,6 +85,13 @@ def run(options: Options) -> dict[str, object]:
         "peers": beside,
         "problems": problems,
     }
+
+
+def tail_problem(found: Measured) -> str:
+    """What is wrong with the longest tail; empty if it kept to its bound."""
+    if found.tail_max <= TAIL_MAX:
+        return ""
+    return f"the tail grew to {found.tail_max:,} entries, above {TAIL_MAX:,}"
 
 
 def measure(cards: int, options: Options) -> Measured:

@@ -213,6 +213,10 @@ def test_a_tail_that_grows_too_long_fails(options: Options, monkeypatch: pytest.
     monkeypatch.setattr(w1, "LOOK_S", 0.001)
     with pytest.raises(BenchError, match="tail"):
         w1.run(options)
+    monkeypatch.setattr(curve, "SIZES", (CARDS,))
+    found = curve.run(options)
+    assert found["curve"]
+    assert "tail" in str(found["problems"])
 
 
 # Answers
