@@ -19,6 +19,8 @@ from bench.w2 import OPEN_IN_FLIGHT
 from onecard import Client, Engine
 
 CARDS = 1_000_000
+# A pass that is not complete after so many runs never will be.
+DRIVES_PER_PASS = 20
 # A key's date may be six days behind the open day.
 CLOSES = 6
 # Growth opens, the day closes, growth is complete.
@@ -43,20 +45,21 @@ def _measure(server: Attended, cards: int, options: Options) -> dict[str, object
         before = client.trial_balance().entries
     options.tell("W2-behind: closed loop")
     rate = driver.drive("unary", seconds, options.in_flight)["calls_per_s"] / 2
-    quiet, passing, growing = [], [], []
+    quiet: list[float] = []
+    passing: list[float] = []
+    growing: list[float] = []
     passes, closes = 0, []
     for number in range(1, options.runs + 1):
         options.tell(f"W2-behind, nothing else: run {number} of {options.runs}")
         quiet.append(driver.drive("unary", seconds, OPEN_IN_FLIGHT, rate=rate)["p999_ms"])
         options.tell(f"W2-behind, checkpoint passes: run {number} of {options.runs}")
-        done = server.ask("passes on")["passes"]
-        passing.append(driver.drive("unary", seconds, OPEN_IN_FLIGHT, rate=rate)["p999_ms"])
-        passes += server.ask("passes off")["passes"] - done
+        found, ended = _passing(server, driver, rate, seconds)
+        passing += found
+        passes += ended
         options.tell(f"W2-behind, compounding: run {number} of {options.runs}")
         found, took = _growing(server, driver, rate, seconds)
         growing.append(found)
         closes += took
-    expect(passes > 0, "no checkpoint pass was complete while the driver ran: take more --seconds")
     driver.check(before, others=ENTRIES_PER_CLOSE * len(closes))
     without = statistics.median(quiet)
     while_passing, while_growing = statistics.median(passing), statistics.median(growing)
@@ -83,6 +86,19 @@ def _measure(server: Attended, cards: int, options: Options) -> dict[str, object
             "compounding": round(while_growing / without, 2),
         },
     }
+
+
+def _passing(server: Attended, driver: Driver, rate: float, seconds: float) -> tuple[list[float], int]:
+    """p99.9 of a drive while passes run, of further ones until one has ended; and how many have."""
+    found: list[float] = []
+    before = server.ask("passes on")["passes"]
+    ended = 0
+    while ended == 0 and len(found) < DRIVES_PER_PASS:
+        found.append(driver.drive("unary", seconds, OPEN_IN_FLIGHT, rate=rate)["p999_ms"])
+        ended = server.ask("stats")["passes"] - before
+    server.ask("passes off")
+    expect(ended > 0, f"no checkpoint pass ended in {DRIVES_PER_PASS} drives: take more --seconds")
+    return found, ended
 
 
 def _growing(server: Attended, driver: Driver, rate: float, seconds: float) -> tuple[float, list[float]]:

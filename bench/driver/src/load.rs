@@ -43,7 +43,7 @@ pub struct Plan {
     pub connections: u32,
     /// Not measured.
     pub warm_up: Duration,
-    /// Measured.
+    /// Measured; longer if nothing is answered within it, until the first answer.
     pub duration: Duration,
     /// Calls (stream: messages) a second, evenly spaced; None: the next as soon as one is answered.
     pub rate: Option<f64>,
@@ -61,6 +61,8 @@ pub struct Report {
     pub calls: u64,
     /// Of these, in the measured part.
     pub measured: u64,
+    /// How long that was.
+    pub measured_for: Duration,
     /// Answers by response code.
     pub codes: BTreeMap<u32, u64>,
     /// Answers with a sequence: there is an entry in the journal.
@@ -95,6 +97,7 @@ pub fn run(plan: &Plan) -> io::Result<Report> {
             sent: 0,
             calls: 0,
             measured: 0,
+            measured_for: plan.duration,
             codes: BTreeMap::new(),
             posted: 0,
             balances: 0,
@@ -256,10 +259,11 @@ impl Load {
         connection.read(|event| match event {
             Event::Message { since, bytes } => {
                 let since = if mode == Mode::Stream { streamed.pop_front().unwrap_or(now) } else { since };
-                let measured = now >= pace.measure_from && now < pace.end;
+                let measured = now >= pace.measure_from && (now < pace.end || report.measured == 0);
                 let count = count_answers(report, mode, bytes);
                 if measured {
                     report.measured += count;
+                    report.measured_for = report.measured_for.max(now - pace.measure_from);
                     report.latencies_us.saturating_record((now - since).as_micros() as u64);
                 }
                 if mode == Mode::Stream {

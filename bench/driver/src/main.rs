@@ -29,7 +29,7 @@ struct Args {
     /// Connections; never more than calls in flight.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: u32,
-    /// Seconds that are measured.
+    /// Seconds that are measured; more if nothing is answered within them.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Seconds before that.
@@ -131,10 +131,10 @@ fn object(plan: &Plan, report: &Report) -> Value {
         "connections": plan.connections,
         "rate": plan.rate,
         "batch": if plan.mode == Mode::Stream { plan.batch } else { 1 },
-        "seconds": plan.duration.as_secs_f64(),
+        "seconds": report.measured_for.as_secs_f64(),
         "sent": report.sent,
         "calls": report.calls,
-        "calls_per_s": report.measured as f64 / plan.duration.as_secs_f64(),
+        "calls_per_s": report.measured as f64 / report.measured_for.as_secs_f64(),
         "approved": approved,
         "refused": report.codes.values().sum::<u64>() - approved,
         "codes": report.codes,

@@ -129,6 +129,14 @@ fn every_swipe_is_counted_and_posted_once() {
 }
 
 #[test]
+fn what_is_measured_holds_an_answer() {
+    let bench = Bench::open();
+    let report = bench.swipe(&Plan { duration: Duration::ZERO, ..bench.plan(Mode::Unary, 1) });
+    assert!(report.measured > 0 && report.latencies_us.len() > 0);
+    assert!(report.measured_for > Duration::ZERO);
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate() {
     let bench = Bench::open();
     let plan = Plan { rate: Some(1_000.0), ..bench.plan(Mode::Unary, 1) };
