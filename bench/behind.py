@@ -57,8 +57,8 @@ def _measure(server: Attended, cards: int, options: Options) -> dict[str, object
         passing += found
         passes += ended
         options.tell(f"W2-behind, compounding: run {number} of {options.runs}")
-        found, took = _growing(server, driver, rate, seconds)
-        growing.append(found)
+        slowest, took = _growing(server, driver, rate, seconds)
+        growing.append(slowest)
         closes += took
     driver.check(before, others=ENTRIES_PER_CLOSE * len(closes))
     without = statistics.median(quiet)
