@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.chain import BenchError, Tell
 from bench.machine import filesystem
 from bench.swipes import Draw, Keys
+from onecard.engine import CHECKPOINT_ENTRIES
 
 RESULTS = Path(__file__).with_name("results")
 
@@ -28,7 +29,7 @@ class Options:
     largest: int = 100_000_000
     peers: bool = True
     results: Path = RESULTS
-    checkpoint_entries: int = 4_000_000
+    checkpoint_entries: int = CHECKPOINT_ENTRIES
     tell: Tell = lambda _: None
 
 

@@ -132,7 +132,7 @@ fn every_swipe_is_counted_and_posted_once() {
 fn what_is_measured_holds_an_answer() {
     let bench = Bench::open();
     let report = bench.swipe(&Plan { duration: Duration::ZERO, ..bench.plan(Mode::Unary, 1) });
-    assert!(report.measured > 0 && report.latencies_us.len() > 0);
+    assert!(report.measured > 0 && !report.latencies_us.is_empty());
     assert!(report.measured_for > Duration::ZERO);
 }
 

@@ -10,6 +10,7 @@
 //! with it all that it saw, is durable. A failure at a commit or a panic in the writer poisons the engine.
 
 mod door;
+mod pace;
 mod writer;
 
 use std::path::Path;
@@ -34,6 +35,7 @@ use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer_of;
 use crate::pipeline::door::Checked;
+use crate::pipeline::pace::pass_rest;
 use crate::recovery::recover;
 use writer::{Behind, Writer};
 
@@ -43,13 +45,6 @@ pub const ROWS_MAX: usize = 8192;
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
 const STEPS_MAX: usize = 16;
-/// For each moment of work a pass rests so many, at first.
-const REST: u32 = 9;
-/// At most at once: an engine that is closed waits for it.
-const REST_MAX: Duration = Duration::from_millis(250);
-/// A pass rests no more when so much of the entries came that make the next one due.
-const HURRY: u64 = 8;
-
 /// How to open an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -57,7 +52,8 @@ pub struct Options {
     pub journal_bytes_max: usize,
     /// The same for the checkpoint.
     pub checkpoint_bytes_max: usize,
-    /// A checkpoint pass begins when this many entries came since the last.
+    /// A checkpoint pass begins when this many entries came since the last. Where passes cannot follow, rows are slowed down: the tail
+    /// that recovery replays stays below two and a half times as many, or some ten thousands.
     pub checkpoint_entries: u64,
     /// Microseconds since 1970-01-01 UTC, for the blocks' stamps.
     pub clock: fn() -> u64,
@@ -230,8 +226,8 @@ impl Engine {
         let _ = ready_in.send(());
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
-        let hurry_entries = options.checkpoint_entries / HURRY;
-        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, written: written_in, hurry_entries };
+        let checkpoint_entries = options.checkpoint_entries;
+        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, written: written_in, checkpoint_entries };
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
@@ -473,8 +469,8 @@ struct Passes {
     steps: Receiver<Step>,
     spare: Sender<Vec<CardRecord>>,
     written: Sender<writer::Written>,
-    /// A pass that fell so many entries behind does not rest any more.
-    hurry_entries: u64,
+    /// As in [`Options`].
+    checkpoint_entries: u64,
 }
 
 impl Ways for Passes {
@@ -491,7 +487,7 @@ impl Ways for Passes {
     }
 
     fn rest(&self, begin: u64, took: Duration) {
-        let rest = rest(took, self.shared.durable().saturating_sub(begin), self.hurry_entries);
+        let rest = pass_rest(took, self.shared.durable().saturating_sub(begin), self.checkpoint_entries);
         if !rest.is_zero() {
             thread::sleep(rest);
         }
@@ -499,31 +495,5 @@ impl Ways for Passes {
 
     fn written(&self, result: writer::Written) {
         let _ = self.written.send(result);
-    }
-}
-
-/// How long a pass rests after work of so long, when so many entries came since it began: while nothing comes, nobody is in its way;
-/// and the more have come, the more urgent is its end.
-fn rest(took: Duration, entries: u64, hurry_entries: u64) -> Duration {
-    if entries == 0 || entries >= hurry_entries {
-        return Duration::ZERO;
-    }
-    let left = u128::from(hurry_entries - entries) * 1024 / u128::from(hurry_entries);
-    let rest = took.as_micros() * u128::from(REST) * left / 1024;
-    Duration::from_micros(u64::try_from(rest).unwrap_or(u64::MAX)).min(REST_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pass_rests_the_less_the_more_has_come() {
-        let work = Duration::from_millis(2);
-        let rests = [1, 250, 500, 750, 999, 1000, u64::MAX].map(|entries| rest(work, entries, 1000));
-        assert!(rests.is_sorted_by(|less, more| less >= more) && rests[0] > 8 * work && rests[6].is_zero(), "{rests:?}");
-        assert_eq!((rest(work, 0, 1000), rest(work, 5, 0)), (Duration::ZERO, Duration::ZERO));
-        assert_eq!(rest(Duration::from_secs(60), 1, 1000), REST_MAX);
-        assert_eq!(rest(Duration::MAX, 1, u64::MAX), REST_MAX);
     }
 }

@@ -8,8 +8,9 @@ mod execute;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
 
 use crate::cards::{CardRecord, Cards};
 use crate::checkpoint::{Copying, Step, state_digest};
@@ -22,6 +23,7 @@ use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
 use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
 use crate::keys::{Discarded, Keys, Segment};
 use crate::machine::Machine;
+use crate::pipeline::pace::rows_wait;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::recovery::{Recovered, forget_old_keys};
 use crate::storage::{Storage, StorageError};
@@ -41,7 +43,7 @@ const GROUP_BYTES: usize = 4 << 20;
 /// less, and what comes meanwhile takes no longer to execute than waking one.
 const COMMIT_HERE_BYTES: usize = 2048;
 /// Rows for each of which a step of a pass is copied.
-const STEP_ROWS: usize = 1024;
+const STEP_ROWS: usize = 256;
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
@@ -81,6 +83,8 @@ pub(crate) struct Writer {
     rows: usize,
     /// Rows executed since a pass was last worked on.
     rows_since: usize,
+    /// No job is taken before this: passes must catch up.
+    waits_until: Option<Instant>,
     /// Groups handed on and perhaps not yet durable: their entries are read here.
     unsynced: VecDeque<UnsealedBlock>,
     /// Room of a block that is durable, for the next one: fresh memory would have to be zeroed.
@@ -124,6 +128,7 @@ impl Writer {
             deliveries: Vec::new(),
             rows: 0,
             rows_since: 0,
+            waits_until: None,
             unsynced: VecDeque::new(),
             spare_room: Vec::new(),
             room: 0,
@@ -180,7 +185,7 @@ impl Writer {
                     return self.stop();
                 }
                 self.take(taken)?;
-                if waiting > 0 && !self.is_full() {
+                if waiting > 0 && !self.is_full() && self.waits_until.is_none() {
                     waiting -= 1;
                     job = self.jobs.try_recv().ok();
                 }
@@ -197,6 +202,10 @@ impl Writer {
             return Ok(None);
         }
         let working = self.work_behind()?;
+        if let Some(until) = self.waits_until {
+            self.wait(until, working)?;
+            return Ok(None);
+        }
         if working {
             if let Ok(job) = self.jobs.try_recv() {
                 return Ok(Some(job));
@@ -215,12 +224,33 @@ impl Writer {
                 recv(self.behind.written) -> written => self.end_pass(written.ok()),
                 recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
                 // A full queue of steps empties without telling: look again soon.
-                default(std::time::Duration::from_millis(1)) => {}
+                default(Duration::from_millis(1)) => {}
             }
         } else {
             return Ok(Some(self.jobs.recv().unwrap_or(Job::Stop)));
         }
         Ok(None)
+    }
+
+    /// Waits for a moment, so that passes catch up, and hands on meanwhile what is made.
+    fn wait(&mut self, until: Instant, working: bool) -> Result<(), Error> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.waits_until = None;
+        } else if working {
+            self.hand_on_if_ready()?;
+        } else {
+            let making = !self.deliveries.is_empty() || !self.block.is_empty();
+            let passing = matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. });
+            let (no_token, no_pass) = (never(), never());
+            select! {
+                recv(if making { &self.sync.ready } else { &no_token }) -> _ => self.hand_on()?,
+                recv(if passing { &self.behind.written } else { &no_pass }) -> written => self.end_pass(written.ok()),
+                // A full queue of steps empties without telling: look again soon.
+                default(left.min(Duration::from_millis(1))) => {}
+            }
+        }
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -284,6 +314,7 @@ impl Writer {
                 self.rows_since += rows.len();
                 let answers = self.execute(&rows, &checked)?;
                 self.deliver(answers, reply);
+                self.wait_for_passes(rows.len());
             }
             Job::Register(registrations, reply) => {
                 let codes = registrations.iter().map(|registration| self.register(registration)).collect();
@@ -336,6 +367,14 @@ impl Writer {
             Job::Stop => {}
         }
         Ok(())
+    }
+
+    /// Rows that passes cannot follow are slowed down. Where passes have ended for good there is nothing to wait for.
+    fn wait_for_passes(&mut self, rows: usize) {
+        let wait = rows_wait(rows, self.block.next() - self.checkpointed, self.options.checkpoint_entries);
+        if !wait.is_zero() && !matches!(self.pass, Pass::Failed(_)) {
+            self.waits_until = Some(Instant::now() + wait);
+        }
     }
 
     fn stats(&self) -> Stats {
@@ -500,10 +539,12 @@ impl Writer {
                 self.checkpointed = begin;
                 self.passes += 1;
                 self.pass = Pass::Idle;
+                self.waits_until = None;
                 Ok(())
             }
             Err(error) => {
                 self.pass = Pass::Failed(error.clone());
+                self.waits_until = None;
                 Err(error)
             }
         };
