@@ -20,6 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::process::setpriority_process;
 
 use crate::accounts::{Account, Sums};
 use crate::cards::CardNumber;
@@ -45,6 +46,10 @@ pub const ROWS_MAX: usize = 8192;
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
 const STEPS_MAX: usize = 16;
+/// Passes give way to those who execute and commit: on a small machine a pass would otherwise take a fifth of the writer's processor. Rows
+/// that wait for a pass leave it all that it wants.
+const PASS_NICE: i32 = 10;
+
 /// How to open an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -231,7 +236,11 @@ impl Engine {
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
-            spawn("onecard-checkpoint", move || checkpoint.write(&passes)),
+            spawn("onecard-checkpoint", move || {
+                // Where it is refused a pass is merely not modest.
+                let _ = setpriority_process(None, PASS_NICE);
+                checkpoint.write(&passes)
+            }),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
         Ok(Engine { jobs, shared, live, pid: std::process::id() })

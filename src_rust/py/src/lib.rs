@@ -89,10 +89,12 @@ impl Core {
         let engine = py.detach(|| Engine::open(&path, options)).map_err(raise)?;
         let (done, finished) = unbounded::<Done>();
         let thread = std::thread::Builder::new().name("onecard-python".into()).spawn(move || {
-            for (call, result) in finished {
-                // After the interpreter's end nobody waits for a future any more.
-                let _ = Python::try_attach(|py| complete(py, call, result));
-            }
+            // Attached once, for good: the interpreter would map and unmap memory for each time, and stop the other processor for that.
+            let _ = Python::try_attach(|py| {
+                while let Ok((call, result)) = py.detach(|| finished.recv()) {
+                    complete(py, call, result);
+                }
+            });
         })?;
         Ok(Core { engine, completing: Mutex::new(Some((done, thread))) })
     }
