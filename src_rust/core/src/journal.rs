@@ -249,14 +249,9 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
-    /// An empty block whose first entry will have this sequence, in the room of an older one if there is any.
-    pub fn new(first: u64, mut room: Vec<u8>) -> BlockBuilder {
-        if room.len() < HEADER {
-            room.resize(HEADER, 0);
-        }
-        room[..HEADER].fill(0);
-        let offsets = Vec::with_capacity(room.len() / 64);
-        BlockBuilder { bytes: room, end: HEADER, offsets, first, base: 0 }
+    /// An empty block whose first entry will have this sequence.
+    pub fn new(first: u64) -> BlockBuilder {
+        BlockBuilder { bytes: vec![0; HEADER], end: HEADER, offsets: Vec::new(), first, base: 0 }
     }
 
     /// True if it has no entries.
@@ -324,20 +319,26 @@ impl BlockBuilder {
             .map_err(|what| JournalError::Damaged { sequence, what: format!("entry {sequence}, just written: {what}") })
     }
 
-    /// Fills in the header but for the previous hash, and the offsets: all that the writer knows.
-    pub fn finish(mut self, stamp: u64) -> UnsealedBlock {
-        self.bytes.truncate(self.end);
-        let entries = (self.bytes.len() - HEADER) as u32;
-        self.bytes[..4].copy_from_slice(MAGIC);
-        self.bytes[4..8].copy_from_slice(&(self.offsets.len() as u32).to_le_bytes());
-        self.bytes[8..16].copy_from_slice(&self.first.to_le_bytes());
-        self.bytes[16..24].copy_from_slice(&stamp.to_le_bytes());
-        self.bytes[24..28].copy_from_slice(&self.base.to_le_bytes());
-        self.bytes[28..32].copy_from_slice(&entries.to_le_bytes());
+    /// Fills in the header but for the previous hash, and the offsets: all that the writer knows. The next block begins, in the room of an
+    /// older one if there is any.
+    pub fn finish(&mut self, stamp: u64, mut room: Vec<u8>) -> UnsealedBlock {
+        room.resize(room.len().max(HEADER), 0);
+        let (first, base, next) = (self.first, self.base, self.next());
+        let mut bytes = std::mem::replace(&mut self.bytes, room);
+        bytes.truncate(self.end);
+        let entries = (bytes.len() - HEADER) as u32;
+        bytes[..4].copy_from_slice(MAGIC);
+        bytes[4..8].copy_from_slice(&(self.offsets.len() as u32).to_le_bytes());
+        bytes[8..16].copy_from_slice(&first.to_le_bytes());
+        bytes[16..24].copy_from_slice(&stamp.to_le_bytes());
+        bytes[24..28].copy_from_slice(&base.to_le_bytes());
+        bytes[28..32].copy_from_slice(&entries.to_le_bytes());
         for offset in &self.offsets {
-            self.bytes.extend_from_slice(&offset.to_le_bytes());
+            bytes.extend_from_slice(&offset.to_le_bytes());
         }
-        UnsealedBlock { bytes: Arc::new(self.bytes), first: self.first, count: self.offsets.len() as u64, base: self.base }
+        self.offsets.clear();
+        (self.end, self.first, self.base) = (HEADER, next, 0);
+        UnsealedBlock { bytes: Arc::new(bytes), first, count: next - first, base }
     }
 }
 

@@ -124,7 +124,7 @@ impl Writer {
             machine,
             keys,
             checkpoint,
-            block: BlockBuilder::new(next, Vec::new()),
+            block: BlockBuilder::new(next),
             deliveries: Vec::new(),
             rows: 0,
             rows_since: 0,
@@ -277,11 +277,9 @@ impl Writer {
 
     /// Gives the group to the sync thread, which said that it is ready, and begins the next.
     fn hand_on(&mut self) -> Result<(), Error> {
-        let next = self.block.next();
         let size = self.block.size();
-        let room = std::mem::take(&mut self.spare_room);
-        let made = std::mem::replace(&mut self.block, BlockBuilder::new(next, room));
-        let block = (!made.is_empty()).then(|| made.finish((self.options.clock)()));
+        let made = !self.block.is_empty();
+        let block = made.then(|| self.block.finish((self.options.clock)(), std::mem::take(&mut self.spare_room)));
         self.unsynced.extend(block.clone());
         let group = Group { block, deliveries: std::mem::take(&mut self.deliveries) };
         let here = size <= COMMIT_HERE_BYTES && self.jobs.is_empty();
