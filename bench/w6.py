@@ -17,7 +17,7 @@ from bench.swipes import Drawn, Ledger, Swipes, Tally
 from bench.w1 import swim
 from onecard import Engine, rows
 from onecard.codes import Kind
-from onecard.reports import StorePosition
+from onecard.reports import StorePositions
 
 CARDS = 1_000_000
 # The day is filled in slices until it has its entries.
@@ -85,7 +85,7 @@ def _close(engine: Engine, day: datetime.date, net: Stores, due: Stores) -> floa
     return seconds
 
 
-def _column(stores: tuple[StorePosition, ...], name: str) -> Stores:
+def _column(stores: StorePositions, name: str) -> Stores:
     found = np.zeros(STORES + 1, np.int64)
     for store in stores:
         found[store.store] = getattr(store, name)

@@ -3,6 +3,7 @@
 import datetime
 import multiprocessing
 import os
+import pickle
 import re
 import threading
 import time
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from onecard import Engine, EngineClosed, EngineError, Rules, codes, rows
-from onecard.reports import Liabilities, MerchantLiability
+from onecard.reports import Liabilities, MerchantLiability, StorePosition, StorePositions
 from tests.conftest import DAY, RULES, found_chain
 
 CARD = "6200000000000001"
@@ -244,6 +245,24 @@ def test_rules_are_published_from_a_file(chain: Engine, tmp_path: Path) -> None:
     assert chain.rules() == (3, RULES)
     assert chain.publish(Rules.parse(RULES), version=7) == codes.Code.INVALID_TRANSACTION
     assert chain.publish(Rules.parse(RULES), programme=9) == codes.Code.TERMINAL_NOT_REGISTERED
+
+
+def test_positions_are_made_when_they_are_looked_at(issued: Engine) -> None:
+    issued.execute(rows.top_up(card=CARD, amount=100_000, terminal=11, business_date=DAY, trace=2))
+    issued.execute(rows.purchase(card=CARD, amount=10_000, terminal=21, business_date=DAY, trace=3))
+    live = issued.positions().stores
+    first = StorePosition(store=1, sold=0, collected=100_000, net=-100_000, due=0)
+    assert (len(live), live[0], live[-2], first in live, live.index(first)) == (2, first, first, True, 0)
+    assert isinstance(live[-1], StorePosition)
+    assert list(live[::-1]) == [live[1], first]
+    assert live[:2] == live == StorePositions(tuple(live))
+    assert live != StorePositions() != tuple(live)
+    assert hash(live) == hash(live[:]) != hash(live[:1])
+    assert pickle.loads(pickle.dumps(live)) == live
+    assert repr(live[:1]) == f"StorePositions(({first!r},))"
+    for beyond in (2, -3):
+        with pytest.raises(IndexError):
+            live[beyond]
 
 
 def test_the_day_and_the_books(issued: Engine) -> None:

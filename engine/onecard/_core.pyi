@@ -13,6 +13,7 @@ __all__ = [
     "EngineError",
     "EnginePoisoned",
     "Server",
+    "Stores",
     "__version__",
     "verify",
 ]
@@ -36,6 +37,14 @@ class Answers:
     """Rows of ANSWER_SIZE bytes, read-only: a buffer."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Stores:
+    """Positions of stores: of each its number, what it sold, collected, its net and what is due."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int]:
+        """Made when it is asked for; IndexError beyond the last, or below 0."""
 
 @final
 class Core:
@@ -66,8 +75,8 @@ class Core:
         self, programme: int, card: str, limit: int, before: int
     ) -> tuple[int, list[dict[str, int]]]: ...
     def trial_balance(self, programme: int) -> dict[str, Any]: ...
-    def positions(self, programme: int) -> tuple[int, list[tuple[int, int, int, int, int]]]:
-        """Code, and of each store its number, what it sold, collected, its net and what is due."""
+    def positions(self, programme: int) -> tuple[int, Stores]:
+        """Code and positions."""
     def liabilities(self, programme: int) -> dict[str, Any]: ...
     def rules(self, programme: int) -> tuple[int, str]:
         """Newest version and its text; (0, "") if there is none."""

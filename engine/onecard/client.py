@@ -33,7 +33,7 @@ from onecard.reports import (
     Positions,
     Statement,
     StatementLine,
-    StorePosition,
+    StorePositions,
     TrialBalance,
 )
 from onecard.rules import Rules
@@ -618,10 +618,12 @@ def _answer(message: transaction_pb2.Answer) -> Answer:
     return Answer(**_values(Answer, message))
 
 
-def _positions(stores: Iterable[admin_pb2.StorePosition]) -> tuple[StorePosition, ...]:
-    return tuple(
-        StorePosition(store.store, _int(store.sold), _int(store.collected), _int(store.net), _int(store.due))
-        for store in stores
+def _positions(stores: Iterable[admin_pb2.StorePosition]) -> StorePositions:
+    return StorePositions(
+        tuple(
+            (store.store, _int(store.sold), _int(store.collected), _int(store.net), _int(store.due))
+            for store in stores
+        )
     )
 
 

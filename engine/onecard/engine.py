@@ -27,7 +27,7 @@ from onecard.reports import (
     Statement,
     StatementLine,
     Stats,
-    StorePosition,
+    StorePositions,
     TrialBalance,
     Verification,
 )
@@ -189,7 +189,7 @@ class Engine:
     def positions(self, programme: int = 1) -> Positions:
         """Live positions of the stores."""
         code, stores = self._core.positions(programme)
-        return Positions(code, tuple(map(StorePosition._make, stores)))
+        return Positions(code, StorePositions(stores))
 
     def liabilities(self, programme: int = 1) -> Liabilities:
         """Points (1/10,000) of the cards, by the merchant that issued them, and its newest growth."""
@@ -247,7 +247,7 @@ def day_report(found: dict[str, Any]) -> DayReport:
     if found["code"]:
         return DayReport(code=found["code"])
     growth = found["growth"]
-    stores = tuple(map(StorePosition._make, found["stores"]))
+    stores = StorePositions(found["stores"])
     return DayReport(**(_dated(found) | {"stores": stores, "growth": Growth(**growth) if growth else None}))
 
 

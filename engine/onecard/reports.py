@@ -5,12 +5,13 @@ carries a response code (`onecard.codes`): unless it is 0, the rest is empty.
 """
 
 import datetime
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, overload
 
 
 class StorePosition(NamedTuple):
-    """What a store is owed, or owes, for the open or a closed day. A tuple: a close reports thousands."""
+    """What a store is owed, or owes, for the open or a closed day."""
 
     store: int
     sold: int
@@ -21,6 +22,51 @@ class StorePosition(NamedTuple):
     """Sold minus collected: positive is owed to the store."""
     due: int
     """Net of the days closed before, not yet paid."""
+
+
+class _Rows(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int]: ...
+
+
+class StorePositions(Sequence[StorePosition]):
+    """Positions of stores, in the order of their numbers; read-only.
+
+    A close reports thousands, in the middle of business: each is made of its row when it is looked at.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: _Rows = ()) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int, /) -> StorePosition: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> "StorePositions": ...
+    def __getitem__(self, index: int | slice, /) -> "StorePosition | StorePositions":
+        if isinstance(index, slice):
+            return StorePositions(tuple(self[at] for at in range(*index.indices(len(self)))))
+        return StorePosition._make(self._rows[range(len(self))[index]])
+
+    def __iter__(self) -> Iterator[StorePosition]:
+        rows = self._rows
+        return (StorePosition._make(rows[at]) for at in range(len(rows)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StorePositions) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"StorePositions({tuple(self)!r})"
+
+    def __reduce__(self) -> tuple[type["StorePositions"], tuple[tuple[StorePosition, ...]]]:
+        return StorePositions, (tuple(self),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +93,7 @@ class DayReport:
     sequence: int = 0
     business_date: datetime.date | None = None
     next_business_date: datetime.date | None = None
-    stores: tuple[StorePosition, ...] = ()
+    stores: StorePositions = field(default_factory=StorePositions)
     members: int = 0
     """Day's change of what members hold."""
     bonus: int = 0
@@ -114,7 +160,7 @@ class Positions:
     """Live positions of the stores that have any."""
 
     code: int
-    stores: tuple[StorePosition, ...] = ()
+    stores: StorePositions = field(default_factory=StorePositions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict};
 use zerocopy::IntoBytes;
 
 use crate::answers::Answers;
+use crate::reports::Stores;
 use crate::server::Server;
 
 /// A call of the front allocates and frees some forty times: what the system's allocator takes for it is a tenth of the call.
@@ -137,7 +138,7 @@ impl Core {
     }
 
     fn close_day<'py>(&self, py: Python<'py>, programme: u16, date: i32) -> PyResult<Bound<'py, PyDict>> {
-        reports::close(py, &py.detach(|| self.engine.close_day(programme, date)).map_err(raise)?)
+        reports::close(py, py.detach(|| self.engine.close_day(programme, date)).map_err(raise)?)
     }
 
     fn statement<'py>(
@@ -158,9 +159,9 @@ impl Core {
         reports::trial_balance(py, &py.detach(|| self.engine.trial_balance(programme)).map_err(raise)?)
     }
 
-    fn positions<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyTuple>>)> {
+    fn positions(&self, py: Python<'_>, programme: u16) -> PyResult<(u8, Stores)> {
         let (code, stores) = py.detach(|| self.engine.positions(programme)).map_err(raise)?;
-        Ok((code.number(), reports::positions(py, &stores)?))
+        Ok((code.number(), Stores(stores)))
     }
 
     fn liabilities<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<Bound<'py, PyDict>> {
@@ -286,5 +287,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Answers>()?;
     module.add_class::<Core>()?;
     module.add_class::<Server>()?;
+    module.add_class::<Stores>()?;
     module.add_function(wrap_pyfunction!(verify, module)?)
 }

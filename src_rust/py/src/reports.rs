@@ -2,6 +2,7 @@
 
 use onecard_core::verify::Verdict;
 use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
@@ -9,18 +10,18 @@ use onecard_core::accounts::Account;
 use onecard_core::units::Unit;
 
 /// A day's close.
-pub fn close<'py>(py: Python<'py>, report: &CloseReport) -> PyResult<Bound<'py, PyDict>> {
+pub fn close<'py>(py: Python<'py>, mut report: CloseReport) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
+    dict.set_item("issuer_net", report.issuer_net())?;
     dict.set_item("code", report.code.number())?;
     dict.set_item("replayed", report.replayed)?;
     dict.set_item("sequence", report.sequence)?;
     dict.set_item("business_date", report.date)?;
     dict.set_item("next_business_date", report.date + 1)?;
-    dict.set_item("stores", positions(py, &report.stores)?)?;
+    dict.set_item("stores", Stores(std::mem::take(&mut report.stores)))?;
     dict.set_item("members", report.members)?;
     dict.set_item("bonus", report.bonus)?;
     dict.set_item("points", report.points)?;
-    dict.set_item("issuer_net", report.issuer_net())?;
     let growth = match &report.growth {
         None => None,
         Some(growth) => {
@@ -37,13 +38,21 @@ pub fn close<'py>(py: Python<'py>, report: &CloseReport) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-/// Positions of stores, thousands of them: as tuples, which are made sooner than dicts.
-pub fn positions<'py>(py: Python<'py>, stores: &[StorePosition]) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-    let position = |store: &StorePosition| {
+/// Positions of stores, thousands of them: a row is made when it is asked for.
+#[pyclass(frozen, module = "onecard._core")]
+pub struct Stores(pub Vec<StorePosition>);
+
+#[pymethods]
+impl Stores {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyTuple>> {
+        let store = self.0.get(index).ok_or_else(|| PyIndexError::new_err("there is no such store"))?;
         let StorePosition { store: number, sold, collected, due } = *store;
         (number, wide(py, sold)?, wide(py, collected)?, wide(py, store.net())?, wide(py, due)?).into_pyobject(py)
-    };
-    stores.iter().map(position).collect()
+    }
 }
 
 /// A number of 128 bits, which Python makes of several parts if 64 do not hold it.
