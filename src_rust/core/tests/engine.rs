@@ -302,6 +302,33 @@ fn a_damaged_checkpoint_is_named() {
 }
 
 #[test]
+fn a_pass_that_finds_no_room_for_its_keys_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let small = Options { checkpoint_bytes_max: 1 << 20, ..options(1 << 20) };
+    let engine = Engine::open(directory.path(), small).unwrap();
+    chain(&engine);
+    ask(&engine, vec![issue()]).unwrap();
+    engine.checkpoint().unwrap();
+    // One card, but more keys than there is room for: the pass fails when all its steps are taken already.
+    let mut trace = 2;
+    let mut top_up = |rows: u32| {
+        let answers = ask(&engine, (trace..trace + rows).map(|trace| on_card(Kind::TopUp, trace, 1)).collect()).unwrap();
+        assert!(answers.iter().all(|answer| answer.code == 0));
+        trace += rows;
+    };
+    (0..16).for_each(|_| top_up(8_000));
+    let told = engine.checkpoint().unwrap_err().to_string();
+    assert!(told.contains("checkpoint"), "{told}");
+    top_up(8_000);
+    assert_eq!(engine.checkpoint().unwrap_err().to_string(), told);
+    engine.close().unwrap();
+    let again = open(directory.path());
+    assert_eq!(again.stats().unwrap().entries, 17 * 8_000 + 8);
+    again.checkpoint().unwrap();
+    again.close().unwrap();
+}
+
+#[test]
 fn a_reversal_that_comes_first_wins() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
