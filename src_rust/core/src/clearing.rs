@@ -146,8 +146,14 @@ impl Machine {
         if found.calendar.open != closed.date || sums(&closed.legs) != (0, 0) {
             return Err("it closes another day than the open one, or its legs do not sum to zero".into());
         }
+        // The legs of a store follow each other.
+        let mut known = None;
         for leg in &closed.legs {
-            let Some(&index) = found.stores.get(&leg.number) else { return Err(format!("no store {}", leg.number)) };
+            let index = match known {
+                Some((number, index)) if number == leg.number => index,
+                _ => *found.stores.get(&leg.number).ok_or_else(|| format!("no store {}", leg.number))?,
+            };
+            known = Some((leg.number, index));
             let store = &mut self.organisation.stores[index as usize];
             match leg.account {
                 Account::StoreClearing => store.clearing += leg.amount,

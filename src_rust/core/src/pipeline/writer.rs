@@ -28,8 +28,13 @@ use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, 
 use crate::recovery::{Recovered, forget_old_keys};
 use crate::storage::{Storage, StorageError};
 
-/// Cards that a close lets grow at once, and the sweep between two jobs.
-const SWEEP_CARDS: usize = 65_536;
+/// Cards that a close lets grow at once.
+const CLOSE_CARDS: usize = 65_536;
+/// Cards that the sweep lets grow at once, between two jobs.
+const SWEEP_CARDS: usize = 16_384;
+/// While rows come, the sweep rests for so many times as long as each such piece took: whoever brings and carries them away needs the
+/// processors, too.
+const SWEEP_REST: u32 = 3;
 /// Most bytes that an entry takes, and a store's or a merchant's part of a close.
 const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 /// Room kept beside the groups for LMDB's own pages.
@@ -44,6 +49,9 @@ const GROUP_BYTES: usize = 4 << 20;
 const COMMIT_HERE_BYTES: usize = 2048;
 /// Rows for each of which a step of a pass is copied.
 const STEP_ROWS: usize = 256;
+
+/// What makes work behind possible again does not always tell.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// What the checkpoint thread says of a pass.
 pub(crate) type Written = Result<Vec<Segment>, StorageError>;
@@ -83,6 +91,8 @@ pub(crate) struct Writer {
     rows: usize,
     /// Rows executed since a pass was last worked on.
     rows_since: usize,
+    /// No piece of a sweep is done before this.
+    sweeps_from: Option<Instant>,
     /// No job is taken before this: passes must catch up.
     waits_until: Option<Instant>,
     /// Groups handed on and perhaps not yet durable: their entries are read here.
@@ -128,6 +138,7 @@ impl Writer {
             deliveries: Vec::new(),
             rows: 0,
             rows_since: 0,
+            sweeps_from: None,
             waits_until: None,
             unsynced: VecDeque::new(),
             spare_room: Vec::new(),
@@ -219,12 +230,13 @@ impl Writer {
                 recv(self.sync.ready) -> _ => self.hand_on()?,
                 recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
             }
-        } else if matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. }) {
+        } else if self.is_passing() || self.machine.growing().is_some() {
+            let no_pass = never();
             select! {
-                recv(self.behind.written) -> written => self.end_pass(written.ok()),
+                recv(if self.is_passing() { &self.behind.written } else { &no_pass }) -> written => self.end_pass(written.ok()),
                 recv(self.jobs) -> job => return Ok(Some(job.unwrap_or(Job::Stop))),
-                // A full queue of steps empties without telling: look again soon.
-                default(Duration::from_millis(1)) => {}
+                // A full queue of steps empties, and a sweep's rest ends, without telling: look again soon.
+                default(LOOK_AGAIN) => {}
             }
         } else {
             return Ok(Some(self.jobs.recv().unwrap_or(Job::Stop)));
@@ -241,16 +253,18 @@ impl Writer {
             self.hand_on_if_ready()?;
         } else {
             let making = !self.deliveries.is_empty() || !self.block.is_empty();
-            let passing = matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. });
             let (no_token, no_pass) = (never(), never());
             select! {
                 recv(if making { &self.sync.ready } else { &no_token }) -> _ => self.hand_on()?,
-                recv(if passing { &self.behind.written } else { &no_pass }) -> written => self.end_pass(written.ok()),
-                // A full queue of steps empties without telling: look again soon.
-                default(left.min(Duration::from_millis(1))) => {}
+                recv(if self.is_passing() { &self.behind.written } else { &no_pass }) -> written => self.end_pass(written.ok()),
+                default(left.min(LOOK_AGAIN)) => {}
             }
         }
         Ok(())
+    }
+
+    fn is_passing(&self) -> bool {
+        matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. })
     }
 
     fn is_full(&self) -> bool {
@@ -435,7 +449,7 @@ impl Writer {
         let forgotten = forget_old_keys(&mut self.keys, &self.machine);
         self.discard(forgotten);
         let sequence = self.block.next() - 1;
-        self.sweep(programme, SWEEP_CARDS);
+        self.sweep(programme, CLOSE_CARDS);
         let (opens, closed) = match closing.entries.as_slice() {
             [Entry::GrowthOpens(opens), Entry::DayClosed(closed)] => (Some(opens), closed),
             [Entry::DayClosed(closed)] => (None, closed),
@@ -472,7 +486,13 @@ impl Writer {
             if !self.has_room(ENTRY_BYTES_MAX * (merchants as u64 + 1)) {
                 return Ok(false);
             }
+            let start = Instant::now();
+            if self.sweeps_from.is_some_and(|from| start < from) {
+                return Ok(false);
+            }
             self.sweep(programme, SWEEP_CARDS);
+            let rows_came = std::mem::take(&mut self.rows_since) > 0;
+            self.sweeps_from = rows_came.then(|| start + start.elapsed() * (1 + SWEEP_REST));
             return Ok(true);
         }
         // In proportion to what was executed since, so that under load a pass keeps up and a lone request waits for one step.
