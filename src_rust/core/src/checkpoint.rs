@@ -29,6 +29,8 @@ const FORMAT: &str = "onecard checkpoint 3";
 const FORMATS_BEFORE: [&str; 2] = ["onecard checkpoint 1", "onecard checkpoint 2"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
 const COMMIT_BYTES: usize = 1 << 20;
+/// The same when the pass is in a hurry: most of the time of a small commit is the disk's answer that it is done.
+const COMMIT_BYTES_HURRY: usize = 4 << 20;
 /// What a mark adds to them: a record in a page that is most likely its own.
 const MARK_BYTES: usize = 4096;
 /// Where the list of key segments is, under `shared`.
@@ -88,6 +90,8 @@ pub trait Ways {
     fn durable(&self, end: u64) -> bool;
     /// Takes back the room of a chunk.
     fn spare(&self, room: Vec<CardRecord>);
+    /// True if a pass that began at this sequence is needed soon.
+    fn hurries(&self, begin: u64) -> bool;
     /// Rests after a commit that was the work of so long, in a pass that began at this sequence.
     fn rest(&self, begin: u64, took: Duration);
     /// Hears of each complete pass, or of why it failed.
@@ -270,11 +274,12 @@ impl Checkpoint {
             Some(Step::Finish(shared)) => shared.pass.begin,
             Some(Step::Discard(_)) | None => return Ok(None),
         };
+        let pace = Pace { ways, begin };
         loop {
             let mut writing = self.storage.writing()?;
             let (mut bytes, mut until, mut took) = (0, 0, Duration::ZERO);
             let mut last = None;
-            while bytes < COMMIT_BYTES && last.is_none() {
+            while bytes < pace.commit_bytes() && last.is_none() {
                 let Some(step) = steps.next() else { return Ok(None) };
                 let start = Instant::now();
                 match step {
@@ -299,7 +304,6 @@ impl Checkpoint {
                 }
                 took += start.elapsed();
             }
-            let pace = Pace { ways, begin };
             if !pace.commit(writing, until, took)? {
                 return Ok(None);
             }
@@ -377,7 +381,7 @@ impl Checkpoint {
             let reading = self.storage.reading()?;
             let mut writing = self.storage.writing()?;
             let mut bytes = 0;
-            while bytes < COMMIT_BYTES {
+            while bytes < pace.commit_bytes() {
                 let Some(key) = merging.next_part(&reading, &mut value)? else { break };
                 writing.put("keys", &key, &value)?;
                 bytes += value.len();
@@ -402,6 +406,10 @@ struct Pace<'a, W> {
 }
 
 impl<W: Ways> Pace<'_, W> {
+    fn commit_bytes(&self) -> usize {
+        if self.ways.hurries(self.begin) { COMMIT_BYTES_HURRY } else { COMMIT_BYTES }
+    }
+
     /// Commits, when the journal is durable below `until`, what was the work of so long, and rests; false if it never will be.
     fn commit(&self, writing: Writing<'_>, until: u64, took: Duration) -> Result<bool, StorageError> {
         if !self.ways.durable(until) {

@@ -36,7 +36,7 @@ use crate::journal::entry::{CardRef, Entry};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer_of;
 use crate::pipeline::door::Checked;
-use crate::pipeline::pace::pass_rest;
+use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
 use writer::{Behind, Writer};
 
@@ -58,7 +58,7 @@ pub struct Options {
     /// The same for the checkpoint.
     pub checkpoint_bytes_max: usize,
     /// A checkpoint pass begins when this many entries came since the last. Where passes cannot follow, rows are slowed down: the tail
-    /// that recovery replays stays below two and a half times as many, or some ten thousands.
+    /// that recovery replays stays below three times as many, or some ten thousands.
     pub checkpoint_entries: u64,
     /// Microseconds since 1970-01-01 UTC, for the blocks' stamps.
     pub clock: fn() -> u64,
@@ -482,6 +482,12 @@ struct Passes {
     checkpoint_entries: u64,
 }
 
+impl Passes {
+    fn entries_since(&self, begin: u64) -> u64 {
+        self.shared.durable().saturating_sub(begin)
+    }
+}
+
 impl Ways for Passes {
     fn next(&self) -> Option<Step> {
         self.steps.recv().ok()
@@ -495,8 +501,12 @@ impl Ways for Passes {
         let _ = self.spare.try_send(room);
     }
 
+    fn hurries(&self, begin: u64) -> bool {
+        self.entries_since(begin) >= hurry_entries(self.checkpoint_entries)
+    }
+
     fn rest(&self, begin: u64, took: Duration) {
-        let rest = pass_rest(took, self.shared.durable().saturating_sub(begin), self.checkpoint_entries);
+        let rest = pass_rest(took, self.entries_since(begin), self.checkpoint_entries);
         if !rest.is_zero() {
             thread::sleep(rest);
         }

@@ -18,10 +18,15 @@ const ROWS_WAIT_MAX: Duration = Duration::from_millis(250);
 /// A tail of so few entries is replayed in no time, however often passes are asked for.
 const TAIL_FREE: u64 = 65_536;
 
+/// A pass since whose begin so many entries came is in a hurry.
+pub(super) fn hurry_entries(checkpoint_entries: u64) -> u64 {
+    checkpoint_entries / HURRY
+}
+
 /// How long a pass rests after work of so long, when so many entries came since it began: while nothing comes, nobody is in its way;
 /// and the more have come, the more urgent is its end.
 pub(super) fn pass_rest(took: Duration, entries: u64, checkpoint_entries: u64) -> Duration {
-    let hurry_entries = checkpoint_entries / HURRY;
+    let hurry_entries = hurry_entries(checkpoint_entries);
     if entries == 0 || entries >= hurry_entries {
         return Duration::ZERO;
     }
@@ -30,10 +35,11 @@ pub(super) fn pass_rest(took: Duration, entries: u64, checkpoint_entries: u64) -
     Duration::from_micros(u64::try_from(rest).unwrap_or(u64::MAX)).min(PASS_REST_MAX)
 }
 
-/// How long the next rows wait after so many were executed, when the tail is so long. Up to one and a half times the entries that make a
-/// pass due they do not; from there each waits for longer, so that the tail hardly grows beyond two and a half times.
+/// How long the next rows wait after so many were executed, when the tail is so long. Up to twice the entries that make a pass due
+/// they do not, so that one pass may take as long as they take; from there each waits for longer, so that the tail hardly grows beyond three
+/// times.
 pub(super) fn rows_wait(rows: usize, tail: u64, checkpoint_entries: u64) -> Duration {
-    let free = (checkpoint_entries.saturating_mul(3) / 2).max(TAIL_FREE);
+    let free = checkpoint_entries.saturating_mul(2).max(TAIL_FREE);
     let over = tail.saturating_sub(free);
     if over == 0 {
         return Duration::ZERO;
@@ -60,13 +66,14 @@ mod tests {
     #[test]
     fn rows_wait_the_longer_the_longer_the_tail() {
         let wait = |tail| rows_wait(100, tail, 1_000_000);
-        assert_eq!([0, 1_000_000, 1_500_000].map(wait), [Duration::ZERO; 3]);
-        let waits = [1_500_001, 1_600_000, 2_000_000, 2_400_000, 2_499_000, 2_500_000, u64::MAX].map(wait);
+        assert_eq!([0, 1_000_000, 2_000_000].map(wait), [Duration::ZERO; 3]);
+        let waits = [2_000_001, 2_100_000, 2_500_000, 2_900_000, 2_999_000, 3_000_000, u64::MAX].map(wait);
         assert!(waits.is_sorted() && waits[0] < ROW_WAIT && waits[2] == 100 * ROW_WAIT, "{waits:?}");
         assert!(waits[5..].iter().all(|&wait| wait == ROWS_WAIT_MAX));
         // Where passes are hardly ever due nothing waits, nor where the tail is short.
         assert_eq!(rows_wait(8192, 1 << 50, 1 << 60), Duration::ZERO);
         assert_eq!((rows_wait(8192, 60_000, 0), rows_wait(8192, 60_000, 1)), (Duration::ZERO, Duration::ZERO));
-        assert_eq!(rows_wait(usize::MAX, u64::MAX, u64::MAX), ROWS_WAIT_MAX);
+        assert_eq!(rows_wait(usize::MAX, u64::MAX, u64::MAX), Duration::ZERO);
+        assert_eq!(rows_wait(usize::MAX, u64::MAX, u64::MAX / 4), ROWS_WAIT_MAX);
     }
 }
