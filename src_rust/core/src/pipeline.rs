@@ -45,7 +45,7 @@ pub const ROWS_MAX: usize = 8192;
 /// Submissions that wait for the writer; a caller beyond that waits itself.
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
-const STEPS_MAX: usize = 16;
+const STEPS_MAX: usize = 64;
 /// Passes give way to those who execute and commit: on a small machine a pass would otherwise take a fifth of the writer's processor. Rows
 /// that wait for a pass leave it all that it wants.
 const PASS_NICE: i32 = 10;
