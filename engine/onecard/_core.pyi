@@ -44,7 +44,7 @@ class Stores:
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int]:
-        """Made when it is asked for; IndexError beyond the last, or below 0."""
+        """Made when it is asked for; IndexError beyond the last. No index counts from the end."""
 
 @final
 class Core:

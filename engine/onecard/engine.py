@@ -42,7 +42,8 @@ class Engine:
     """One open data directory. Opening creates it; only one engine, in any process, may have it open.
 
     Sizes are address space, not disk: the journal and the checkpoint may grow up to them. A checkpoint
-    pass begins every `checkpoint_entries` entries. At most `in_flight_max` batches are submitted and not
+    pass begins every `checkpoint_entries` entries; rows that passes cannot follow are slowed down, so that
+    reopening replays some three times as many at most. At most `in_flight_max` batches are submitted and not
     yet durable at a time.
     """
 

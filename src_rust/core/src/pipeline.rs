@@ -20,7 +20,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::process::setpriority_process;
 
 use crate::accounts::{Account, Sums};
 use crate::cards::CardNumber;
@@ -48,6 +47,7 @@ const JOBS_MAX: usize = 4096;
 const STEPS_MAX: usize = 64;
 /// Passes give way to those who execute and commit: on a small machine a pass would otherwise take a fifth of the writer's processor. Rows
 /// that wait for a pass leave it all that it wants.
+#[cfg(target_os = "linux")]
 const PASS_NICE: i32 = 10;
 
 /// How to open an engine.
@@ -237,8 +237,7 @@ impl Engine {
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
             spawn("onecard-checkpoint", move || {
-                // Where it is refused a pass is merely not modest.
-                let _ = setpriority_process(None, PASS_NICE);
+                give_way();
                 checkpoint.write(&passes)
             }),
         ];
@@ -428,6 +427,12 @@ fn closed() -> Error {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new().name(name.into()).spawn(run).expect("the system gives a thread")
+}
+
+/// Lets the other threads go first. Where it is refused a pass is merely not modest; where a thread has no priority of its own it is not asked for.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, PASS_NICE);
 }
 
 /// Makes groups durable, one after the other, and answers them.
