@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 STOP_S = 120.0
 # Of every drive, before it is measured.
 WARM_UP_S = 1.0
-# Between two looks at whether a growth is complete: a look takes the engine a third of a millisecond.
+# Between two looks at whether a growth is complete: each is a job of the writer, beside the measured load.
 LOOK_S = 0.005
 # Never by itself: passes are run when they are asked for.
 NO_CHECKPOINTS = 1 << 60

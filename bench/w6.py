@@ -73,15 +73,16 @@ def _fill(engine: Engine, swipes: Swipes, entries: int) -> tuple[int, Stores]:
 
 
 def _close(engine: Engine, day: datetime.date, net: Stores, due: Stores) -> float:
-    """Seconds until the day is closed and every store's due can be read; all of it must be right."""
+    """Seconds until the day is closed and every store's net and due are read; all of it must be right."""
     start = time.perf_counter()
     report = engine.close_day(day)
-    positions = engine.positions()
+    # A position is made when it is looked at: looking is part of settling.
+    nets, dues = _column(report.stores, "net"), _column(engine.positions().stores, "due")
     seconds = time.perf_counter() - start
     expect(report.code == 0, f"the close was answered {report.code:02d}")
-    expect(bool(np.array_equal(_column(report.stores, "net"), net)), "the report's nets are not the answers'")
+    expect(bool(np.array_equal(nets, net)), "the report's nets are not the answers'")
     expect(report.issuer_net == -int(net.sum()), "stores and issuer do not sum to zero")
-    expect(bool(np.array_equal(_column(positions.stores, "due"), due)), "what is due is not the sum of nets")
+    expect(bool(np.array_equal(dues, due)), "what is due is not the sum of nets")
     return seconds
 
 
