@@ -51,6 +51,8 @@ ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND = 1, 2, 3, 4, 5, 7, 8
 KINDS = frozenset({ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND})
 CODES = frozenset({0, 12, 13, 14, 25, 51, 54, 61, 62})
 BY_ID, HAS_CARD, NO_CARD, POSTED_LATER, WITH_POINTS, ORIGINAL_BY_KEY = 1, 2, 4, 8, 16, 32
+OTHER_PROGRAMME, OTHER_DATE = 64, 128
+TIME_LEAST = -(1 << 23)
 
 
 class Damage(Exception):
@@ -167,10 +169,19 @@ def fields_of(kind: int) -> list[tuple[str, str]]:
 def decode(data: bytes, sequence: int, base: int) -> Entry:
     """One entry from exactly these bytes."""
     read = Reader(data)
-    entry = Entry(sequence, read.byte(), read.byte(), read.uint(), base)
+    entry = Entry(sequence, read.byte(), read.byte(), 1, base)
     if entry.kind in KINDS:
         decode_transaction(read, entry)
-    elif entry.kind == 32:
+    else:
+        entry.programme = read.uint()
+        decode_other(read, entry)
+    if read.at != len(data):
+        raise Damage(f"{len(data) - read.at} bytes after the end of the entry")
+    return entry
+
+
+def decode_other(read: Reader, entry: Entry) -> None:
+    if entry.kind == 32:
         entry.texts = [read.text()]
         entry.fields["date"] = read.uint()
     elif entry.kind in FIELDS_BEFORE_TEXT:
@@ -179,37 +190,36 @@ def decode(data: bytes, sequence: int, base: int) -> Entry:
     elif entry.kind in CLOSE_FIELDS:
         take = {"u": read.uint, "i": read.int, "b": read.byte}
         entry.fields = {name: take[form]() for name, form in fields_of(entry.kind)}
-        entry.legs = decode_legs(read)
+        entry.legs = decode_legs(read, read.uint())
         if entry.kind == 42:
             entry.liabilities = [(read.uint(), read.uint()) for _ in range(read.uint())]
     else:
         raise Damage(f"unknown kind {entry.kind}")
-    if read.at != len(data):
-        raise Damage(f"{len(data) - read.at} bytes after the end of the entry")
-    return entry
 
 
 def decode_transaction(read: Reader, entry: Entry) -> None:
-    entry.flags, entry.terminal, entry.store = read.byte(), read.uint(), read.uint()
-    if entry.flags >= 64:
-        raise Damage(f"unknown flags {entry.flags}")
-    entry.date = entry.posted = entry.base + read.int()
+    entry.flags, entry.channel, counts = read.byte(), read.byte(), read.byte()
+    entry.time = TIME_LEAST + int.from_bytes(read.take(3), "little")
+    if entry.flags & OTHER_PROGRAMME:
+        entry.programme = read.uint()
+    entry.terminal, entry.store = read.uint(), read.uint()
+    entry.date = entry.posted = entry.base + (read.int() if entry.flags & OTHER_DATE else 0)
     if entry.flags & BY_ID:
         entry.key = (entry.programme, entry.date, read.take(16))
     else:
         entry.key = (entry.programme, entry.date, entry.terminal, read.uint())
     if entry.flags & POSTED_LATER:
         entry.posted = entry.base + read.int()
-    entry.rule, entry.channel, entry.time = read.uint(), read.byte(), read.int()
+    entry.rule = read.uint()
     if entry.flags & HAS_CARD:
         entry.card, entry.previous = read.uint(), read.uint()
     if entry.flags & NO_CARD:
         entry.missing = read.card_number()
     decode_inputs(read, entry)
-    entry.legs = decode_legs(read)
+    entry.legs = decode_legs(read, counts & 15)
     if len(entry.legs) > LEGS_MAX or any(leg.store is not None for leg in entry.legs):
         raise Damage("a transaction with too many legs, or with legs of others")
-    entry.changes = [decode_change(read) for _ in range(read.uint())]
+    entry.changes = [decode_change(read) for _ in range(counts >> 4)]
     if entry.flags & HAS_CARD:
         entry.balances = (read.uint(), read.uint(), read.uint())
 
@@ -239,9 +249,9 @@ def decode_original(read: Reader, entry: Entry) -> None:
         raise Damage(f"original of unknown form {form}")
 
 
-def decode_legs(read: Reader) -> list[Leg]:
+def decode_legs(read: Reader, count: int) -> list[Leg]:
     legs = []
-    for _ in range(read.uint()):
+    for _ in range(count):
         account = read.byte()
         store = read.uint() if account & 128 else None
         legs.append(Leg(account & 127, store, read.int()))
@@ -754,8 +764,8 @@ def blocks(path: Path) -> Iterator[tuple[bytes, int, bytes]]:
         except lmdb.NotFoundError as missing:
             raise Damage(f"not a journal: database {missing} is not there") from missing
         form, identity = reading.get(b"format", db=meta), reading.get(b"id", db=meta)
-        if form != b"onecard journal 1" or identity is None or len(identity) != 16:
-            raise Damage(f"not a journal of version 1: format {form!r}, id {identity!r}")
+        if form != b"onecard journal 2" or identity is None or len(identity) != 16:
+            raise Damage(f"not a journal of version 2: format {form!r}, id {identity!r}")
         for key, block in reading.cursor(db=stored):
             if len(key) != 8:
                 raise Damage(f"a block with a key of {len(key)} bytes")
@@ -769,7 +779,7 @@ def open_block(block: bytes, key: int, sequence: int, before: bytes) -> tuple[in
     if hashlib.sha256(block[:-HASH_BYTES]).digest() != block[-HASH_BYTES:]:
         raise Damage("its hash is not that of its content")
     magic, count, first, _stamp, base, size, previous = HEAD.unpack_from(block)
-    if magic != b"OCJ1" or count < 1 or len(block) != HEAD.size + size + 4 * count + HASH_BYTES:
+    if magic != b"OCJ2" or count < 1 or len(block) != HEAD.size + size + 4 * count + HASH_BYTES:
         raise Damage(f"magic {magic!r}, {count} entries in {size} of {len(block)} bytes")
     if previous != before:
         raise Damage("does not follow the block before")

@@ -23,7 +23,7 @@ from tests import auditor
 from tests.recorder.shop import Till, open_engine, set_up
 
 DAY = 20_000
-BASE = DAY - 3
+BASE = DAY
 CARD = "00012345"
 
 
@@ -48,7 +48,7 @@ def number(card: str) -> bytes:
 
 def legs(posted: list[tuple[int, ...]]) -> bytes:
     """Legs as (account, amount) or (account, store, amount)."""
-    parts = [uint(len(posted))]
+    parts: list[bytes] = []
     for leg in posted:
         parts += (
             [bytes([leg[0]]), sint(leg[1])]
@@ -58,23 +58,20 @@ def legs(posted: list[tuple[int, ...]]) -> bytes:
     return b"".join(parts)
 
 
-def key(date: int, trace: int | None, identity: bytes | None) -> bytes:
-    return sint(date - BASE) + (identity if identity is not None else uint(trace or 0))
-
-
 def transaction(spec: dict[str, Any]) -> bytes:
     """A transaction's entry from its fields; those left out are what most entries have."""
     card, original = spec.get("card"), spec.get("original_key")
     flags = 1 * ("id" in spec) + 2 * (card is not None) + 4 * ("missing" in spec) + 8 * ("posted" in spec)
     flags += 16 * spec.get("with_points", False) + 32 * (original is not None)
-    parts = [bytes([spec["kind"], spec.get("code", 0)]), uint(1), bytes([flags])]
-    parts += [
-        uint(spec["terminal"]),
-        uint(spec["store"]),
-        key(spec["date"], spec.get("trace"), spec.get("id")),
-    ]
+    flags += 128 * (spec["date"] != BASE)
+    changes, posted = spec.get("changes", []), spec.get("legs", [])
+    counts = len(posted) + 16 * len(changes)
+    parts = [bytes([spec["kind"], spec.get("code", 0), flags, 2, counts])]
+    parts += [(43_200 + (1 << 23)).to_bytes(3, "little"), uint(spec["terminal"]), uint(spec["store"])]
+    parts += [sint(spec["date"] - BASE)] if spec["date"] != BASE else []
+    parts += [spec["id"] if "id" in spec else uint(spec["trace"])]
     parts += [sint(spec["posted"] - BASE)] if "posted" in spec else []
-    parts += [uint(1), bytes([2]), sint(43_200)]
+    parts += [uint(1)]
     parts += [uint(card[0]), uint(card[1])] if card is not None else []
     parts += [number(spec["missing"])] if "missing" in spec else []
     if spec["kind"] == 1:
@@ -85,8 +82,7 @@ def transaction(spec: dict[str, Any]) -> bytes:
         parts += [uint(spec["original"])] if original is None else [sint(original[0] - BASE), original[1]]
     if spec["kind"] == 7:
         parts += [bytes([spec["status"]])]
-    changes = spec.get("changes", [])
-    parts += [legs(spec.get("legs", [])), uint(len(changes))]
+    parts += [legs(posted)]
     parts += [bytes([change[0]]) + change[1] for change in changes]
     parts += [uint(balance) for balance in spec["balances"]] if card is not None else []
     return b"".join(parts)
@@ -97,7 +93,7 @@ def close(spec: dict[str, Any]) -> bytes:
     fields = b"".join(forms[form](spec[name]) for name, form in auditor.fields_of(spec["kind"]))
     owed = spec.get("liabilities")
     liabilities = uint(len(owed)) + b"".join(map(uint, chain(*owed))) if owed is not None else b""
-    return bytes([spec["kind"], 0]) + uint(1) + fields + legs(spec["legs"]) + liabilities
+    return bytes([spec["kind"], 0]) + uint(1) + fields + uint(len(spec["legs"])) + legs(spec["legs"]) + liabilities
 
 
 def encode(spec: dict[str, Any]) -> bytes:
@@ -192,13 +188,13 @@ def write(
         environment.begin(write=True) as writing,
     ):
         meta, blocks = environment.open_db(b"meta", writing), environment.open_db(b"blocks", writing)
-        writing.put(b"format", b"onecard journal 1", db=meta)
+        writing.put(b"format", b"onecard journal 2", db=meta)
         writing.put(b"id", identity, db=meta)
         for first in range(0, len(entries), 5):
             bodies = [encode(spec) for spec in entries[first : first + 5]]
             offsets = [64 + sum(len(body) for body in bodies[:place]) for place in range(len(bodies))]
             body = b"".join(bodies)
-            head = struct.pack("<4sIQQII32s", b"OCJ1", len(bodies), first + 1, 0, BASE, len(body), before)
+            head = struct.pack("<4sIQQII32s", b"OCJ2", len(bodies), first + 1, 0, BASE, len(body), before)
             block = bytearray(head + body + struct.pack(f"<{len(bodies)}I", *offsets))
             block += hashlib.sha256(block).digest()
             before = bytes(block[-32:])

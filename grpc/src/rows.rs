@@ -39,7 +39,7 @@ pub trait Ask {
         let row = self.convert()?;
         // Every other case is named by `convert`.
         let named_itself = malformed("original", "name another transaction, not this request itself");
-        if row.check_format() { Ok(row) } else { Err(named_itself) }
+        if row.check_format().is_some() { Ok(row) } else { Err(named_itself) }
     }
 
     /// Its row; a refund or a reversal may still name itself.

@@ -24,9 +24,9 @@ use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 
-const FORMAT: &str = "onecard checkpoint 3";
+const FORMAT: &str = "onecard checkpoint 4";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 2] = ["onecard checkpoint 1", "onecard checkpoint 2"];
+const FORMATS_BEFORE: [&str; 3] = ["onecard checkpoint 1", "onecard checkpoint 2", "onecard checkpoint 3"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
 const COMMIT_BYTES: usize = 1 << 20;
 /// The same when the pass is in a hurry: most of the time of a small commit is the disk's answer that it is done.

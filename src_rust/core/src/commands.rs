@@ -164,16 +164,6 @@ impl Request {
         self.programme.max(1)
     }
 
-    /// The row's kind. Only behind [`check_format`](Self::check_format).
-    pub fn kind(&self) -> Kind {
-        Kind::from_number(self.kind).expect("the format was checked")
-    }
-
-    /// The card's number. Only for kinds that have one, behind the format check.
-    pub fn number(&self) -> CardNumber {
-        CardNumber::new(self.card, self.card_digits).expect("the format was checked")
-    }
-
     /// The key by which a retry is recognised.
     pub fn key(&self) -> Key {
         let name = if self.trace != 0 {
@@ -184,9 +174,10 @@ impl Request {
         Key { programme: self.programme(), date: self.business_date, name }
     }
 
-    /// The original that is named, if the kind has one.
-    pub fn named_original(&self) -> Option<Original> {
-        if Kind::from_number(self.kind)?.fields() & fields::ORIGINAL == 0 {
+    /// The original that is named, if this kind has one.
+    #[inline]
+    pub fn named_original(&self, kind: Kind) -> Option<Original> {
+        if kind.fields() & fields::ORIGINAL == 0 {
             return None;
         }
         if self.original != 0 {
@@ -200,21 +191,26 @@ impl Request {
         Some(Original::Key(Key { programme: self.programme(), date: self.original_date, name }))
     }
 
-    /// True if the row is well formed (code 30 otherwise).
+    /// The row's kind, if it is well formed (code 30 otherwise).
     ///
     /// With few branches: which kind comes next, no processor foresees.
     #[inline]
-    pub fn check_format(&self) -> bool {
-        let Some(kind) = Kind::from_number(self.kind) else { return false };
+    pub fn check_format(&self) -> Option<Kind> {
+        let kind = Kind::from_number(self.kind)?;
         let may_use = kind.fields();
         let (trace, id) = (self.trace != 0, self.id_hi | self.id_lo != 0);
         let one_key = trace != id;
         let no_key = !trace & !id;
         let key_ok = if kind == Kind::Balance { no_key } else { one_key };
-        (self.used_fields() & !may_use == 0) & key_ok & (self.terminal != 0) & (self.flags <= USE_POINTS) & (self.expires >= 0)
+        let well_formed = (self.used_fields() & !may_use == 0)
+            & key_ok
+            & (self.terminal != 0)
+            & (self.flags <= USE_POINTS)
+            & (self.expires >= 0)
             && (may_use & fields::CARD == 0 || CardNumber::new(self.card, self.card_digits).is_some())
             && (kind != Kind::Status || matches!(self.status, 1 | 2))
-            && (may_use & fields::ORIGINAL == 0 || self.original_ok())
+            && (may_use & fields::ORIGINAL == 0 || self.original_ok());
+        well_formed.then_some(kind)
     }
 
     /// Bits of the [`fields`] that are not zero.
@@ -246,7 +242,7 @@ impl Request {
         } else {
             self.original_trace != 0 && self.original_terminal != 0
         };
-        well_named && self.named_original() != Some(Original::Key(self.key()))
+        well_named && self.named_original(Kind::Reversal) != Some(Original::Key(self.key()))
     }
 }
 

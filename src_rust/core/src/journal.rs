@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::journal::entry::{Entry, Malformed, Room, TRANSACTION_BYTES_MAX, Transaction};
+use crate::journal::entry::{Entry, Malformed, Room, TRANSACTION_BYTES_MAX, TRANSACTION_ROOM, Transaction};
 use crate::storage::{Storage, StorageError};
 
-const MAGIC: &[u8; 4] = b"OCJ1";
-const FORMAT: &str = "onecard journal 1";
+const MAGIC: &[u8; 4] = b"OCJ2";
+const FORMAT: &str = "onecard journal 2";
 /// Bytes before the entries.
 const HEADER: usize = 64;
 /// Bytes of a hash.
@@ -135,7 +135,7 @@ impl<'a> Block<'a> {
         let sequence = key.try_into().map(u64::from_be_bytes).unwrap_or(0);
         let block = Block { bytes: value };
         if value.len() < HEADER + HASH || &value[..4] != MAGIC {
-            return Err(damaged(sequence, "no block of version 1"));
+            return Err(damaged(sequence, "no block of version 2"));
         }
         let shape = HEADER as u64 + u64::from(block.word(28)) + 4 * u64::from(block.word(4)) + HASH as u64;
         if shape != value.len() as u64 || block.word(4) == 0 || block.first() != sequence || sequence == 0 {
@@ -295,12 +295,13 @@ impl BlockBuilder {
             self.base = transaction.key.date;
         }
         let sequence = self.begin_entry();
-        if self.bytes.len() < self.end + TRANSACTION_BYTES_MAX {
-            self.bytes.resize((self.end + TRANSACTION_BYTES_MAX) * 2, 0);
+        if self.bytes.len() < self.end + TRANSACTION_ROOM {
+            self.bytes.resize((self.end + TRANSACTION_ROOM) * 2, 0);
         }
         let bytes = self.bytes[self.end..].first_chunk_mut().expect("room was just made");
         let mut room = Room { bytes, len: 0 };
         transaction.encode(sequence, self.base, &mut room);
+        assert!(room.len <= TRANSACTION_BYTES_MAX, "a transaction fits its room");
         self.end += room.len;
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The index gives candidates by a 64-bit hash; the pipeline compares each with the journal entry, so that a
 //! collision of hashes is never taken for a retry. Keys are kept apart by date: a day that leaves the window is dropped
-//! whole. Keys that came since the last checkpoint pass are in memory; a pass seals them and writes them out as sorted, immutable
+//! whole. Traces and ids are kept apart, too: a trace is nearly always known to be new without a search, so that it need not make
+//! the search for an id longer. Keys that came since the last checkpoint pass are in memory; a pass seals them and writes them out as sorted, immutable
 //! segments, which are searched where they lie and never rebuilt. A segment's filter, in memory, spares the search for nearly all keys
 //! that are not in it; its fences, in memory too, name the one page on which a key can be.
 //!
@@ -34,6 +35,9 @@ const PART_PAGES: usize = 64;
 const PART_BYTES: usize = PART_PAGES * PAGE - VALUE_OFFSET;
 const PART_PAIRS: usize = PART_BYTES / PAIR;
 const _: () = assert!(VALUE_OFFSET == PAIR);
+/// Bytes of a segment's name, and the key of one of its parts.
+const NAME: usize = 13;
+type PartKey = [u8; NAME + 4];
 /// A segment is not merged into one of more keys: a pass must come to its end.
 const MERGED_MAX: u64 = 24_000_000;
 
@@ -57,15 +61,21 @@ pub enum KeyName {
 }
 
 impl Key {
-    /// Its hash; the date is not in it, because every date has its own table.
+    /// Its hash; the date is not in it, because every date has its own tables. The lowest bit tells a trace (0) from an id (1).
     #[inline]
     pub fn hash(&self) -> u64 {
         let programme = u64::from(self.programme);
         match self.name {
-            KeyName::Trace { terminal, trace } => mix(u64::from(terminal) << 32 | u64::from(trace), programme),
-            KeyName::Id(id) => mix(id as u64, (id >> 64) as u64 ^ programme.rotate_left(40) ^ 1 << 63),
+            KeyName::Trace { terminal, trace } => mix(u64::from(terminal) << 32 | u64::from(trace), programme) & !1,
+            KeyName::Id(id) => mix(id as u64, (id >> 64) as u64 ^ programme.rotate_left(40)) | 1,
         }
     }
+}
+
+/// Which of a day's two forms a key with this hash has.
+#[inline]
+fn form(hash: u64) -> usize {
+    (hash & 1) as usize
 }
 
 /// Keys of all dates in the window.
@@ -77,13 +87,20 @@ pub struct Keys {
 
 struct Day {
     date: i32,
+    /// Traces, ids.
+    forms: [Form; 2],
+}
+
+/// Keys of one date and form.
+#[derive(Default)]
+struct Form {
     recent: Table<Pair>,
     /// Those of the pass under way.
     sealed: Option<Arc<Sealed>>,
     segments: Vec<Segment>,
 }
 
-/// Keys of one date from one pass.
+/// Keys of one date and form from one pass.
 pub struct Sealed {
     table: Table<Pair>,
     /// Sequences below this are in it or before it.
@@ -95,6 +112,8 @@ pub struct Sealed {
 pub struct Extent {
     /// Date of its keys.
     pub date: i32,
+    /// 0 for traces, 1 for ids.
+    pub form: u8,
     /// Its keys' entries lie below this sequence.
     pub end: u64,
     /// Number of its keys.
@@ -126,23 +145,24 @@ impl Discarded {
     }
 }
 
-/// What a pass has to write: the sealed keys of one date.
+/// What a pass has to write: the sealed keys of one date and form.
 pub struct Batch {
-    /// Their date.
-    pub date: i32,
+    date: i32,
+    form: u8,
     sealed: Arc<Sealed>,
 }
 
 impl Keys {
+    /// The keys among which one with this date and hash would be.
     #[inline]
-    fn day(&self, date: i32) -> Option<&Day> {
-        self.days.iter().rev().find(|day| day.date == date)
+    fn form(&self, date: i32, hash: u64) -> Option<&Form> {
+        self.days.iter().rev().find(|day| day.date == date).map(|day| &day.forms[form(hash)])
     }
 
     fn day_mut(&mut self, date: i32) -> &mut Day {
         let at = self.days.partition_point(|day| day.date < date);
         if self.days.get(at).is_none_or(|day| day.date != date) {
-            self.days.insert(at, Day { date, recent: Table::default(), sealed: None, segments: Vec::new() });
+            self.days.insert(at, Day { date, forms: Default::default() });
         }
         &mut self.days[at]
     }
@@ -150,28 +170,28 @@ impl Keys {
     /// Remembers where the entry of a key with this date and hash is.
     #[inline]
     pub fn insert(&mut self, date: i32, hash: u64, sequence: u64) {
-        match self.days.last_mut() {
-            Some(day) if day.date == date => day.recent.insert(hash, sequence),
-            _ => self.day_mut(date).recent.insert(hash, sequence),
-        }
+        let day = match self.days.last_mut() {
+            Some(day) if day.date == date => day,
+            _ => self.day_mut(date),
+        };
+        day.forms[form(hash)].recent.insert(hash, sequence);
     }
 
     /// Asks for the memory in which the search for a key begins.
     #[inline]
     pub fn prefetch(&self, date: i32, hash: u64) {
-        let Some(day) = self.day(date) else { return };
-        day.recent.prefetch(hash);
-        if let Some(sealed) = &day.sealed {
+        let Some(form) = self.form(date, hash) else { return };
+        if let Some(sealed) = &form.sealed {
             sealed.table.prefetch(hash);
         }
-        day.segments.iter().for_each(|segment| prefetch(segment.line(hash)));
+        form.segments.iter().for_each(|segment| prefetch(segment.line(hash)));
     }
 
-    /// Asks for the memory that [`insert`](Self::insert) will write to.
+    /// Asks for the memory that [`insert`](Self::insert) will write to, where a search looks first.
     #[inline]
     pub fn prefetch_place(&self, date: i32, hash: u64) {
-        if let Some(day) = self.day(date) {
-            day.recent.prefetch(hash);
+        if let Some(form) = self.form(date, hash) {
+            form.recent.prefetch(hash);
         }
     }
 
@@ -184,8 +204,8 @@ impl Keys {
         is: impl FnMut(u64) -> Result<bool, E>,
         reading: impl FnOnce() -> Result<Reading, StorageError>,
     ) -> Result<Option<u64>, E> {
-        match self.day(date) {
-            Some(day) if day.may_hold(hash) => day.find(hash, is, reading),
+        match self.form(date, hash) {
+            Some(form) if form.may_hold(hash) => form.find(hash, is, reading),
             _ => Ok(None),
         }
     }
@@ -196,11 +216,12 @@ impl Keys {
         Discarded { days: self.days.drain(..kept).collect(), ..Discarded::default() }
     }
 
-    /// Makes room for so many keys of a date that has none yet.
+    /// Makes room for so many keys of a date that has none yet, as if half of them were traces.
     pub fn make_room(&mut self, date: i32, count: usize) {
-        let recent = &mut self.day_mut(date).recent;
-        if recent.is_empty() {
-            *recent = Table::with_room(count);
+        for form in &mut self.day_mut(date).forms {
+            if form.recent.is_empty() {
+                form.recent = Table::with_room(count / 2);
+            }
         }
     }
 
@@ -213,12 +234,14 @@ impl Keys {
     pub fn seal(&mut self, end: u64) -> Vec<Batch> {
         let mut batches = Vec::new();
         let newest = self.days.last().map(|day| day.date);
-        for day in self.days.iter_mut().filter(|day| !day.recent.is_empty()) {
-            // As many will come until the next pass.
-            let room = if Some(day.date) == newest { Table::with_room(day.recent.len()) } else { Table::default() };
-            let sealed = Arc::new(Sealed { table: std::mem::replace(&mut day.recent, room), end });
-            day.sealed = Some(sealed.clone());
-            batches.push(Batch { date: day.date, sealed });
+        for day in &mut self.days {
+            for (number, form) in day.forms.iter_mut().enumerate().filter(|(_, form)| !form.recent.is_empty()) {
+                // As many will come until the next pass.
+                let room = if Some(day.date) == newest { Table::with_room(form.recent.len()) } else { Table::default() };
+                let sealed = Arc::new(Sealed { table: std::mem::replace(&mut form.recent, room), end });
+                form.sealed = Some(sealed.clone());
+                batches.push(Batch { date: day.date, form: number as u8, sealed });
+            }
         }
         batches
     }
@@ -227,11 +250,13 @@ impl Keys {
     pub fn adopt(&mut self, segments: Vec<Segment>) -> Discarded {
         let mut discarded = Discarded::default();
         for segment in segments {
-            if let Some(day) = self.days.iter_mut().find(|day| day.date == segment.extent.date) {
+            let Extent { date, form, .. } = segment.extent;
+            if let Some(day) = self.days.iter_mut().find(|day| day.date == date) {
+                let form = &mut day.forms[usize::from(form)];
                 let is_replaced = |older: &mut Segment| segment.replaces.contains(&older.extent.end);
-                discarded.segments.extend(day.segments.extract_if(.., is_replaced));
-                discarded.sealed.extend(day.sealed.take());
-                day.segments.push(segment);
+                discarded.segments.extend(form.segments.extract_if(.., is_replaced));
+                discarded.sealed.extend(form.sealed.take());
+                form.segments.push(segment);
             } else {
                 discarded.segments.push(segment);
             }
@@ -241,18 +266,19 @@ impl Keys {
 
     /// Adds a segment found in the checkpoint at open.
     pub fn add_segment(&mut self, segment: Segment) {
-        self.day_mut(segment.extent.date).segments.push(segment);
+        let Extent { date, form, .. } = segment.extent;
+        self.day_mut(date).forms[usize::from(form)].segments.push(segment);
     }
 
     /// Number of keys, those of them that are in memory, and bytes of memory.
     pub fn sizes(&self) -> (usize, usize, usize) {
         let (mut in_memory, mut in_segments, mut bytes) = (0, 0, 0);
-        for day in &self.days {
-            for table in day.sealed.iter().map(|sealed| &sealed.table).chain([&day.recent]) {
+        for form in self.days.iter().flat_map(|day| &day.forms) {
+            for table in form.sealed.iter().map(|sealed| &sealed.table).chain([&form.recent]) {
                 in_memory += table.len();
                 bytes += table.size();
             }
-            for segment in &day.segments {
+            for segment in &form.segments {
                 in_segments += segment.extent.count as usize;
                 bytes += segment.filter.size() + segment.fences.len() * 8;
             }
@@ -261,7 +287,7 @@ impl Keys {
     }
 }
 
-impl Day {
+impl Form {
     #[inline]
     fn may_hold(&self, hash: u64) -> bool {
         self.recent.holds(hash) || self.sealed.as_ref().is_some_and(|sealed| sealed.table.holds(hash)) || self.in_a_filter(hash)
@@ -303,12 +329,13 @@ impl Day {
 }
 
 impl Batch {
-    /// Begins the batch's segment. Of the segments that there are, those of its date are merged in that are at most twice as large as what
+    /// Begins the batch's segment. Of the segments that there are, those of its date and form are merged in that are at most twice as large as what
     /// is merged already: so a date has few of them, and a key is seldom written again.
     pub fn merge(&self, there: &[Extent]) -> Merging {
         let new = self.sealed.table.sorted();
         let mut count = new.len() as u64;
-        let mut older: Vec<&Extent> = there.iter().filter(|extent| extent.date == self.date).collect();
+        let is_alike = |extent: &&Extent| (extent.date, extent.form) == (self.date, self.form);
+        let mut older: Vec<&Extent> = there.iter().filter(is_alike).collect();
         older.sort_unstable_by_key(|extent| std::cmp::Reverse(extent.end));
         let mut sources = vec![Source { pairs: new, at: 0, rest: None }];
         let mut replaces = Vec::new();
@@ -320,7 +347,7 @@ impl Batch {
             replaces.push(extent.end);
             sources.push(Source { pairs: Vec::new(), at: 0, rest: Some((*extent, 0)) });
         }
-        let extent = Extent { date: self.date, end: self.sealed.end, count };
+        let extent = Extent { date: self.date, form: self.form, end: self.sealed.end, count };
         let (filter, fences) = (Slab::zeroed(extent.lines()), Vec::with_capacity(extent.pages()));
         Merging { segment: Segment { extent, replaces, filter, fences }, sources, part: 0 }
     }
@@ -361,7 +388,7 @@ impl Source {
 
 impl Merging {
     /// Puts the next part into `value` and says under which key it belongs; None when all have been given.
-    pub fn next_part(&mut self, reading: &Reading, value: &mut Vec<u8>) -> Result<Option<[u8; 16]>, StorageError> {
+    pub fn next_part(&mut self, reading: &Reading, value: &mut Vec<u8>) -> Result<Option<PartKey>, StorageError> {
         let extent = self.segment.extent;
         if self.part == extent.parts() {
             return Ok(None);
@@ -409,17 +436,17 @@ impl Merging {
 
 impl Extent {
     /// What the keys of its parts begin with.
-    pub fn name(&self) -> [u8; 12] {
-        let mut name = [0; 12];
+    pub fn name(&self) -> [u8; NAME] {
+        let mut name = [self.form; NAME];
         name[..4].copy_from_slice(&self.date.to_be_bytes());
-        name[4..].copy_from_slice(&self.end.to_be_bytes());
+        name[5..].copy_from_slice(&self.end.to_be_bytes());
         name
     }
 
-    fn part_key(&self, part: usize) -> [u8; 16] {
-        let mut key = [0; 16];
-        key[..12].copy_from_slice(&self.name());
-        key[12..].copy_from_slice(&(part as u32).to_be_bytes());
+    fn part_key(&self, part: usize) -> PartKey {
+        let mut key = [0; NAME + 4];
+        key[..NAME].copy_from_slice(&self.name());
+        key[NAME..].copy_from_slice(&(part as u32).to_be_bytes());
         key
     }
 
@@ -469,13 +496,13 @@ impl Segment {
 
     /// True if it was merged from this one.
     pub fn replaces(&self, older: &Extent) -> bool {
-        older.date == self.extent.date && self.replaces.contains(&older.end)
+        (older.date, older.form) == (self.extent.date, self.extent.form) && self.replaces.contains(&older.end)
     }
 
     /// The segment of the checkpoint's list; None if it is damaged.
     pub fn open(extent: Extent, reading: &Reading) -> Result<Option<Segment>, StorageError> {
         // No file holds so many.
-        if extent.count >= 1 << 48 {
+        if extent.count >= 1 << 48 || extent.form > 1 {
             return Ok(None);
         }
         let (mut filter, mut fences) = (None, Vec::new());
@@ -555,10 +582,10 @@ fn line_of(hash: u64, lines: usize) -> usize {
     ((u128::from(hash) * lines as u128) >> 64) as usize
 }
 
-/// A bit for each word of the line, by the hash's lower end.
+/// A bit for each word of the line, by the hash's lower end, but for the bit that is the same in all of a form.
 #[inline]
 fn bits(hash: u64) -> Line {
-    std::array::from_fn(|word| 1 << (hash >> (6 * word) & 63))
+    std::array::from_fn(|word| 1 << (hash >> (6 * word + 1) & 63))
 }
 
 #[cfg(test)]
@@ -607,7 +634,7 @@ mod tests {
             (next..end).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
             next = end;
             let extent = pass(&mut keys, &storage, end.into(), &there);
-            let newest = keys.days[0].segments.last().unwrap();
+            let newest = keys.days[0].forms[0].segments.last().unwrap();
             there.retain(|older| !newest.replaces(older));
             there.push(extent);
         }
@@ -617,8 +644,8 @@ mod tests {
         there.iter().for_each(|extent| opened.add_segment(Segment::open(*extent, &reading).unwrap().unwrap()));
         for keys in [&keys, &opened] {
             assert!((1..next).all(|trace| find(keys, &storage, trace) == Some(trace.into())));
-            let day = &keys.days[0];
-            let false_positives = (next..next + 100_000).filter(|&trace| day.may_hold(key(trace).hash())).count();
+            let form = &keys.days[0].forms[0];
+            let false_positives = (next..next + 100_000).filter(|&trace| form.may_hold(key(trace).hash())).count();
             assert!(false_positives < 400, "{false_positives}");
             assert_eq!(keys.sizes().0, next as usize - 1);
         }
@@ -632,8 +659,9 @@ mod tests {
 
     #[test]
     fn small_segments_are_merged_and_large_ones_are_left() {
-        let there = [(4, 40_000_000), (5, 70), (5, 40), (5, 9), (6, 5)].map(|(date, count)| Extent {
+        let there = [(4, 40_000_000), (5, 70), (5, 40), (5, 9), (6, 4), (5, 5)].map(|(date, count)| Extent {
             date,
+            form: u8::from(count == 5),
             end: 100 - count % 90,
             count,
         });
@@ -642,7 +670,7 @@ mod tests {
         let merging = keys.seal(200)[0].merge(&there);
         let segment = merging.finish();
         assert_eq!(segment.extent.count, 17, "40 is more than twice as many");
-        assert_eq!(there.map(|older| segment.replaces(&older)), [false, false, false, true, false]);
+        assert_eq!(there.map(|older| segment.replaces(&older)), [false, false, false, true, false, false]);
     }
 
     #[test]
@@ -652,7 +680,7 @@ mod tests {
         let mut keys = Keys::default();
         (1..=50_000).for_each(|trace| keys.insert(5, key(trace).hash(), trace.into()));
         let extent = pass(&mut keys, &storage, 50_001, &[]);
-        let fences = &keys.days[0].segments[0].fences;
+        let fences = &keys.days[0].forms[0].segments[0].fences;
         assert_eq!(fences.len(), extent.pages());
         let reading = storage.reading().unwrap();
         for (page, &fence) in fences.iter().enumerate() {

@@ -11,14 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Account, Leg, Sums, leg};
+use crate::accounts::Account;
 use crate::calendar::is_date;
-use crate::cards::{Card, Cards, Status};
+use crate::cards::{Card, CardNumber, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::organisation::{Organisation, Rules};
-use crate::rules::{Product, Purses, Tables};
+use crate::keys::{Key, KeyName};
+use crate::organisation::{Organisation, Rules, terminal_hash};
+use crate::rules::{self, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 
 /// What is known of a transaction that others refer to.
@@ -51,37 +52,29 @@ pub struct Admitted<'a> {
     pub kind: Kind,
     /// Index of its programme.
     pub programme: usize,
-    /// Index of its terminal's store.
-    pub store: u32,
-    /// [`Cards::hash`] of its card.
+    /// Index of its terminal.
+    pub terminal: u32,
+    /// Its card's number; there is one if the kind has one.
+    pub number: Option<CardNumber>,
+    /// [`Cards::hash`] of it.
     pub card_hash: u64,
     /// What [`Cards::prefetch_likely`] said of it.
     pub likely_card: Option<u32>,
 }
 
-/// What legs come to, before they are posted.
-#[derive(Default)]
-struct Effects {
-    /// Principal, bonus, points and the two shortfalls of the card afterwards.
-    purses: [i64; 5],
-    /// The legs, by account.
-    sums: Sums,
+/// Principal, bonus, points and the two shortfalls of a card.
+type Purses = [i64; 5];
+
+/// A purse would be lifted above the cap, or a shortfall fall below it.
+#[inline]
+fn exceed_caps([principal, bonus, points, money, other]: Purses) -> bool {
+    (principal > PURSE_MAX) | (bonus > PURSE_MAX) | (points > PURSE_MAX) | (money < -PURSE_MAX) | (other < -PURSE_MAX)
 }
 
-impl Effects {
-    /// A purse would be lifted above the cap, or a shortfall fall below it.
-    #[inline]
-    fn exceed_caps(&self) -> bool {
-        let [principal, bonus, points, money, other] = self.purses;
-        (principal > PURSE_MAX) | (bonus > PURSE_MAX) | (points > PURSE_MAX) | (money < -PURSE_MAX) | (other < -PURSE_MAX)
-    }
-
-    /// A purse would go below zero.
-    #[inline]
-    fn overdraw(&self) -> bool {
-        let [principal, bonus, points, ..] = self.purses;
-        principal | bonus | points < 0
-    }
+/// A purse would go below zero.
+#[inline]
+fn overdrawn([principal, bonus, points, ..]: Purses) -> bool {
+    principal | bonus | points < 0
 }
 
 /// All state.
@@ -95,8 +88,6 @@ pub struct Machine {
     changed_marks: BTreeSet<u64>,
     /// The transaction that was decided last; its room is used again. None while one is being decided.
     decided: Option<Box<Transaction>>,
-    /// What its legs came to.
-    effects: Effects,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -110,7 +101,6 @@ impl Default for Machine {
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
-            effects: Effects::default(),
         }
     }
 }
@@ -118,9 +108,9 @@ impl Default for Machine {
 impl Machine {
     /// Checks 2, 3 (the date and time part) and 4 of a well-formed request: the code, or programme and store indexes.
     #[inline]
-    pub fn admit(&self, request: &Request) -> Result<usize, Code> {
+    pub fn admit(&self, request: &Request, kind: Kind) -> Result<usize, Code> {
         let programme = self.organisation.programme(request.programme()).ok_or(Code::UnknownTerminal)?;
-        if request.kind() == Kind::Balance {
+        if kind == Kind::Balance {
             return Ok(programme);
         }
         let found = &self.organisation.programmes[programme];
@@ -140,9 +130,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Decides a request that was admitted and whose key is new, and applies it. Returns the entry to be journaled under `sequence`, and
-    /// its legs by account.
-    pub fn execute(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64) -> (&Transaction, &Sums) {
+    /// Decides a request that was admitted and whose key is new, and applies it. Returns the entry to be journaled under `sequence`.
+    pub fn execute(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64) -> &Transaction {
         let mut transaction = self.decided.take().expect("one transaction is decided at a time");
         self.prepare(admitted, &mut transaction);
         transaction.code = match admitted.kind {
@@ -155,27 +144,28 @@ impl Machine {
             Kind::Fund => decide_fund(admitted.request, &mut transaction),
             Kind::Balance => unreachable!("a balance query is not executed"),
         };
-        self.find_effects(transaction.card, &transaction.legs);
-        if transaction.code == Code::Approved && self.effects.exceed_caps() {
+        let own_store = self.organisation.store_of(admitted.terminal);
+        let mut purses = self.purses_after(&transaction);
+        if transaction.code == Code::Approved && exceed_caps(purses) {
             transaction.code = Code::ExceedsLimit;
         }
-        let own = self.organisation.stores[admitted.store as usize].number;
         if transaction.code != Code::Approved {
             transaction.legs.clear();
             transaction.changes.clear();
-            transaction.store = own;
-            self.find_effects(transaction.card, &[]);
+            transaction.store = self.organisation.stores[own_store as usize].number;
+            purses = self.purses_after(&transaction);
         }
         let store = match transaction.store {
-            number if number == own => admitted.store,
+            number if number == self.organisation.stores[own_store as usize].number => own_store,
             other => self.organisation.programmes[admitted.programme].stores[&other],
         };
-        self.post(admitted.programme, store, &transaction, sequence);
+        self.note_traces(Some(admitted.terminal), &transaction);
+        self.post(admitted.programme, store, &transaction, purses, sequence);
         if let CardRef::Known { .. } = transaction.card {
-            let [principal, bonus, points, ..] = self.effects.purses;
+            let [principal, bonus, points, ..] = purses;
             transaction.balances = [principal, bonus, points];
         }
-        (self.decided.insert(transaction), &self.effects.sums)
+        self.decided.insert(transaction)
     }
 
     fn prepare(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
@@ -183,7 +173,7 @@ impl Machine {
         let programme = &self.organisation.programmes[admitted.programme];
         transaction.kind = kind;
         transaction.terminal = request.terminal;
-        transaction.store = self.organisation.stores[admitted.store as usize].number;
+        transaction.store = self.organisation.stores[self.organisation.store_of(admitted.terminal) as usize].number;
         transaction.key = request.key();
         transaction.posted = programme.calendar.open;
         transaction.rule = programme.rule_version();
@@ -195,7 +185,7 @@ impl Machine {
         transaction.product = request.product;
         transaction.expires = request.expires;
         transaction.status = request.status;
-        transaction.original = request.named_original();
+        transaction.original = request.named_original(kind);
         transaction.legs.clear();
         transaction.changes.clear();
         transaction.balances = [0; 3];
@@ -203,7 +193,7 @@ impl Machine {
 
     #[inline]
     fn find(&self, admitted: &Admitted<'_>) -> Option<u32> {
-        let (programme, number) = (admitted.request.programme(), admitted.request.number());
+        let (programme, number) = (admitted.request.programme(), admitted.number?);
         match admitted.likely_card {
             Some(index) if self.cards.is(index, programme, number) => Some(index),
             _ => self.cards.find(admitted.card_hash, programme, number),
@@ -214,7 +204,7 @@ impl Machine {
     #[inline]
     fn find_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Option<u32> {
         let Some(index) = self.find(admitted) else {
-            transaction.card = CardRef::Unknown(admitted.request.number());
+            transaction.card = admitted.number.map_or(CardRef::None, CardRef::Unknown);
             return None;
         };
         self.take_card(admitted.programme, index, sequence, transaction);
@@ -228,7 +218,7 @@ impl Machine {
 
     fn decide_issue(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Code {
         let request = admitted.request;
-        let number = request.number();
+        let Some(number) = admitted.number else { return Code::InvalidCard };
         transaction.card = CardRef::Unknown(number);
         if self.find(admitted).is_some() || self.cards.len() == u32::MAX {
             return Code::InvalidCard;
@@ -255,11 +245,12 @@ impl Machine {
         if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
         }
-        let legs = &mut transaction.legs;
-        leg(legs, Account::CardPrincipal, amount);
-        leg(legs, Account::CardBonus, bonus);
-        leg(legs, Account::StoreCollection, -amount);
-        leg(legs, Account::IssuerBonus, -bonus);
+        transaction.legs.set([
+            (Account::CardPrincipal, amount),
+            (Account::CardBonus, bonus),
+            (Account::StoreCollection, -amount),
+            (Account::IssuerBonus, -bonus),
+        ]);
         Code::Approved
     }
 
@@ -271,7 +262,7 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let purses = Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
+        let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
         let sale = tables.price(product, amount, transaction.use_points, purses);
         if above(sale.due, product.purchase_max) {
             return Code::ExceedsLimit;
@@ -282,15 +273,16 @@ impl Machine {
         if sale.earned > PURSE_MAX {
             return Code::ExceedsLimit;
         }
-        let legs = &mut transaction.legs;
-        leg(legs, Account::CardPrincipal, -sale.principal);
-        leg(legs, Account::CardBonus, -sale.bonus);
-        leg(legs, Account::CardPoints, -sale.spent);
-        leg(legs, Account::CardPoints, sale.earned);
-        leg(legs, Account::StoreClearing, sale.due);
-        leg(legs, Account::IssuerPoints, -sale.offset);
-        leg(legs, Account::PointsPool, sale.spent);
-        leg(legs, Account::PointsPool, -sale.earned);
+        transaction.legs.set([
+            (Account::CardPrincipal, -sale.principal),
+            (Account::CardBonus, -sale.bonus),
+            (Account::CardPoints, -sale.spent),
+            (Account::CardPoints, sale.earned),
+            (Account::StoreClearing, sale.due),
+            (Account::IssuerPoints, -sale.offset),
+            (Account::PointsPool, sale.spent),
+            (Account::PointsPool, -sale.earned),
+        ]);
         Code::Approved
     }
 
@@ -323,21 +315,21 @@ impl Machine {
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
-    /// Finds what these legs would make of the card's purses, and what they sum to.
+    /// What a transaction's legs would make of its card's purses.
     #[inline]
-    fn find_effects(&mut self, card: CardRef, legs: &[Leg]) {
+    fn purses_after(&self, transaction: &Transaction) -> Purses {
         use Account::*;
-        let Effects { purses, sums } = &mut self.effects;
-        sums.set(legs);
-        *purses = match card {
+        let sums = transaction.legs.sums();
+        let changes =
+            [sums[CardPrincipal], sums[CardBonus], sums[CardPoints], sums[CardShortfallMoney], sums[CardShortfallPoints]];
+        match transaction.card {
             CardRef::Known { index, .. } if index < self.cards.len() => {
                 let card = self.cards.card(index);
-                [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points]
+                let purses = [card.principal, card.bonus, self.cards.points(index), card.shortfall_money, card.shortfall_points];
+                std::array::from_fn(|purse| purses[purse] + changes[purse])
             }
-            _ => [0; 5],
-        };
-        let accounts = [CardPrincipal, CardBonus, CardPoints, CardShortfallMoney, CardShortfallPoints];
-        purses.iter_mut().zip(accounts).for_each(|(purse, account)| *purse += sums[account]);
+            _ => changes,
+        }
     }
 
     /// The three balances of a card.
@@ -351,10 +343,31 @@ impl Machine {
         self.marks.get(&sequence).copied().unwrap_or_default()
     }
 
-    /// Applies the effects of a transaction, which were just found; `store` is the index of its store.
-    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, sequence: u64) {
-        let Effects { purses, sums } = &self.effects;
-        assert_eq!(sums.of_units(), (0, 0), "the legs of a transaction sum to zero");
+    /// Notes which traces a transaction takes: its own, and one that it marks. `terminal` is the index of its key's terminal.
+    #[inline]
+    fn note_traces(&mut self, terminal: Option<u32>, transaction: &Transaction) {
+        if let KeyName::Trace { trace, .. } = transaction.key.name {
+            self.organisation.note_trace(terminal, transaction.key.date, trace);
+        }
+        if let Some(&key @ Key { date, name: KeyName::Trace { trace, .. }, .. }) = transaction.marked_key() {
+            self.organisation.note_trace(self.terminal_of(&key), date, trace);
+        }
+    }
+
+    /// Index of the terminal that a key is of, if it is one's that is registered.
+    fn terminal_of(&self, key: &Key) -> Option<u32> {
+        match key.name {
+            KeyName::Trace { terminal, .. } => {
+                self.organisation.terminal(terminal_hash(key.programme, terminal), key.programme, terminal)
+            }
+            KeyName::Id(_) => None,
+        }
+    }
+
+    /// Applies a transaction: `store` is the index of its store, `purses` what its legs make of its card's purses.
+    fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, purses: Purses, sequence: u64) {
+        let sums = transaction.legs.sums();
+        assert!(sums.money == 0 && sums.points == 0, "the legs of a transaction sum to zero");
         let found = &mut self.organisation.programmes[programme];
         found.books.add(sums);
         let place = &mut self.organisation.stores[store as usize];
@@ -373,8 +386,8 @@ impl Machine {
             self.organisation.merchants[card.merchant as usize].points += i128::from(sums[Account::CardPoints]);
             // A card that was read from the checkpoint may be ahead of the journal's tail.
             if card.last < sequence {
-                assert!(!self.effects.overdraw(), "no purse goes below zero");
-                [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = *purses;
+                assert!(!overdrawn(purses), "no purse goes below zero");
+                [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
                 card.last = sequence;
                 self.cards.note_change(index, sequence);
                 fresh = Some(index);
@@ -459,9 +472,8 @@ impl Machine {
         {
             self.touch(programme, index, sequence);
         }
-        self.find_effects(transaction.card, &transaction.legs);
-        let Effects { sums, .. } = &self.effects;
-        if sums.of_units() != (0, 0) {
+        let (sums, purses) = (transaction.legs.sums(), self.purses_after(transaction));
+        if sums.money != 0 || sums.points != 0 {
             return Err("its legs do not sum to zero".into());
         }
         let closing = [Account::StoreDue, Account::GrowthReserve, Account::MembersGrowth];
@@ -469,10 +481,12 @@ impl Machine {
             return Err("a transaction posts on accounts of the close".into());
         }
         // Posting must not panic, whatever a damaged journal says.
-        if let Some(index) = known.filter(|_| !ahead && (self.effects.overdraw() || self.effects.exceed_caps())) {
+        if let Some(index) = known.filter(|_| !ahead && (overdrawn(purses) || exceed_caps(purses))) {
             return Err(format!("a purse of card {index} would go below zero or exceed its cap"));
         }
-        self.post(programme, store, transaction, sequence);
+        let terminal = self.terminal_of(&transaction.key);
+        self.note_traces(terminal, transaction);
+        self.post(programme, store, transaction, purses, sequence);
         match known {
             Some(index) if !ahead && self.balances(index) != transaction.balances => {
                 Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
@@ -536,8 +550,7 @@ fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
     if !is_amount(request.amount) {
         return Code::InvalidAmount;
     }
-    leg(&mut transaction.legs, Account::PointsPool, -request.amount);
-    leg(&mut transaction.legs, Account::GrowthFunding, request.amount);
+    transaction.legs.set([(Account::PointsPool, -request.amount), (Account::GrowthFunding, request.amount)]);
     Code::Approved
 }
 
@@ -551,9 +564,9 @@ fn above(amount: i64, limit: i64) -> bool {
     limit != 0 && amount > limit
 }
 
-/// Fills in the answer that a journaled transaction with these legs gives, now and at every retry.
+/// Fills in the answer that a journaled transaction gives, now and at every retry.
 #[inline]
-pub fn answer(transaction: &Transaction, sums: &Sums, sequence: u64, replayed: bool, answer: &mut Answer) {
+pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: &mut Answer) {
     answer.sequence = sequence;
     answer.business_date = transaction.posted;
     answer.code = transaction.code.number().into();
@@ -563,6 +576,7 @@ pub fn answer(transaction: &Transaction, sums: &Sums, sequence: u64, replayed: b
     if transaction.code != Code::Approved {
         return;
     }
+    let sums = transaction.legs.sums();
     answer.principal = sums[Account::CardPrincipal];
     answer.bonus = sums[Account::CardBonus];
     answer.offset = -sums[Account::IssuerPoints];
@@ -590,7 +604,7 @@ pub fn answer(transaction: &Transaction, sums: &Sums, sequence: u64, replayed: b
 /// The same, as a value.
 pub fn answer_of(transaction: &Transaction, sequence: u64) -> Answer {
     let mut place = Answer::default();
-    answer(transaction, &Sums::of(&transaction.legs), sequence, false, &mut place);
+    answer(transaction, sequence, false, &mut place);
     place
 }
 

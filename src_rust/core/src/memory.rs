@@ -3,8 +3,8 @@
 //! A swipe touches half a dozen places in tables of gigabytes. With pages of 4 KiB each of them misses the TLB as well as the
 //! cache; on pages of 2 MiB the TLB covers the tables (measured: `bench/README.md`).
 
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 
 use memmap2::MmapMut;
 use zerocopy::{FromBytes, IntoBytes};
@@ -14,11 +14,11 @@ pub const HUGE_PAGE: usize = 2 << 20;
 
 /// A fixed number of records that are zero at first. Memory is taken as it is touched.
 pub struct Slab<T> {
-    map: MmapMut,
-    /// Where the first record lies in the map.
-    start: usize,
+    /// The first of them, in the map.
+    records: NonNull<T>,
     len: usize,
-    records: PhantomData<T>,
+    /// Owns the memory.
+    _map: MmapMut,
 }
 
 impl<T: FromBytes + IntoBytes> Slab<T> {
@@ -32,14 +32,15 @@ impl<T: FromBytes + IntoBytes> Slab<T> {
         let huge = bytes >= HUGE_PAGE;
         // Only a huge page's whole range can be one.
         let slack = if huge { HUGE_PAGE } else { 0 };
-        let map = MmapMut::map_anon(bytes + slack).expect("the system gives memory");
+        let mut map = MmapMut::map_anon(bytes + slack).expect("the system gives memory");
         let start = if huge { map.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
         #[cfg(target_os = "linux")]
         if huge {
             // Where the system has none to give, pages of 4 KiB do, only slower.
             let _ = map.advise_range(memmap2::Advice::HugePage, start, bytes);
         }
-        Slab { map, start, len, records: PhantomData }
+        let records = NonNull::from(&mut map[start..start + bytes]).cast();
+        Slab { records, len, _map: map }
     }
 }
 
@@ -50,16 +51,16 @@ impl<T> Slab<T> {
     }
 }
 
-// The map is owned, never resized, zeroed by the system, and `start + len * size_of::<T>()` lies within it; any bytes are a
-// `T` (FromBytes), and `T` is aligned to less than a page. Casting at every access through zerocopy checks that again, which
-// the hot path pays for.
+// The map is owned, never resized nor moved in memory, zeroed by the system, and `len * size_of::<T>()` bytes from `records` on lie within
+// it; any bytes are a `T` (FromBytes), and `T` is aligned to less than a page. Casting at every access through zerocopy checks that again,
+// which the hot path pays for.
 #[allow(unsafe_code)]
 impl<T> Deref for Slab<T> {
     type Target = [T];
 
     #[inline]
     fn deref(&self) -> &[T] {
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(self.start).cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.records.as_ptr(), self.len) }
     }
 }
 
@@ -67,9 +68,15 @@ impl<T> Deref for Slab<T> {
 impl<T> DerefMut for Slab<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(self.start).cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.records.as_ptr(), self.len) }
     }
 }
+
+// It owns its records, as a vector does.
+#[allow(unsafe_code)]
+unsafe impl<T: Send> Send for Slab<T> {}
+#[allow(unsafe_code)]
+unsafe impl<T: Sync> Sync for Slab<T> {}
 
 /// Asks for the cache line of `place`, without waiting for it.
 ///

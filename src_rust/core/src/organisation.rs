@@ -11,8 +11,9 @@ use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
 use crate::commands::Registration;
+use crate::memory::prefetch;
 use crate::rules::Tables;
-use crate::table::{Table, mix_one_to_one};
+use crate::table::{Table, mix};
 
 const NAME_BYTES_MAX: usize = 64;
 /// Local time may lie this far outside the business date before rules say otherwise.
@@ -142,6 +143,9 @@ pub struct Store {
 
 const _: () = assert!(size_of::<Store>() == 64);
 
+/// Business date and trace of a key; keys that come in order of them are new.
+pub type Newest = (i32, u32);
+
 /// A registered terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
@@ -149,6 +153,8 @@ pub struct Terminal {
     number: u32,
     /// Index of its store.
     pub store: u32,
+    /// No key of the terminal and a trace that is kept, or marked by a reversal, is newer.
+    newest: Newest,
 }
 
 /// All of it.
@@ -165,12 +171,14 @@ pub struct Organisation {
     /// The stores' names, for people.
     store_names: Vec<String>,
     terminals: Vec<Terminal>,
+    /// The newest of the keys that reversals marked of terminals that were not registered: one that is registered later begins with it.
+    newest_stray: Newest,
     /// Index of the programme with a number, plus one.
     #[serde(skip)]
     by_number: Vec<u32>,
-    /// Index of a terminal's store, plus one.
+    /// Index of a terminal, plus one.
     #[serde(skip)]
-    terminal_index: Table<[u64; 2]>,
+    terminal_index: Table<u64>,
 }
 
 impl Organisation {
@@ -181,9 +189,8 @@ impl Organisation {
             index_programme(&mut self.by_number, programme.number, at);
         }
         self.terminal_index = Table::default();
-        for terminal in &self.terminals {
-            let hash = terminal_hash(terminal.programme, terminal.number);
-            self.terminal_index.insert(hash, u64::from(terminal.store) + 1);
+        for (at, terminal) in self.terminals.iter().enumerate() {
+            self.terminal_index.insert(terminal_hash(terminal.programme, terminal.number), at as u64 + 1);
         }
     }
 
@@ -199,11 +206,48 @@ impl Organisation {
         self.terminal_index.prefetch(hash);
     }
 
-    /// Index of the store of the terminal with this [`terminal_hash`].
+    /// The terminal that this [`terminal_hash`] most likely belongs to, its memory asked for.
     #[inline]
-    pub fn store_of(&self, hash: u64) -> Option<u32> {
-        // The table holds whole hashes, and no two terminals have the same.
-        self.terminal_index.first(hash).map(|value| (value - 1) as u32)
+    pub fn prefetch_likely_terminal(&self, hash: u64) -> Option<u32> {
+        let index = (self.terminal_index.first(hash)? - 1) as u32;
+        prefetch(&self.terminals[index as usize]);
+        Some(index)
+    }
+
+    /// Index of the terminal with this number and [`terminal_hash`].
+    #[inline]
+    pub fn terminal(&self, hash: u64, programme: u16, number: u32) -> Option<u32> {
+        self.terminal_index.get(hash).map(|value| (value - 1) as u32).find(|&index| self.is_terminal(index, programme, number))
+    }
+
+    /// True if the terminal with this index has this number.
+    #[inline]
+    pub fn is_terminal(&self, index: u32, programme: u16, number: u32) -> bool {
+        let terminal = &self.terminals[index as usize];
+        terminal.number == number && terminal.programme == programme
+    }
+
+    /// Index of a terminal's store.
+    #[inline]
+    pub fn store_of(&self, terminal: u32) -> u32 {
+        self.terminals[terminal as usize].store
+    }
+
+    /// True if no key of this terminal with this date and trace can have been kept or marked before. The traces of a terminal rise: it
+    /// is nearly always true, and spares the search for the key.
+    #[inline]
+    pub fn is_new(&self, terminal: u32, date: i32, trace: u32) -> bool {
+        (date, trace) > self.terminals[terminal as usize].newest
+    }
+
+    /// Remembers a key of this terminal that is kept or marked.
+    #[inline]
+    pub fn note_trace(&mut self, terminal: Option<u32>, date: i32, trace: u32) {
+        let newest = match terminal {
+            Some(index) => &mut self.terminals[index as usize].newest,
+            None => &mut self.newest_stray,
+        };
+        *newest = (*newest).max((date, trace));
     }
 
     /// Index of a store by its number.
@@ -258,7 +302,8 @@ impl Organisation {
                 }
                 let known = self.programme(*programme).and_then(|at| self.store(at, *store));
                 let Some(store) = known else { return Some(Code::InvalidTransaction) };
-                found(self.store_of(terminal_hash(*programme, *terminal))? == store)
+                let known = self.terminal(terminal_hash(*programme, *terminal), *programme, *terminal)?;
+                found(self.store_of(known) == store)
             }
         }
     }
@@ -290,8 +335,9 @@ impl Organisation {
             }
             Registration::Terminal { programme, terminal, store } => {
                 let Some(store) = self.programme(*programme).and_then(|at| self.store(at, *store)) else { return false };
-                self.terminals.push(Terminal { programme: *programme, number: *terminal, store });
-                self.terminal_index.insert(terminal_hash(*programme, *terminal), u64::from(store) + 1);
+                let newest = self.newest_stray;
+                self.terminals.push(Terminal { programme: *programme, number: *terminal, store, newest });
+                self.terminal_index.insert(terminal_hash(*programme, *terminal), self.terminals.len() as u64);
             }
         }
         true
@@ -301,7 +347,7 @@ impl Organisation {
 /// What a terminal is found with.
 #[inline]
 pub fn terminal_hash(programme: u16, terminal: u32) -> u64 {
-    mix_one_to_one(u64::from(programme) << 32 | u64::from(terminal))
+    mix(terminal.into(), programme.into())
 }
 
 fn index_programme(by_number: &mut Vec<u32>, number: u16, at: usize) {

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::accounts::{Account, Sums};
+use crate::accounts::Account;
 use crate::cards::CardNumber;
 use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
@@ -296,7 +296,7 @@ impl Engine {
             }
             let CardRef::Known { previous, .. } = entry.card else { break };
             if before == 0 || sequence < before {
-                let points = Sums::of(&entry.legs)[Account::CardPoints];
+                let points = entry.legs.sums()[Account::CardPoints];
                 lines.push(StatementLine {
                     answer: answer_of(&entry, sequence),
                     value_date: entry.key.date,

@@ -346,16 +346,6 @@ pub fn mix(a: u64, b: u64) -> u64 {
     fold(first ^ b, 0x1319_8a2e_0370_7345) ^ first.rotate_left(32)
 }
 
-/// The same for one word, and no two words have the same hash: who compares hashes compares words.
-///
-/// Every step can be undone: a shift folded in by exclusive or, a product with an odd constant.
-#[inline]
-pub fn mix_one_to_one(word: u64) -> u64 {
-    let first = (word ^ word >> 32).wrapping_mul(0x243f_6a88_85a3_08d3);
-    let second = (first ^ first >> 29).wrapping_mul(0xb7e1_5162_8aed_2a6b);
-    second ^ second >> 32
-}
-
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b | 1);

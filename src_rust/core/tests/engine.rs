@@ -93,6 +93,56 @@ fn a_day_of_a_card_and_its_retries_after_reopening() {
     assert!(verify(directory.path(), 1 << 30, |_, _| true).unwrap().problems.is_empty());
 }
 
+/// What a terminal's newest trace tells must never hide a key that is known: retries, traces that come late, and marks that a reversal
+/// set before the terminal was even registered; all of it after reopening, too.
+#[test]
+fn a_key_below_the_newest_trace_is_searched_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mark = |trace, original_terminal, original_trace| Request {
+        original_terminal,
+        original_trace,
+        original_date: DAY,
+        ..request(Kind::Reversal, trace, DAY)
+    };
+    let engine = open(directory.path());
+    chain(&engine);
+    let rows = vec![
+        issue(),
+        on_card(Kind::TopUp, 10, 500),
+        // Below the newest, and new.
+        on_card(Kind::TopUp, 5, 500),
+        // Marks: of this terminal, of another, and of one that is not registered.
+        mark(11, 1, 20),
+        mark(12, 2, 7),
+        mark(13, 8, 9),
+    ];
+    let first = ask(&engine, rows.clone()).unwrap();
+    assert!(first.iter().all(|answer| (answer.code, answer.replayed) == (0, 0)), "{first:?}");
+    let terminal = Registration::Terminal { programme: 1, terminal: 8, store: 2 };
+    assert_eq!(engine.register(vec![terminal]).unwrap(), [Code::Approved]);
+    let late = [(1, 20), (2, 7), (8, 9)].map(|(terminal, trace)| Request { terminal, ..on_card(Kind::TopUp, trace, 500) });
+    let check = |engine: &Engine| {
+        let again = ask(engine, rows.clone()).unwrap();
+        assert!(again.iter().zip(&first).all(|(again, first)| *again == Answer { replayed: 1, ..*first }), "{again:?}");
+        assert!(ask(engine, late.to_vec()).unwrap().iter().all(|answer| answer.code == 12));
+    };
+    check(&engine);
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    check(&engine);
+    // From a checkpoint without a tail, too.
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    check(&engine);
+    // Newer than all of them: new.
+    let new =
+        [(1, 21), (2, 8), (8, 10), (8, 8)].map(|(terminal, trace)| Request { terminal, ..on_card(Kind::TopUp, trace, 500) });
+    let answers = ask(&engine, new.to_vec()).unwrap();
+    assert!(answers.iter().all(|answer| (answer.code, answer.replayed) == (0, 0)), "{answers:?}");
+    engine.close().unwrap();
+}
+
 #[test]
 fn every_merchant_owes_the_points_of_the_cards_that_it_issued() {
     let directory = tempfile::tempdir().unwrap();
@@ -279,7 +329,7 @@ fn a_damaged_checkpoint_is_named() {
     engine.close().unwrap();
     let names = ["cards", "shared", "marks", "keys"];
     let path = directory.path().join("checkpoint");
-    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 3").unwrap();
+    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 4").unwrap();
     let second = storage().reading().unwrap().get("cards", &1u32.to_be_bytes()).unwrap().unwrap().to_vec();
     let put = |value: Option<&[u8]>| {
         let storage = storage();
@@ -366,7 +416,7 @@ fn parts_of_keys_are_missed_and_leftovers_are_removed() {
     engine.checkpoint().unwrap();
     engine.close().unwrap();
     let names = ["cards", "shared", "marks", "keys"];
-    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 3").unwrap();
+    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 4").unwrap();
     let put = |bucket, key: &[u8], value: Option<&[u8]>| {
         let storage = storage();
         let mut writing = storage.writing().unwrap();

@@ -3,7 +3,7 @@
 //! Invariant: decoding what was encoded gives the same entry. Decoding trusts nothing: a damaged
 //! entry is an error, never a panic.
 
-use crate::accounts::{Account, LEGS_MAX, Leg, TotalLeg};
+use crate::accounts::{Account, LEGS_MAX, Leg, Legs, TotalLeg};
 use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Kind, Original, Registration};
@@ -30,7 +30,7 @@ pub struct Transaction {
     pub expires: i32,
     pub status: u8,
     pub original: Option<Original>,
-    pub legs: Vec<Leg>,
+    pub legs: Legs,
     pub changes: Vec<Change>,
     pub balances: [i64; 3],
 }
@@ -120,6 +120,16 @@ const FLAG_NUMBER: u8 = 4;
 const FLAG_POSTED: u8 = 8;
 const FLAG_POINTS: u8 = 16;
 const FLAG_ORIGINAL_KEY: u8 = 32;
+const FLAG_PROGRAMME: u8 = 64;
+const FLAG_DATE: u8 = 128;
+
+/// Bytes of a transaction's head: kind, code, flags, channel, counts of legs and of changes, time.
+const HEAD: usize = 8;
+/// Bits of the time; it is written from its least value on.
+const TIME_BITS: u32 = 24;
+const TIME_LEAST: i32 = -(1 << (TIME_BITS - 1));
+/// The programme that is not written.
+const PROGRAMME_DEFAULT: u16 = 1;
 
 const KIND_PROGRAMME: u8 = 32;
 const KIND_MERCHANT: u8 = 33;
@@ -132,9 +142,11 @@ const KIND_GROWTH_COMPLETE: u8 = 42;
 
 const EXPLICIT_NUMBER: u8 = 0x80;
 
-/// Room for a transaction's entry: at most 75 bytes of its head, 39 of its inputs, twelve legs of 18, two changes of 35 and three
-/// balances of 17, with their counts; and for a word that is written over its end.
+/// Most bytes of a transaction's entry, rounded up: at most 64 of its head and key, 48 of its card and inputs, twelve legs of 18, two changes
+/// of 35 and three balances of 17. A power of two.
 pub const TRANSACTION_BYTES_MAX: usize = 512;
+/// Room for one: a word may be written over its end.
+pub const TRANSACTION_ROOM: usize = TRANSACTION_BYTES_MAX + size_of::<u64>();
 
 /// Where entries are written.
 ///
@@ -165,7 +177,7 @@ impl Out for Vec<u8> {
 /// A place for one transaction.
 pub struct Room<'a> {
     /// All of it.
-    pub bytes: &'a mut [u8; TRANSACTION_BYTES_MAX],
+    pub bytes: &'a mut [u8; TRANSACTION_ROOM],
     /// How much of it is written.
     pub len: usize,
 }
@@ -173,21 +185,18 @@ pub struct Room<'a> {
 impl Out for Room<'_> {
     #[inline(always)]
     fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
+        self.put_word(byte.into(), 1);
     }
-    #[inline(always)]
     fn extend_from_slice(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+        bytes.iter().for_each(|&byte| self.push(byte));
     }
     #[inline(always)]
     fn put_word(&mut self, word: u64, len: usize) {
-        let at = self.len;
-        assert!(at <= TRANSACTION_BYTES_MAX - 8, "a transaction fits its room");
+        // That it fits is looked at once, when all is written: until then what does not goes round.
+        let at = self.len % TRANSACTION_BYTES_MAX;
         // All of it: what is too much is overwritten by what follows.
         self.bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        self.len = at + len;
+        self.len += len;
     }
 }
 
@@ -206,23 +215,24 @@ impl Transaction {
     /// Appends the entry with this sequence to `out`; dates are written from `base`.
     #[inline(always)]
     pub fn encode(&self, sequence: u64, base: i32, out: &mut impl Out) {
-        out.push(self.kind as u8);
-        out.push(self.code.number());
-        put_uint(out, self.key.programme.into());
-        out.push(self.flags());
+        let flags = self.flags(base);
+        out.put_word(self.head(flags), HEAD);
+        if flags & FLAG_PROGRAMME != 0 {
+            put_uint(out, self.key.programme.into());
+        }
         put_uint(out, self.terminal.into());
         put_uint(out, self.store.into());
-        put_date(out, self.key.date, base);
+        if flags & FLAG_DATE != 0 {
+            put_date(out, self.key.date, base);
+        }
         match self.key.name {
             KeyName::Trace { trace, .. } => put_uint(out, trace.into()),
-            KeyName::Id(id) => out.extend_from_slice(&id.to_be_bytes()),
+            KeyName::Id(id) => put_id(out, id),
         }
-        if self.posted != self.key.date {
+        if flags & FLAG_POSTED != 0 {
             put_date(out, self.posted, base);
         }
         put_uint(out, self.rule.into());
-        out.push(self.channel);
-        put_int(out, self.time.into());
         match self.card {
             CardRef::None => {}
             CardRef::Known { index, previous, .. } => {
@@ -233,7 +243,6 @@ impl Transaction {
         }
         self.encode_inputs(base, out);
         put_legs(out, &self.legs);
-        put_uint(out, self.changes.len() as u64);
         for change in &self.changes {
             change.encode(out);
         }
@@ -244,7 +253,8 @@ impl Transaction {
         }
     }
 
-    fn flags(&self) -> u8 {
+    #[inline(always)]
+    fn flags(&self, base: i32) -> u8 {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         flag(matches!(self.key.name, KeyName::Id(_)), FLAG_ID)
             | flag(matches!(self.card, CardRef::Known { .. }), FLAG_CARD)
@@ -252,6 +262,22 @@ impl Transaction {
             | flag(self.posted != self.key.date, FLAG_POSTED)
             | flag(self.use_points, FLAG_POINTS)
             | flag(matches!(self.original, Some(Original::Key(_))), FLAG_ORIGINAL_KEY)
+            | flag(self.key.programme != PROGRAMME_DEFAULT, FLAG_PROGRAMME)
+            | flag(self.key.date != base, FLAG_DATE)
+    }
+
+    /// The head as a little-endian word.
+    #[inline(always)]
+    fn head(&self, flags: u8) -> u64 {
+        let counts = self.legs.len() | self.changes.len() << 4;
+        // In the machine a time is within days of its date: it fits.
+        let time = self.time.wrapping_sub(TIME_LEAST) as u32;
+        u64::from(self.kind as u8)
+            | u64::from(self.code.number()) << 8
+            | u64::from(flags) << 16
+            | u64::from(self.channel) << 24
+            | (counts as u64) << 32
+            | u64::from(time) << 40
     }
 
     #[inline(always)]
@@ -288,7 +314,7 @@ impl Transaction {
                     }
                     KeyName::Id(id) => {
                         out.push(1);
-                        out.extend_from_slice(&id.to_be_bytes());
+                        put_id(out, id);
                     }
                 }
             }
@@ -314,25 +340,27 @@ impl Transaction {
             expires: 0,
             status: 0,
             original: None,
-            legs: Vec::new(),
+            legs: Legs::default(),
             changes: Vec::new(),
             balances: [0; 3],
         }
     }
 
-    /// Reads what follows the head of an entry, in place of what was here.
-    fn read(&mut self, flags: u8, sequence: u64, base: i32, from: &mut Reader) -> Result<(), Malformed> {
+    /// Reads an entry of this kind, in place of what was here.
+    fn read(&mut self, kind: Kind, sequence: u64, base: i32, from: &mut Reader) -> Result<(), Malformed> {
+        let &[_, code, flags, channel, counts, ref time @ ..] = from.chunk::<HEAD>()?;
+        (self.kind, self.code, self.channel) = (kind, Code::from_number(code).ok_or("code")?, channel);
+        self.time = TIME_LEAST + i32::from_le_bytes([time[0], time[1], time[2], 0]);
+        self.key.programme = if flags & FLAG_PROGRAMME != 0 { from.number()? } else { PROGRAMME_DEFAULT };
         self.terminal = from.number()?;
         self.store = from.number()?;
-        self.key.date = from.date(base)?;
+        self.key.date = if flags & FLAG_DATE != 0 { from.date(base)? } else { base };
         self.key.name = match flags & FLAG_ID {
             0 => KeyName::Trace { terminal: self.terminal, trace: from.number()? },
             _ => KeyName::Id(from.id()?),
         };
         self.posted = if flags & FLAG_POSTED != 0 { from.date(base)? } else { self.key.date };
         self.rule = from.number()?;
-        self.channel = from.byte()?;
-        self.time = from.signed()?;
         self.use_points = flags & FLAG_POINTS != 0;
         self.card = match flags & (FLAG_CARD | FLAG_NUMBER) {
             0 => CardRef::None,
@@ -346,9 +374,9 @@ impl Transaction {
             _ => return Err("flags"),
         };
         self.read_inputs(flags & FLAG_ORIGINAL_KEY != 0, base, from)?;
-        from.legs(&mut self.legs)?;
+        from.legs(usize::from(counts & 15), &mut self.legs)?;
         self.changes.clear();
-        for _ in 0..from.number::<u8>()? {
+        for _ in 0..counts >> 4 {
             self.changes.push(Change::decode(from)?);
         }
         self.balances = match self.card {
@@ -468,27 +496,28 @@ impl Entry {
     #[inline]
     pub fn read(&mut self, bytes: &[u8], beyond: usize, sequence: u64, base: i32) -> Result<(), Malformed> {
         let mut from = Reader { bytes };
-        let number = from.byte()?;
-        let code = Code::from_number(from.byte()?).ok_or("code")?;
-        let programme = from.number()?;
+        let &number = bytes.first().ok_or("end")?;
         match Kind::from_number(number) {
             Some(kind) => {
                 if !matches!(self, Entry::Transaction(_)) {
                     *self = Entry::Transaction(Transaction::blank());
                 }
                 let Entry::Transaction(transaction) = self else { unreachable!("it was just made one") };
-                (transaction.kind, transaction.code, transaction.key.programme) = (kind, code, programme);
-                let flags = from.byte()?;
-                transaction.read(flags, sequence, base, &mut from)?;
+                transaction.read(kind, sequence, base, &mut from)?;
             }
-            None => *self = decode_other(number, programme, &mut from)?,
+            None => *self = decode_other(&mut from)?,
         }
         if from.bytes.len() == beyond { Ok(()) } else { Err("length") }
     }
 }
 
 /// An entry that is no transaction.
-fn decode_other(number: u8, programme: u16, from: &mut Reader) -> Result<Entry, Malformed> {
+fn decode_other(from: &mut Reader) -> Result<Entry, Malformed> {
+    let number = from.byte()?;
+    if from.byte()? != Code::Approved.number() {
+        return Err("code");
+    }
+    let programme = from.number()?;
     Ok(match number {
         KIND_PROGRAMME..=KIND_TERMINAL => Entry::Registration(decode_registration(number, programme, from)?),
         KIND_RULES => Entry::Rules { programme, version: from.number()?, text: from.text()?, tables: from.text()? },
@@ -562,17 +591,6 @@ fn put_head(out: &mut Vec<u8>, kind: u8, programme: u16) {
     put_uint(out, programme.into());
 }
 
-/// By the index of a number's highest bit: how many bytes it takes, seven bits in each, and the bit that says so in the first.
-const LENGTHS: [(u8, u8); 64] = {
-    let mut lengths = [(0, 0); 64];
-    let mut bit = 0;
-    while bit < 56 {
-        lengths[bit] = (bit as u8 / 7 + 1, 1 << (bit / 7));
-        bit += 1;
-    }
-    lengths
-};
-
 /// Numbers from here on are written in full.
 const SHORT_END: u64 = 1 << 56;
 
@@ -582,8 +600,9 @@ const SHORT_END: u64 = 1 << 56;
 /// Without a loop or a branch: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
 #[inline(always)]
 fn short(value: u64) -> (u64, usize) {
-    let (len, mark) = LENGTHS[(value | 1).ilog2() as usize];
-    (value.wrapping_shl(len.into()) | u64::from(mark), len.into())
+    // Bytes after the first: a seventh of the highest bit's index, for all that are below 64.
+    let more = ((63 ^ (value | 1).leading_zeros()) * 37) >> 8;
+    ((value << 1 | 1) << more, more as usize + 1)
 }
 
 #[inline(always)]
@@ -629,6 +648,12 @@ fn put_date(out: &mut impl Out, date: i32, base: i32) {
     put_int(out, i64::from(date) - i64::from(base));
 }
 
+#[inline(always)]
+fn put_id(out: &mut impl Out, id: u128) {
+    out.put_word(((id >> 64) as u64).swap_bytes(), 8);
+    out.put_word((id as u64).swap_bytes(), 8);
+}
+
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_uint(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
@@ -641,7 +666,6 @@ fn put_number(out: &mut impl Out, number: CardNumber) {
 
 #[inline(always)]
 fn put_legs(out: &mut impl Out, legs: &[Leg]) {
-    put_uint(out, legs.len() as u64);
     for leg in legs {
         let value = zigzag(leg.amount);
         if value < SHORT_END >> 7 {
@@ -677,6 +701,13 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or("end")?;
         self.bytes = rest;
         Ok(taken)
+    }
+
+    #[inline]
+    fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+        let (chunk, rest) = self.bytes.split_first_chunk().ok_or("end")?;
+        self.bytes = rest;
+        Ok(chunk)
     }
 
     #[inline]
@@ -738,8 +769,7 @@ impl<'a> Reader<'a> {
     }
 
     fn id(&mut self) -> Result<u128, Malformed> {
-        let bytes = self.take(16)?;
-        Ok(u128::from_be_bytes(bytes.try_into().map_err(|_| "id")?))
+        self.chunk().map(|&bytes| u128::from_be_bytes(bytes))
     }
 
     fn text(&mut self) -> Result<String, Malformed> {
@@ -771,8 +801,7 @@ impl<'a> Reader<'a> {
         Ok(Original::Key(Key { programme, date, name }))
     }
 
-    fn legs(&mut self, legs: &mut Vec<Leg>) -> Result<(), Malformed> {
-        let count: usize = self.number()?;
+    fn legs(&mut self, count: usize, legs: &mut Legs) -> Result<(), Malformed> {
         legs.clear();
         if count > LEGS_MAX {
             return Err("legs");
@@ -780,10 +809,10 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             let account = Account::from_code(self.byte()?).ok_or("account")?;
             let amount: i64 = self.signed()?;
-            if amount.unsigned_abs() > PURSE_MAX as u64 {
+            if amount == 0 || amount.unsigned_abs() > PURSE_MAX as u64 {
                 return Err("amount");
             }
-            legs.push(Leg { account, amount });
+            legs.add(account, amount);
         }
         Ok(())
     }
@@ -826,10 +855,10 @@ mod tests {
         ]
     }
 
-    fn legs() -> impl Strategy<Value = Vec<Leg>> {
+    fn legs() -> impl Strategy<Value = Legs> {
         let accounts = prop::sample::select(Account::ALL.to_vec());
         let leg = (accounts, -PURSE_MAX..=PURSE_MAX).prop_map(|(account, amount)| Leg { account, amount });
-        prop::collection::vec(leg, 0..=LEGS_MAX)
+        prop::collection::vec(leg, 0..=LEGS_MAX).prop_map(Legs::from_iter)
     }
 
     fn card() -> impl Strategy<Value = CardRef> {
@@ -847,8 +876,8 @@ mod tests {
             code in prop::sample::select(Code::ALL.to_vec()),
             name in name(),
             other in name(),
-            numbers in (1u16.., any::<u32>(), any::<u32>(), any::<u8>(), any::<i32>(), any::<i64>()),
-            dates in (0i32..2_000_000, 0i32..2_000_000),
+            numbers in (1u16..4, any::<u32>(), any::<u32>(), any::<u8>(), -(1 << 23)..1 << 23, any::<i64>()),
+            dates in (prop_oneof![Just(BASE), 0i32..2_000_000], 0i32..2_000_000),
             by_key in any::<bool>(),
             card in card(),
             legs in legs(),
@@ -894,7 +923,7 @@ mod tests {
     fn numbers_of_every_length_come_back() {
         for bits in 0..64 {
             for value in [1u64 << bits, (1 << bits) - 1, (1 << bits) | 0x5a5a_5a5a_5a5a_5a5a >> (63 - bits)] {
-                let (mut plain, mut room) = (Vec::new(), [0; TRANSACTION_BYTES_MAX]);
+                let (mut plain, mut room) = (Vec::new(), [0; TRANSACTION_ROOM]);
                 put_uint(&mut plain, value);
                 let mut out = Room { bytes: &mut room, len: 0 };
                 put_uint(&mut out, value);

@@ -3,7 +3,7 @@
 //! What has been returned after so much was refunded is a function of that alone, in which every part only
 //! grows and the money sums exactly: first what came from bonus and points together, then bonus within it, and the rest from principal.
 
-use crate::accounts::{Account, leg};
+use crate::accounts::Account;
 use crate::codes::Code;
 use crate::commands::Kind;
 use crate::journal::entry::{CardRef, Change, Transaction};
@@ -84,16 +84,17 @@ impl Machine {
         let claw = after.claw - before.claw;
         let clawed = claw.min(self.cards.points(index) + points);
         let offset = after.offset - before.offset;
-        let legs = &mut transaction.legs;
-        leg(legs, Account::CardPrincipal, after.principal - before.principal);
-        leg(legs, Account::CardBonus, after.bonus - before.bonus);
-        leg(legs, Account::CardPoints, points);
-        leg(legs, Account::CardPoints, -clawed);
-        leg(legs, Account::CardShortfallPoints, clawed - claw);
-        leg(legs, Account::StoreClearing, -amount);
-        leg(legs, Account::IssuerPoints, offset);
-        leg(legs, Account::PointsPool, -points);
-        leg(legs, Account::PointsPool, claw);
+        transaction.legs.set([
+            (Account::CardPrincipal, after.principal - before.principal),
+            (Account::CardBonus, after.bonus - before.bonus),
+            (Account::CardPoints, points),
+            (Account::CardPoints, -clawed),
+            (Account::CardShortfallPoints, clawed - claw),
+            (Account::StoreClearing, -amount),
+            (Account::IssuerPoints, offset),
+            (Account::PointsPool, -points),
+            (Account::PointsPool, claw),
+        ]);
         transaction.changes.push(Change::Refunded { sequence: original, refunded });
         Code::Approved
     }

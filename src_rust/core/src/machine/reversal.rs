@@ -2,7 +2,7 @@
 //!
 //! Idempotent. A reversal that comes before its original marks the key, and the original is void when it comes.
 
-use crate::accounts::{Account, Leg, leg};
+use crate::accounts::{Account, Leg, Legs};
 use crate::codes::Code;
 use crate::commands::Kind;
 use crate::journal::entry::{CardRef, Change, Transaction};
@@ -59,7 +59,7 @@ impl Machine {
     }
 
     /// The legs with the opposite sign; what a purse cannot give goes to the shortfall of its unit. Credits come first.
-    fn invert(&self, index: u32, original: &[Leg], legs: &mut Vec<Leg>) {
+    fn invert(&self, index: u32, original: &[Leg], legs: &mut Legs) {
         let (mut short_money, mut short_points) = (0, 0);
         let mut purses = self.balances(index);
         let credits = original.iter().filter(|leg| leg.amount < 0);
@@ -70,16 +70,16 @@ impl Machine {
                 Account::CardBonus => (1, &mut short_money),
                 Account::CardPoints => (2, &mut short_points),
                 _ => {
-                    legs.push(Leg { account: undone.account, amount: -undone.amount });
+                    legs.add(undone.account, -undone.amount);
                     continue;
                 }
             };
             let change = (-undone.amount).max(-purses[purse]);
             purses[purse] += change;
             *short += undone.amount + change;
-            leg(legs, undone.account, change);
+            legs.add(undone.account, change);
         }
-        leg(legs, Account::CardShortfallMoney, -short_money);
-        leg(legs, Account::CardShortfallPoints, -short_points);
+        legs.add(Account::CardShortfallMoney, -short_money);
+        legs.add(Account::CardShortfallPoints, -short_points);
     }
 }

@@ -1,18 +1,20 @@
 //! The door: what can be said of a row before its turn comes, without the state. The caller's thread does it, so that the writer need not.
 
 use crate::cards::{CardNumber, Cards};
-use crate::commands::Request;
+use crate::commands::{Kind, Request};
 use crate::organisation::terminal_hash;
 
-/// A row's format, and the hashes by which its terminal, its card and its key are found.
+/// What a row asks for, and the hashes by which its terminal, its card and its key are found.
 #[derive(Clone, Copy)]
 pub(crate) struct Checked {
     pub(crate) terminal_hash: u64,
     /// 0 if it names no card.
     pub(crate) card_hash: u64,
     pub(crate) key_hash: u64,
-    /// False: it is answered with code 30.
-    pub(crate) well_formed: bool,
+    /// None if it names no card.
+    pub(crate) number: Option<CardNumber>,
+    /// None: it is malformed, and answered with code 30.
+    pub(crate) kind: Option<Kind>,
 }
 
 impl Checked {
@@ -22,7 +24,8 @@ impl Checked {
             terminal_hash: terminal_hash(request.programme(), request.terminal),
             card_hash: number.map_or(0, |number| Cards::hash(request.programme(), number)),
             key_hash: request.key().hash(),
-            well_formed: request.check_format(),
+            number,
+            kind: request.check_format(),
         }
     }
 }
