@@ -33,7 +33,7 @@ ONE = 10**12
 CAP = 10**16
 WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
-LEGS_MAX = 12
+MOVES_MAX = 12
 HEAD = struct.Struct("<4sIQQII32s")
 HASH_BYTES = 32
 
@@ -46,6 +46,8 @@ STORE_ACCOUNTS = frozenset({CLEARING, COLLECTION, DUE})
 MONEY_ACCOUNTS = frozenset({PRINCIPAL, BONUS, SHORT_MONEY, ISSUER_BONUS, ISSUER_POINTS}) | STORE_ACCOUNTS
 POINTS_ACCOUNTS = frozenset({POINTS, SHORT_POINTS, POOL, FUNDING, RESERVE, GROWTH})
 ACCOUNTS = MONEY_ACCOUNTS | POINTS_ACCOUNTS
+# How a move names them: by their place in the order of their codes.
+PLACES = sorted(ACCOUNTS)
 
 ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND = 1, 2, 3, 4, 5, 7, 8
 KINDS = frozenset({ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND})
@@ -190,7 +192,7 @@ def decode_other(read: Reader, entry: Entry) -> None:
     elif entry.kind in CLOSE_FIELDS:
         take = {"u": read.uint, "i": read.int, "b": read.byte}
         entry.fields = {name: take[form]() for name, form in fields_of(entry.kind)}
-        entry.legs = decode_legs(read, read.uint())
+        entry.legs = decode_legs(read)
         if entry.kind == 42:
             entry.liabilities = [(read.uint(), read.uint()) for _ in range(read.uint())]
     else:
@@ -216,9 +218,9 @@ def decode_transaction(read: Reader, entry: Entry) -> None:
     if entry.flags & NO_CARD:
         entry.missing = read.card_number()
     decode_inputs(read, entry)
-    entry.legs = decode_legs(read, counts & 15)
-    if len(entry.legs) > LEGS_MAX or any(leg.store is not None for leg in entry.legs):
-        raise Damage("a transaction with too many legs, or with legs of others")
+    if counts & 15 > MOVES_MAX:
+        raise Damage(f"{counts & 15} moves")
+    entry.legs = [leg for _ in range(counts & 15) for leg in decode_move(read)]
     entry.changes = [decode_change(read) for _ in range(counts >> 4)]
     if entry.flags & HAS_CARD:
         entry.balances = (read.uint(), read.uint(), read.uint())
@@ -249,9 +251,20 @@ def decode_original(read: Reader, entry: Entry) -> None:
         raise Damage(f"original of unknown form {form}")
 
 
-def decode_legs(read: Reader, count: int) -> list[Leg]:
+def decode_move(read: Reader) -> list[Leg]:
+    """The two legs of a move."""
+    pair, amount = read.byte(), read.uint()
+    source, target = pair >> 4, pair & 15
+    if max(source, target) >= len(PLACES):
+        raise Damage(f"a move between unknown accounts {source} and {target}")
+    if source == target:
+        raise Damage("a move from an account to itself")
+    return [Leg(PLACES[source], None, -amount), Leg(PLACES[target], None, amount)]
+
+
+def decode_legs(read: Reader) -> list[Leg]:
     legs = []
-    for _ in range(count):
+    for _ in range(read.uint()):
         account = read.byte()
         store = read.uint() if account & 128 else None
         legs.append(Leg(account & 127, store, read.int()))

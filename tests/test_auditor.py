@@ -46,9 +46,15 @@ def number(card: str) -> bytes:
     return bytes([len(card)]) + int(card).to_bytes(8, "little")
 
 
+def moves(posted: list[tuple[int | None, int, int]]) -> bytes:
+    """Moves as (from, to, amount)."""
+    place = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, None].index
+    return b"".join(bytes([place(source) << 4 | place(target)]) + uint(amount) for source, target, amount in posted)
+
+
 def legs(posted: list[tuple[int, ...]]) -> bytes:
     """Legs as (account, amount) or (account, store, amount)."""
-    parts: list[bytes] = []
+    parts = [uint(len(posted))]
     for leg in posted:
         parts += (
             [bytes([leg[0]]), sint(leg[1])]
@@ -64,7 +70,7 @@ def transaction(spec: dict[str, Any]) -> bytes:
     flags = 1 * ("id" in spec) + 2 * (card is not None) + 4 * ("missing" in spec) + 8 * ("posted" in spec)
     flags += 16 * spec.get("with_points", False) + 32 * (original is not None)
     flags += 128 * (spec["date"] != BASE)
-    changes, posted = spec.get("changes", []), spec.get("legs", [])
+    changes, posted = spec.get("changes", []), spec.get("moves", [])
     counts = len(posted) + 16 * len(changes)
     parts = [bytes([spec["kind"], spec.get("code", 0), flags, 2, counts])]
     parts += [(43_200 + (1 << 23)).to_bytes(3, "little"), uint(spec["terminal"]), uint(spec["store"])]
@@ -82,7 +88,7 @@ def transaction(spec: dict[str, Any]) -> bytes:
         parts += [uint(spec["original"])] if original is None else [sint(original[0] - BASE), original[1]]
     if spec["kind"] == 7:
         parts += [bytes([spec["status"]])]
-    parts += [legs(posted)]
+    parts += [moves(posted)]
     parts += [bytes([change[0]]) + change[1] for change in changes]
     parts += [uint(balance) for balance in spec["balances"]] if card is not None else []
     return b"".join(parts)
@@ -93,7 +99,7 @@ def close(spec: dict[str, Any]) -> bytes:
     fields = b"".join(forms[form](spec[name]) for name, form in auditor.fields_of(spec["kind"]))
     owed = spec.get("liabilities")
     liabilities = uint(len(owed)) + b"".join(map(uint, chain(*owed))) if owed is not None else b""
-    return bytes([spec["kind"], 0]) + uint(1) + fields + uint(len(spec["legs"])) + legs(spec["legs"]) + liabilities
+    return bytes([spec["kind"], 0]) + uint(1) + fields + legs(spec["legs"]) + liabilities
 
 
 def encode(spec: dict[str, Any]) -> bytes:
@@ -122,22 +128,22 @@ def whole_journal() -> list[dict[str, Any]]:
         raw(36, uint(1), text("# rules"), text("{}")),
         {**at, "kind": 1, "trace": 1, "card": (0, 0), "number": CARD, "balances": (0, 0, 0)},
         {**at, "kind": 2, "trace": 2, "card": (0, 1), "amount": 10_000, "balances": (10_000, 500, 0)}
-        | {"legs": [(1, 10_000), (2, 500), (17, -10_000), (32, -500)]},
+        | {"moves": [(17, 1, 10_000), (32, 2, 500)]},
         {
             **at,
             "kind": 8,
             "id": bytes(15) + b"\x01",
             "amount": 1_000_000,
-            "legs": [(40, -1_000_000), (41, 1_000_000)],
+            "moves": [(40, 41, 1_000_000)],
         },
         {**at, "kind": 3, "trace": 4, "terminal": 2, "store": 2, "card": (0, 2), "amount": 2_000}
-        | {"legs": [(1, -1_500), (2, -500), (3, 200_000), (16, 2_000), (40, -200_000)]}
+        | {"moves": [(1, 16, 1_500), (2, 16, 500), (40, 3, 200_000)]}
         | {"balances": (8_500, 0, 200_000)},
         {**at, "kind": 4, "trace": 5, "card": (0, 1), "amount": 1_000, "original": 11}
-        | {"legs": [(1, 750), (2, 250), (3, -100_000), (16, -1_000), (40, 100_000)]}
+        | {"moves": [(16, 1, 750), (16, 2, 250), (3, 40, 100_000)]}
         | {"changes": [(1, uint(11) + uint(1_000))], "balances": (9_250, 250, 100_000)},
         {**at, "kind": 5, "trace": 6, "terminal": 2, "card": (0, 1), "original_key": undone}
-        | {"legs": [(3, 100_000), (1, -750), (2, -250), (16, 1_000), (40, -100_000)]}
+        | {"moves": [(40, 3, 100_000), (1, 16, 750), (2, 16, 250)]}
         | {
             "changes": [(2, uint(12) + uint(1_000)), (1, uint(11) + uint(0))],
             "balances": (8_500, 0, 200_000),
@@ -170,7 +176,7 @@ def whole_journal() -> list[dict[str, Any]]:
         {"kind": 41, "date": DAY, "members": 8_500, "bonus": -500, "points": 0}
         | {"legs": [(17, 1, 10_000), (18, 1, -10_000), (16, 2, -2_000), (18, 2, 2_000)]},
         {**at, "kind": 2, "trace": 12, "posted": DAY + 1, "card": (0, 4), "amount": 100}
-        | {"legs": [(1, 100), (17, -100)], "balances": (8_600, 0, 200_020)},
+        | {"moves": [(17, 1, 100)], "balances": (8_600, 0, 200_020)},
         {"kind": 42, "date": DAY, "algorithm": 1, "growth": 20, "legs": [(42, -21), (43, 1, 20), (41, 1)]}
         | {"liabilities": [(1, 200_020)]},
     ]
@@ -216,11 +222,13 @@ def test_a_whole_journal_is_whole(tmp_path: Path) -> None:
 
 # Entry (by sequence), field, forged value, and what the auditor must say.
 FORGERIES: list[tuple[int, str, Any, str]] = [
-    (9, "legs", [(1, 10_001), (2, 500), (17, -10_000), (32, -500)], "money legs sum to 1"),
-    (9, "legs", [(1, 10_000), (2, 500), (3, 7), (17, -10_000), (32, -500)], "points legs sum to 7"),
-    (9, "legs", [(1, 10_000), (2, 500), (17, -10_000), (32, -500), (33, 0)], "a leg of zero"),
-    (9, "legs", [(1, 10_000), (2, 500), (6, 1), (17, -10_000), (32, -500)], "unknown account 6"),
-    (9, "legs", [(1, 10_000), (2, 500), (17, 9, -10_000), (32, -500)], "legs of others"),
+    (9, "moves", [(17, 1, 10_000), (32, 2, 500), (3, 1, 1)], "money legs sum to 1"),
+    (9, "moves", [(17, 1, 10_000), (32, 2, 500), (1, 3, 7)], "points legs sum to 7"),
+    (9, "moves", [(17, 1, 10_000), (32, 2, 500), (33, 2, 0)], "a leg of zero"),
+    (9, "moves", [(17, 1, 10_000), (None, 2, 500)], "unknown accounts 14 and 1"),
+    (9, "moves", [(17, 1, 10_000), (32, 2, 500), (2, 2, 1)], "from an account to itself"),
+    (9, "moves", [(17, 1, 700)] * 13, "13 moves"),
+    (9, "moves", [(17, 1, 10_001), (32, 2, 500)], "not the amount topped up"),
     (9, "balances", (10_000, 501, 0), "balances (10000, 501, 0), rebuilt (10000, 500, 0)"),
     (9, "card", (0, 2), "its card's entry before is 8"),
     (9, "card", (1, 1), "unknown card index 1"),
@@ -235,16 +243,16 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (10, "amount", 999_999, "not the amount funded"),
     (
         11,
-        "legs",
-        [(1, -1_600), (2, -400), (3, 200_000), (16, 2_000), (40, -200_000)],
+        "moves",
+        [(1, 16, 1_600), (2, 16, 400), (40, 3, 200_000)],
         "rebuilt (8400, 100, 200000)",
     ),
     (12, "original", 10, "refund of what is not an approved purchase"),
     (12, "amount", 1_001, "refunded so far is 1001"),
     (
         12,
-        "legs",
-        [(1, 751), (2, 249), (3, -100_000), (16, -1_000), (40, 100_000)],
+        "moves",
+        [(16, 1, 751), (16, 2, 249), (3, 40, 100_000)],
         "principal returned is not 750",
     ),
     (12, "changes", [], "a refund with changes []"),
@@ -252,11 +260,11 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (13, "changes", [(2, uint(12) + uint(999)), (1, uint(11) + uint(0))], "undid 999 of 1000"),
     (
         13,
-        "legs",
-        [(3, 100_000), (1, -700), (2, -300), (16, 1_000), (40, -100_000)],
+        "moves",
+        [(40, 3, 100_000), (1, 16, 700), (2, 16, 300)],
         "rebuilt (8550, -50, 200000)",
     ),
-    (14, "legs", [(1, -1), (16, 1)], "a refusal with legs"),
+    (14, "moves", [(1, 16, 1)], "a refusal with legs"),
     (14, "code", 99, "a code that is not kept"),
     (15, "missing", CARD, "card number 00012345 is known"),
     (16, "changes", [(4, b"\x01")], "another status"),

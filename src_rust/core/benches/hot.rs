@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use onecard_core::accounts::{Account, Leg};
+use onecard_core::accounts::{Account, Moves};
 use onecard_core::commands::Kind;
 use onecard_core::journal::BlockBuilder;
 use onecard_core::journal::entry::{CardRef, Entry, Transaction};
@@ -72,20 +72,18 @@ fn pricing(criterion: &mut Criterion) {
     });
 }
 
-/// A purchase as W1 has it: seven legs.
+/// A purchase as W1 has it: paid from three purses.
 fn purchase(at: u64) -> Transaction {
     let sequence = 1_000_000 + at;
     let amount = 100 + (mix(at, 0) % 19_900) as i64;
-    let leg = |account, amount| Leg { account, amount };
-    let mut legs = vec![
-        leg(Account::CardPrincipal, -amount / 2),
-        leg(Account::CardBonus, -(amount - amount / 2)),
-        leg(Account::CardPoints, -30_000),
-        leg(Account::CardPoints, amount * 95),
-        leg(Account::StoreClearing, amount + 300),
-        leg(Account::IssuerPoints, -300),
-    ];
-    legs.push(leg(Account::PointsPool, 30_000 - amount * 95));
+    let mut moves = Moves::default();
+    moves.set([
+        (Account::CardPrincipal, Account::StoreClearing, amount / 2),
+        (Account::CardBonus, Account::StoreClearing, amount - amount / 2),
+        (Account::IssuerPoints, Account::StoreClearing, 300),
+        (Account::CardPoints, Account::PointsPool, 30_000),
+        (Account::PointsPool, Account::CardPoints, amount * 95),
+    ]);
     Transaction {
         kind: Kind::Purchase,
         code: Code::Approved,
@@ -103,7 +101,7 @@ fn purchase(at: u64) -> Transaction {
         expires: 0,
         status: 0,
         original: None,
-        legs,
+        moves,
         changes: Vec::new(),
         balances: [1_000_000, 20_000, 3_000_000],
     }

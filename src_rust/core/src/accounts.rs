@@ -1,7 +1,7 @@
-//! Accounts and legs: the double entry.
+//! Accounts, moves and legs: the double entry.
 //!
-//! Invariant: the legs of an entry sum to zero in every unit. [`Legs`] and [`sums`] are how the machine, replay and
-//! the verifier check it.
+//! Invariant: the legs of an entry sum to zero in every unit. A transaction's legs come in pairs, [`Moves`] from one account to another
+//! of the same unit; those of a close are summed by [`sums`]. Whatever is posted is checked once more: [`Sums::is_balanced`].
 
 use std::ops::{Deref, Index};
 
@@ -75,6 +75,18 @@ impl Account {
         Some(Account::ALL[usize::from(at)])
     }
 
+    /// Its place in the order of all codes: how a move names it.
+    #[inline]
+    pub fn place(self) -> u8 {
+        self as u8
+    }
+
+    /// The account at this place.
+    #[inline]
+    pub fn at(place: u8) -> Option<Account> {
+        Account::ALL.get(usize::from(place)).copied()
+    }
+
     /// What it counts.
     #[inline]
     pub fn unit(self) -> Unit {
@@ -86,19 +98,22 @@ impl Account {
     }
 }
 
-/// One signed change of one account by a transaction: a card's is that of the entry's card, a store's that of the entry's store.
+/// An amount that goes from one account to another of the same unit: two legs. A card's account is that of the entry's card, a store's that
+/// of the entry's store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Leg {
-    /// Which account.
-    pub account: Account,
-    /// Smallest units, at most [`PURSE_MAX`](crate::units::PURSE_MAX) up or down.
+pub struct Move {
+    /// What it takes from.
+    pub from: Account,
+    /// What it gives to.
+    pub to: Account,
+    /// Smallest units, 1 to [`PURSE_MAX`](crate::units::PURSE_MAX).
     pub amount: i64,
 }
 
-/// Most legs that a transaction has: their sums stay far below 2^63.
-pub const LEGS_MAX: usize = 12;
+/// Most moves that a transaction has: their sums stay far below 2^63.
+pub const MOVES_MAX: usize = 12;
 /// Room for them, and for zeros that are written and overwritten: a power of two.
-const LEGS: usize = 16;
+const MOVES: usize = 16;
 
 /// One signed change of a total: a leg of a close or of a day's growth.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,23 +126,23 @@ pub struct TotalLeg {
     pub amount: i128,
 }
 
-/// A transaction's legs, and what they come to. A leg of zero is none.
+/// A transaction's moves, and what they come to. A move of nothing is none.
 #[derive(Clone, Debug)]
-pub struct Legs {
+pub struct Moves {
     /// Those from `len` on are nothing.
-    legs: [Leg; LEGS],
+    moves: [Move; MOVES],
     len: usize,
     sums: Sums,
 }
 
-impl Default for Legs {
-    fn default() -> Legs {
-        let none = Leg { account: Account::CardPrincipal, amount: 0 };
-        Legs { legs: [none; LEGS], len: 0, sums: Sums::default() }
+impl Default for Moves {
+    fn default() -> Moves {
+        let none = Move { from: Account::CardPrincipal, to: Account::CardPrincipal, amount: 0 };
+        Moves { moves: [none; MOVES], len: 0, sums: Sums::default() }
     }
 }
 
-impl Legs {
+impl Moves {
     /// Takes all of them out.
     #[inline]
     pub fn clear(&mut self) {
@@ -135,27 +150,29 @@ impl Legs {
         self.sums = Sums::default();
     }
 
-    /// Adds a leg unless it is zero.
-    ///
-    /// Without a branch: whether a bonus or an offset is zero, no processor foresees.
-    #[inline(always)]
-    pub fn add(&mut self, account: Account, amount: i64) {
-        self.legs[self.len % LEGS] = Leg { account, amount };
+    /// Adds one, unless it is of nothing. Amounts are not negative.
+    #[inline]
+    pub fn add(&mut self, from: Account, to: Account, amount: i64) {
+        assert!(amount >= 0, "a move takes from where it says");
+        self.moves[self.len % MOVES] = Move { from, to, amount };
         self.len += usize::from(amount != 0);
-        self.sums.add(account, amount);
+        self.sums.add(from, to, amount);
     }
 
-    /// These, in place of what was here.
+    /// These - from, to, amount - in place of what was here. Amounts are not negative.
     ///
-    /// Inlined, where the accounts are known: then most of what is summed is known beforehand, and the rest stays in registers.
+    /// Without a branch: whether a bonus or an offset is zero, no processor foresees. Inlined, where the accounts are known: then most of
+    /// what is summed is known beforehand, and the rest stays in registers.
     #[inline(always)]
-    pub fn set<const N: usize>(&mut self, legs: [(Account, i64); N]) {
-        let (mut len, mut sums) = (0, Sums::default());
-        legs.iter().for_each(|&(account, amount)| {
-            self.legs[len % LEGS] = Leg { account, amount };
+    pub fn set<const N: usize>(&mut self, moves: [(Account, Account, i64); N]) {
+        let (mut len, mut sums, mut signs) = (0, Sums::default(), 0);
+        moves.iter().for_each(|&(from, to, amount)| {
+            self.moves[len % MOVES] = Move { from, to, amount };
             len += usize::from(amount != 0);
-            sums.add(account, amount);
+            sums.add(from, to, amount);
+            signs |= amount;
         });
+        assert!(signs >= 0, "a move takes from where it says");
         (self.len, self.sums) = (len, sums);
     }
 
@@ -166,55 +183,61 @@ impl Legs {
     }
 }
 
-impl Deref for Legs {
-    type Target = [Leg];
+impl Deref for Moves {
+    type Target = [Move];
 
     #[inline]
-    fn deref(&self) -> &[Leg] {
-        assert!(self.len <= LEGS_MAX, "there is room for so many legs");
-        &self.legs[..self.len]
+    fn deref(&self) -> &[Move] {
+        assert!(self.len <= MOVES_MAX, "there is room for so many moves");
+        &self.moves[..self.len]
     }
 }
 
-impl PartialEq for Legs {
-    fn eq(&self, other: &Legs) -> bool {
+impl PartialEq for Moves {
+    fn eq(&self, other: &Moves) -> bool {
         **self == **other
     }
 }
 
-impl Eq for Legs {}
+impl Eq for Moves {}
 
-impl FromIterator<Leg> for Legs {
-    fn from_iter<I: IntoIterator<Item = Leg>>(from: I) -> Legs {
-        let mut legs = Legs::default();
-        from.into_iter().for_each(|leg| legs.add(leg.account, leg.amount));
-        legs
+impl FromIterator<Move> for Moves {
+    fn from_iter<I: IntoIterator<Item = Move>>(from: I) -> Moves {
+        let mut moves = Moves::default();
+        from.into_iter().for_each(|one| moves.add(one.from, one.to, one.amount));
+        moves
     }
 }
 
-/// Legs summed by account and by unit.
+/// Moves summed by account.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
     by_account: [i64; ACCOUNTS],
-    /// What the legs on the points pool put into it; the others took out.
+    /// What was moved into the points pool; the rest was taken out.
     pub into_pool: i64,
-    /// Of all legs in money.
-    pub money: i64,
-    /// Of all legs in points.
-    pub points: i64,
 }
 
 impl Sums {
     #[inline(always)]
-    fn add(&mut self, account: Account, amount: i64) {
-        self.by_account[account as usize] += amount;
-        match account.unit() {
-            Unit::Money => self.money += amount,
-            Unit::Points => self.points += amount,
+    fn add(&mut self, from: Account, to: Account, amount: i64) {
+        self.by_account[from as usize] -= amount;
+        self.by_account[to as usize] += amount;
+        if to == Account::PointsPool {
+            self.into_pool += amount;
         }
-        if account == Account::PointsPool {
-            self.into_pool += amount.max(0);
+    }
+
+    /// True if they sum to zero in money and in points.
+    #[inline]
+    pub fn is_balanced(&self) -> bool {
+        let (mut money, mut points) = (0, 0);
+        for account in Account::ALL {
+            match account.unit() {
+                Unit::Money => money += self[account],
+                Unit::Points => points += self[account],
+            }
         }
+        (money == 0) & (points == 0)
     }
 }
 
@@ -277,7 +300,7 @@ impl Books {
         self.principal + self.bonus + self.shortfall_money
     }
 
-    /// Adds what a transaction's legs on cards and on the issuer's accounts come to.
+    /// Adds what a transaction's moves on cards and on the issuer's accounts come to.
     ///
     /// All of them, zero or not: which are, no processor foresees.
     #[inline]

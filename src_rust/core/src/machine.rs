@@ -150,7 +150,7 @@ impl Machine {
             transaction.code = Code::ExceedsLimit;
         }
         if transaction.code != Code::Approved {
-            transaction.legs.clear();
+            transaction.moves.clear();
             transaction.changes.clear();
             transaction.store = self.organisation.stores[own_store as usize].number;
             purses = self.purses_after(&transaction);
@@ -186,7 +186,7 @@ impl Machine {
         transaction.expires = request.expires;
         transaction.status = request.status;
         transaction.original = request.named_original(kind);
-        transaction.legs.clear();
+        transaction.moves.clear();
         transaction.changes.clear();
         transaction.balances = [0; 3];
     }
@@ -245,12 +245,9 @@ impl Machine {
         if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
         }
-        transaction.legs.set([
-            (Account::CardPrincipal, amount),
-            (Account::CardBonus, bonus),
-            (Account::StoreCollection, -amount),
-            (Account::IssuerBonus, -bonus),
-        ]);
+        transaction
+            .moves
+            .set([(Account::StoreCollection, Account::CardPrincipal, amount), (Account::IssuerBonus, Account::CardBonus, bonus)]);
         Code::Approved
     }
 
@@ -273,15 +270,12 @@ impl Machine {
         if sale.earned > PURSE_MAX {
             return Code::ExceedsLimit;
         }
-        transaction.legs.set([
-            (Account::CardPrincipal, -sale.principal),
-            (Account::CardBonus, -sale.bonus),
-            (Account::CardPoints, -sale.spent),
-            (Account::CardPoints, sale.earned),
-            (Account::StoreClearing, sale.due),
-            (Account::IssuerPoints, -sale.offset),
-            (Account::PointsPool, sale.spent),
-            (Account::PointsPool, -sale.earned),
+        transaction.moves.set([
+            (Account::CardPrincipal, Account::StoreClearing, sale.principal),
+            (Account::CardBonus, Account::StoreClearing, sale.bonus),
+            (Account::IssuerPoints, Account::StoreClearing, sale.offset),
+            (Account::CardPoints, Account::PointsPool, sale.spent),
+            (Account::PointsPool, Account::CardPoints, sale.earned),
         ]);
         Code::Approved
     }
@@ -315,11 +309,11 @@ impl Machine {
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
-    /// What a transaction's legs would make of its card's purses.
+    /// What a transaction's moves would make of its card's purses.
     #[inline]
     fn purses_after(&self, transaction: &Transaction) -> Purses {
         use Account::*;
-        let sums = transaction.legs.sums();
+        let sums = transaction.moves.sums();
         let changes =
             [sums[CardPrincipal], sums[CardBonus], sums[CardPoints], sums[CardShortfallMoney], sums[CardShortfallPoints]];
         match transaction.card {
@@ -364,10 +358,10 @@ impl Machine {
         }
     }
 
-    /// Applies a transaction: `store` is the index of its store, `purses` what its legs make of its card's purses.
+    /// Applies a transaction: `store` is the index of its store, `purses` what its moves make of its card's purses.
     fn post(&mut self, programme: usize, store: u32, transaction: &Transaction, purses: Purses, sequence: u64) {
-        let sums = transaction.legs.sums();
-        assert!(sums.money == 0 && sums.points == 0, "the legs of a transaction sum to zero");
+        let sums = transaction.moves.sums();
+        assert!(sums.is_balanced(), "the legs of a transaction sum to zero");
         let found = &mut self.organisation.programmes[programme];
         found.books.add(sums);
         let place = &mut self.organisation.stores[store as usize];
@@ -472,8 +466,8 @@ impl Machine {
         {
             self.touch(programme, index, sequence);
         }
-        let (sums, purses) = (transaction.legs.sums(), self.purses_after(transaction));
-        if sums.money != 0 || sums.points != 0 {
+        let (sums, purses) = (transaction.moves.sums(), self.purses_after(transaction));
+        if !sums.is_balanced() {
             return Err("its legs do not sum to zero".into());
         }
         let closing = [Account::StoreDue, Account::GrowthReserve, Account::MembersGrowth];
@@ -550,7 +544,7 @@ fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
     if !is_amount(request.amount) {
         return Code::InvalidAmount;
     }
-    transaction.legs.set([(Account::PointsPool, -request.amount), (Account::GrowthFunding, request.amount)]);
+    transaction.moves.set([(Account::PointsPool, Account::GrowthFunding, request.amount)]);
     Code::Approved
 }
 
@@ -576,7 +570,7 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: 
     if transaction.code != Code::Approved {
         return;
     }
-    let sums = transaction.legs.sums();
+    let sums = transaction.moves.sums();
     answer.principal = sums[Account::CardPrincipal];
     answer.bonus = sums[Account::CardBonus];
     answer.offset = -sums[Account::IssuerPoints];

@@ -143,8 +143,11 @@ pub struct Store {
 
 const _: () = assert!(size_of::<Store>() == 64);
 
-/// Business date and trace of a key; keys that come in order of them are new.
-pub type Newest = (i32, u32);
+/// Business date and trace of a key, in one word that is greater the newer the key is.
+#[inline]
+fn newness(date: i32, trace: u32) -> i64 {
+    i64::from(date) << 32 | i64::from(trace)
+}
 
 /// A registered terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,8 +156,8 @@ pub struct Terminal {
     number: u32,
     /// Index of its store.
     pub store: u32,
-    /// No key of the terminal and a trace that is kept, or marked by a reversal, is newer.
-    newest: Newest,
+    /// [`newness`] of the newest of its keys that is kept, or marked by a reversal.
+    newest: i64,
 }
 
 /// All of it.
@@ -171,8 +174,8 @@ pub struct Organisation {
     /// The stores' names, for people.
     store_names: Vec<String>,
     terminals: Vec<Terminal>,
-    /// The newest of the keys that reversals marked of terminals that were not registered: one that is registered later begins with it.
-    newest_stray: Newest,
+    /// The same of the keys that reversals marked of terminals that were not registered: one that is registered later begins with it.
+    newest_stray: i64,
     /// Index of the programme with a number, plus one.
     #[serde(skip)]
     by_number: Vec<u32>,
@@ -237,7 +240,7 @@ impl Organisation {
     /// is nearly always true, and spares the search for the key.
     #[inline]
     pub fn is_new(&self, terminal: u32, date: i32, trace: u32) -> bool {
-        (date, trace) > self.terminals[terminal as usize].newest
+        newness(date, trace) > self.terminals[terminal as usize].newest
     }
 
     /// Remembers a key of this terminal that is kept or marked.
@@ -247,7 +250,7 @@ impl Organisation {
             Some(index) => &mut self.terminals[index as usize].newest,
             None => &mut self.newest_stray,
         };
-        *newest = (*newest).max((date, trace));
+        *newest = (*newest).max(newness(date, trace));
     }
 
     /// Index of a store by its number.

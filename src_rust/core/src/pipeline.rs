@@ -296,7 +296,7 @@ impl Engine {
             }
             let CardRef::Known { previous, .. } = entry.card else { break };
             if before == 0 || sequence < before {
-                let points = entry.legs.sums()[Account::CardPoints];
+                let points = entry.moves.sums()[Account::CardPoints];
                 lines.push(StatementLine {
                     answer: answer_of(&entry, sequence),
                     value_date: entry.key.date,

@@ -7,6 +7,7 @@
 
 use std::iter;
 
+use wide::u64x4;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::memory::{HUGE_PAGE, Slab, prefetch};
@@ -21,12 +22,14 @@ const DEPTH_MAX: u32 = 24;
 
 /// What a table keeps: some of the hash, from its upper end, and a value. Zero is a free slot.
 pub trait Slot: Copy + FromBytes + IntoBytes {
+    /// As many slots as fill a line of the cache.
+    type Line: AsRef<[Self]> + AsMut<[Self]> + FromBytes + IntoBytes;
     /// A slot with this hash and a value above zero.
     fn new(hash: u64, value: u64) -> Self;
     /// True if it is free.
     fn is_free(self) -> bool;
-    /// True if its hash is this one, as far as it holds it.
-    fn holds(self, hash: u64) -> bool;
+    /// A bit for each slot of a line: set if its hash is this one, as far as it holds it.
+    fn held(line: &Self::Line, hash: u64) -> u32;
     /// Its hash; what it does not hold of it is zero.
     fn hash(self) -> u64;
     /// Its value.
@@ -35,6 +38,7 @@ pub trait Slot: Copy + FromBytes + IntoBytes {
 
 /// Half of the hash and a value of 32 bits: for those who look at the value's record anyway.
 impl Slot for u64 {
+    type Line = [u64; 8];
     #[inline]
     fn new(hash: u64, value: u64) -> u64 {
         debug_assert!(value != 0 && value <= u64::from(u32::MAX));
@@ -44,9 +48,11 @@ impl Slot for u64 {
     fn is_free(self) -> bool {
         self == 0
     }
-    #[inline]
-    fn holds(self, hash: u64) -> bool {
-        (self ^ hash) >> 32 == 0
+    #[inline(always)]
+    fn held(line: &[u64; 8], hash: u64) -> u32 {
+        let [a, b, c, d, e, f, g, h] = *line;
+        let of = |slots| ((u64x4::new(slots) ^ u64x4::splat(hash)) >> 32u32).simd_eq(u64x4::ZERO).to_bitmask();
+        of([a, b, c, d]) | of([e, f, g, h]) << 4
     }
     #[inline]
     fn hash(self) -> u64 {
@@ -60,6 +66,7 @@ impl Slot for u64 {
 
 /// The whole hash and a value of 64 bits.
 impl Slot for [u64; 2] {
+    type Line = [[u64; 2]; 4];
     #[inline]
     fn new(hash: u64, value: u64) -> Self {
         debug_assert!(value != 0);
@@ -69,9 +76,9 @@ impl Slot for [u64; 2] {
     fn is_free(self) -> bool {
         self[1] == 0
     }
-    #[inline]
-    fn holds(self, hash: u64) -> bool {
-        self[0] == hash
+    #[inline(always)]
+    fn held(line: &[[u64; 2]; 4], hash: u64) -> u32 {
+        u64x4::new(line.map(|slot| slot[0])).simd_eq(u64x4::splat(hash)).to_bitmask()
     }
     #[inline]
     fn hash(self) -> u64 {
@@ -84,7 +91,7 @@ impl Slot for [u64; 2] {
 }
 
 /// Multiset of (hash, value); values are above zero.
-pub struct Table<S> {
+pub struct Table<S: Slot> {
     /// Shards by the first `bits` bits of the hash; neighbours may share one.
     directory: Vec<u32>,
     bits: u32,
@@ -92,13 +99,13 @@ pub struct Table<S> {
     len: usize,
 }
 
-struct Shard<S> {
+struct Shard<S: Slot> {
     /// Power of two. Filled to five eighths at most: few lines are full then.
-    slots: Slab<S>,
+    lines: Slab<S::Line>,
     len: usize,
     /// Bits of the hash that all of it share.
     depth: u32,
-    /// What is shifted out of the rest of the hash to leave a slot.
+    /// What is shifted out of the rest of the hash to leave a line.
     shift: u32,
 }
 
@@ -132,7 +139,7 @@ impl<S: Slot> Table<S> {
 
     /// Bytes of memory.
     pub fn size(&self) -> usize {
-        self.directory.len() * 4 + self.shards.iter().map(|shard| shard.slots.size()).sum::<usize>()
+        self.directory.len() * 4 + self.shards.iter().map(|shard| shard.lines.size()).sum::<usize>()
     }
 
     #[inline]
@@ -144,19 +151,20 @@ impl<S: Slot> Table<S> {
     pub fn get(&self, hash: u64) -> impl Iterator<Item = u64> {
         let shard = &self.shards[self.shard(hash)];
         let mut at = shard.home(hash);
-        let mut held = shard.held(at, hash);
+        let mut held = S::held(&shard.lines[at], hash);
         iter::from_fn(move || {
             loop {
+                let line = &shard.lines[at];
                 if held != 0 {
-                    let slot = shard.slots[at + held.trailing_zeros() as usize];
+                    let slot = line.as_ref()[held.trailing_zeros() as usize];
                     held &= held - 1;
                     return (!slot.is_free()).then(|| slot.value());
                 }
-                if shard.has_room(at) {
+                if has_room::<S>(line) {
                     return None;
                 }
                 at = shard.line_after(at);
-                held = shard.held(at, hash);
+                held = S::held(&shard.lines[at], hash);
             }
         })
     }
@@ -167,12 +175,13 @@ impl<S: Slot> Table<S> {
         let shard = &self.shards[self.shard(hash)];
         let mut at = shard.home(hash);
         loop {
-            let held = shard.held(at, hash);
+            let line = &shard.lines[at];
+            let held = S::held(line, hash);
             if held != 0 {
-                let slot = shard.slots[at + held.trailing_zeros() as usize];
+                let slot = line.as_ref()[held.trailing_zeros() as usize];
                 return (!slot.is_free()).then(|| slot.value());
             }
-            if shard.has_room(at) {
+            if has_room::<S>(line) {
                 return None;
             }
             at = shard.line_after(at);
@@ -189,7 +198,7 @@ impl<S: Slot> Table<S> {
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let shard = &self.shards[self.shard(hash)];
-        prefetch(&shard.slots[shard.home(hash)]);
+        prefetch(&shard.lines[shard.home(hash)]);
     }
 
     /// Adds a value; it does not replace one.
@@ -219,7 +228,7 @@ impl<S: Slot> Table<S> {
     #[cold]
     fn grow(&mut self, at: usize, hash: u64) {
         let Shard { depth, .. } = self.shards[at];
-        let slots = self.shards[at].slots.len();
+        let slots = self.shards[at].slots();
         if slots * size_of::<S>() < HUGE_PAGE || depth == DEPTH_MAX {
             let full = std::mem::replace(&mut self.shards[at], Shard::new(slots * 2, depth));
             full.filled().for_each(|slot| self.shards[at].place(slot));
@@ -254,72 +263,60 @@ impl<S: Slot> Table<S> {
 }
 
 impl<S: Slot> Shard<S> {
-    /// Slots of a line.
-    const LINE: usize = LINE_BYTES / size_of::<S>();
-
     fn new(slots: usize, depth: u32) -> Shard<S> {
-        Shard { slots: Slab::zeroed(slots), len: 0, depth, shift: 64 - slots.trailing_zeros() }
+        let lines = Slab::<S::Line>::zeroed(slots * size_of::<S>() / LINE_BYTES);
+        let shift = 64 - lines.len().trailing_zeros();
+        Shard { lines, len: 0, depth, shift }
+    }
+
+    fn slots(&self) -> usize {
+        self.lines.size() / size_of::<S>()
     }
 
     #[inline]
     fn is_full(&self) -> bool {
-        self.len * 8 >= self.slots.len() * 5
+        self.len * 8 >= self.slots() * 5
     }
 
-    /// Where the search for a hash begins, by the bits after those that all of the shard share: at the begin of a line of the
-    /// cache, so that one line is nearly always all that is read.
+    /// Line at which the search for a hash begins, by the bits after those that all of the shard share: nearly always it is all that is read.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (hash.wrapping_shl(self.depth).wrapping_shr(self.shift)) as usize & !(Self::LINE - 1)
+        hash.wrapping_shl(self.depth).wrapping_shr(self.shift) as usize
     }
 
     #[inline]
     fn line_after(&self, at: usize) -> usize {
-        (at + Self::LINE) & (self.slots.len() - 1)
-    }
-
-    /// A bit for each slot of the line that begins here: set if it holds this hash, or is free and the hash is like a free slot's.
-    ///
-    /// Without a branch: how many slots are filled cannot be foreseen, and a wrong guess costs more than to look at all of them.
-    #[inline(always)]
-    fn held(&self, at: usize, hash: u64) -> u32 {
-        let line = self.slots[at..at + Self::LINE].iter().enumerate();
-        line.fold(0, |bits, (bit, slot)| bits | u32::from(slot.holds(hash)) << bit)
-    }
-
-    /// True if the line that begins here has a free slot: then what has its home before or here lies no further on. A line is filled
-    /// from its begin.
-    #[inline(always)]
-    fn has_room(&self, at: usize) -> bool {
-        self.slots[at + Self::LINE - 1].is_free()
+        (at + 1) & (self.lines.len() - 1)
     }
 
     #[inline]
     fn place(&mut self, slot: S) {
         let mut at = self.home(slot.hash());
-        while !self.has_room(at) {
+        while !has_room::<S>(&self.lines[at]) {
             at = self.line_after(at);
         }
-        let line = &mut self.slots[at..at + Self::LINE];
+        let line = self.lines[at].as_mut();
         let filled: usize = line.iter().map(|slot| usize::from(!slot.is_free())).sum();
         line[filled] = slot;
         self.len += 1;
     }
 
     fn filled(&self) -> impl Iterator<Item = S> {
-        self.slots.iter().copied().filter(|slot| !slot.is_free())
+        self.lines.iter().flat_map(|line| line.as_ref()).copied().filter(|slot| !slot.is_free())
     }
 
     /// Appends its slots in order of their hashes. Slots are few places away from where they belong, but for those that
     /// went around the end.
     fn sort_into(&self, sorted: &mut Vec<S>) {
         let first = sorted.len();
-        let free = self.slots.iter().position(|slot| slot.is_free()).expect("some are free");
-        let (start, rest) = self.slots.split_at(free);
-        let went_around = |slot: &S| self.home(slot.hash()) > self.slots.len() / 2;
-        sorted.extend(start.iter().filter(|slot| !went_around(slot)));
-        sorted.extend(rest.iter().filter(|slot| !slot.is_free()));
-        sorted.extend(start.iter().filter(|slot| went_around(slot)));
+        let end = self.lines.iter().position(has_room::<S>).expect("some are free") + 1;
+        let slots = |lines: std::ops::Range<usize>| {
+            self.lines[lines].iter().flat_map(|line| line.as_ref()).copied().filter(|slot| !slot.is_free())
+        };
+        let went_around = |slot: &S| self.home(slot.hash()) > self.lines.len() / 2;
+        sorted.extend(slots(0..end).filter(|slot| !went_around(slot)));
+        sorted.extend(slots(end..self.lines.len()));
+        sorted.extend(slots(0..end).filter(went_around));
         for at in first + 1..sorted.len() {
             let slot = sorted[at];
             let mut to = at;
@@ -330,6 +327,12 @@ impl<S: Slot> Shard<S> {
             sorted[to] = slot;
         }
     }
+}
+
+/// True if a line has a free slot: then what has its home before it or here lies no further on. A line is filled from its begin.
+#[inline(always)]
+fn has_room<S: Slot>(line: &S::Line) -> bool {
+    line.as_ref().last().is_none_or(|slot| slot.is_free())
 }
 
 #[inline]

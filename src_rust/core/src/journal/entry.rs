@@ -3,7 +3,7 @@
 //! Invariant: decoding what was encoded gives the same entry. Decoding trusts nothing: a damaged
 //! entry is an error, never a panic.
 
-use crate::accounts::{Account, LEGS_MAX, Leg, Legs, TotalLeg};
+use crate::accounts::{Account, MOVES_MAX, Move, Moves, TotalLeg};
 use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Kind, Original, Registration};
@@ -30,7 +30,7 @@ pub struct Transaction {
     pub expires: i32,
     pub status: u8,
     pub original: Option<Original>,
-    pub legs: Legs,
+    pub moves: Moves,
     pub changes: Vec<Change>,
     pub balances: [i64; 3],
 }
@@ -123,7 +123,7 @@ const FLAG_ORIGINAL_KEY: u8 = 32;
 const FLAG_PROGRAMME: u8 = 64;
 const FLAG_DATE: u8 = 128;
 
-/// Bytes of a transaction's head: kind, code, flags, channel, counts of legs and of changes, time.
+/// Bytes of a transaction's head: kind, code, flags, channel, counts of moves and of changes, time.
 const HEAD: usize = 8;
 /// Bits of the time; it is written from its least value on.
 const TIME_BITS: u32 = 24;
@@ -142,7 +142,7 @@ const KIND_GROWTH_COMPLETE: u8 = 42;
 
 const EXPLICIT_NUMBER: u8 = 0x80;
 
-/// Most bytes of a transaction's entry, rounded up: at most 64 of its head and key, 48 of its card and inputs, twelve legs of 18, two changes
+/// Most bytes of a transaction's entry, rounded up: at most 64 of its head and key, 48 of its card and inputs, twelve moves of 18, two changes
 /// of 35 and three balances of 17. A power of two.
 pub const TRANSACTION_BYTES_MAX: usize = 512;
 /// Room for one: a word may be written over its end.
@@ -242,7 +242,7 @@ impl Transaction {
             CardRef::Unknown(number) => put_number(out, number),
         }
         self.encode_inputs(base, out);
-        put_legs(out, &self.legs);
+        put_moves(out, &self.moves);
         for change in &self.changes {
             change.encode(out);
         }
@@ -269,7 +269,7 @@ impl Transaction {
     /// The head as a little-endian word.
     #[inline(always)]
     fn head(&self, flags: u8) -> u64 {
-        let counts = self.legs.len() | self.changes.len() << 4;
+        let counts = self.moves.len() | self.changes.len() << 4;
         // In the machine a time is within days of its date: it fits.
         let time = self.time.wrapping_sub(TIME_LEAST) as u32;
         u64::from(self.kind as u8)
@@ -340,7 +340,7 @@ impl Transaction {
             expires: 0,
             status: 0,
             original: None,
-            legs: Legs::default(),
+            moves: Moves::default(),
             changes: Vec::new(),
             balances: [0; 3],
         }
@@ -374,7 +374,7 @@ impl Transaction {
             _ => return Err("flags"),
         };
         self.read_inputs(flags & FLAG_ORIGINAL_KEY != 0, base, from)?;
-        from.legs(usize::from(counts & 15), &mut self.legs)?;
+        from.moves(usize::from(counts & 15), &mut self.moves)?;
         self.changes.clear();
         for _ in 0..counts >> 4 {
             self.changes.push(Change::decode(from)?);
@@ -665,15 +665,16 @@ fn put_number(out: &mut impl Out, number: CardNumber) {
 }
 
 #[inline(always)]
-fn put_legs(out: &mut impl Out, legs: &[Leg]) {
-    for leg in legs {
-        let value = zigzag(leg.amount);
+fn put_moves(out: &mut impl Out, moves: &[Move]) {
+    for one in moves {
+        let pair = u64::from(one.from.place()) << 4 | u64::from(one.to.place());
+        let value = one.amount.unsigned_abs();
         if value < SHORT_END >> 7 {
             // Nearly always both fit one word.
             let (word, len) = short(value);
-            out.put_word(word << 8 | u64::from(leg.account.code()), len + 1);
+            out.put_word(word << 8 | pair, len + 1);
         } else {
-            out.push(leg.account.code());
+            out.put_word(pair, 1);
             put_uint(out, value);
         }
     }
@@ -801,18 +802,22 @@ impl<'a> Reader<'a> {
         Ok(Original::Key(Key { programme, date, name }))
     }
 
-    fn legs(&mut self, count: usize, legs: &mut Legs) -> Result<(), Malformed> {
-        legs.clear();
-        if count > LEGS_MAX {
-            return Err("legs");
+    fn moves(&mut self, count: usize, moves: &mut Moves) -> Result<(), Malformed> {
+        moves.clear();
+        if count > MOVES_MAX {
+            return Err("moves");
         }
         for _ in 0..count {
-            let account = Account::from_code(self.byte()?).ok_or("account")?;
-            let amount: i64 = self.signed()?;
-            if amount == 0 || amount.unsigned_abs() > PURSE_MAX as u64 {
+            let pair = self.byte()?;
+            let (from, to) = (Account::at(pair >> 4).ok_or("account")?, Account::at(pair & 15).ok_or("account")?);
+            let amount: i64 = self.number()?;
+            if from.unit() != to.unit() || from == to {
+                return Err("accounts");
+            }
+            if !(1..=PURSE_MAX).contains(&amount) {
                 return Err("amount");
             }
-            legs.add(account, amount);
+            moves.add(from, to, amount);
         }
         Ok(())
     }
@@ -855,10 +860,11 @@ mod tests {
         ]
     }
 
-    fn legs() -> impl Strategy<Value = Legs> {
-        let accounts = prop::sample::select(Account::ALL.to_vec());
-        let leg = (accounts, -PURSE_MAX..=PURSE_MAX).prop_map(|(account, amount)| Leg { account, amount });
-        prop::collection::vec(leg, 0..=LEGS_MAX).prop_map(Legs::from_iter)
+    fn moves() -> impl Strategy<Value = Moves> {
+        let account = || prop::sample::select(Account::ALL.to_vec());
+        let one = (account(), account(), 1..=PURSE_MAX).prop_map(|(from, to, amount)| Move { from, to, amount });
+        let of_one_unit = one.prop_filter("of one unit", |one| one.from.unit() == one.to.unit() && one.from != one.to);
+        prop::collection::vec(of_one_unit, 0..=MOVES_MAX).prop_map(Moves::from_iter)
     }
 
     fn card() -> impl Strategy<Value = CardRef> {
@@ -880,7 +886,7 @@ mod tests {
             dates in (prop_oneof![Just(BASE), 0i32..2_000_000], 0i32..2_000_000),
             by_key in any::<bool>(),
             card in card(),
-            legs in legs(),
+            moves in moves(),
             balances in [0..i64::MAX, 0..i64::MAX, 0..i64::MAX],
             refunded in 0..i64::MAX,
         ) -> Transaction {
@@ -912,7 +918,7 @@ mod tests {
                 expires: 0,
                 status: 0,
                 original: refers.then_some(original),
-                legs,
+                moves,
                 changes: if refers { vec![Change::Refunded { sequence: 9, refunded }, Change::Marked] } else { vec![] },
                 balances: if matches!(card, CardRef::Known { .. }) { balances } else { [0; 3] },
             }

@@ -83,17 +83,13 @@ impl Machine {
         let points = after.points - before.points;
         let claw = after.claw - before.claw;
         let clawed = claw.min(self.cards.points(index) + points);
-        let offset = after.offset - before.offset;
-        transaction.legs.set([
-            (Account::CardPrincipal, after.principal - before.principal),
-            (Account::CardBonus, after.bonus - before.bonus),
-            (Account::CardPoints, points),
-            (Account::CardPoints, -clawed),
-            (Account::CardShortfallPoints, clawed - claw),
-            (Account::StoreClearing, -amount),
-            (Account::IssuerPoints, offset),
-            (Account::PointsPool, -points),
-            (Account::PointsPool, claw),
+        transaction.moves.set([
+            (Account::StoreClearing, Account::CardPrincipal, after.principal - before.principal),
+            (Account::StoreClearing, Account::CardBonus, after.bonus - before.bonus),
+            (Account::StoreClearing, Account::IssuerPoints, after.offset - before.offset),
+            (Account::PointsPool, Account::CardPoints, points),
+            (Account::CardPoints, Account::PointsPool, clawed),
+            (Account::CardShortfallPoints, Account::PointsPool, claw - clawed),
         ]);
         transaction.changes.push(Change::Refunded { sequence: original, refunded });
         Code::Approved

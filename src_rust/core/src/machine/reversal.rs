@@ -2,7 +2,7 @@
 //!
 //! Idempotent. A reversal that comes before its original marks the key, and the original is void when it comes.
 
-use crate::accounts::{Account, Leg, Legs};
+use crate::accounts::{Account, Move, Moves};
 use crate::codes::Code;
 use crate::commands::Kind;
 use crate::journal::entry::{CardRef, Change, Transaction};
@@ -53,33 +53,37 @@ impl Machine {
         let amount = answer_of(original, number).amount;
         transaction.changes.push(Change::Reversed { sequence: number, amount });
         let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
-        self.invert(index, &original.legs, &mut transaction.legs);
+        self.invert(index, &original.moves, &mut transaction.moves);
         transaction.store = original.store;
         Code::Approved
     }
 
-    /// The legs with the opposite sign; what a purse cannot give goes to the shortfall of its unit. Credits come first.
-    fn invert(&self, index: u32, original: &[Leg], legs: &mut Legs) {
-        let (mut short_money, mut short_points) = (0, 0);
+    /// The moves in the opposite direction, those that give to the card first; what a purse cannot give back the shortfall of its unit does.
+    fn invert(&self, index: u32, original: &[Move], moves: &mut Moves) {
         let mut purses = self.balances(index);
-        let credits = original.iter().filter(|leg| leg.amount < 0);
-        let debits = original.iter().filter(|leg| leg.amount > 0);
-        for undone in credits.chain(debits) {
-            let (purse, short) = match undone.account {
-                Account::CardPrincipal => (0, &mut short_money),
-                Account::CardBonus => (1, &mut short_money),
-                Account::CardPoints => (2, &mut short_points),
-                _ => {
-                    legs.add(undone.account, -undone.amount);
-                    continue;
-                }
-            };
-            let change = (-undone.amount).max(-purses[purse]);
-            purses[purse] += change;
-            *short += undone.amount + change;
-            legs.add(undone.account, change);
+        let from_purse = |one: &&Move| purse(one.to).is_some();
+        for undone in original.iter().filter(|one| !from_purse(one)) {
+            if let Some((purse, _)) = purse(undone.from) {
+                purses[purse] += undone.amount;
+            }
+            moves.add(undone.to, undone.from, undone.amount);
         }
-        legs.add(Account::CardShortfallMoney, -short_money);
-        legs.add(Account::CardShortfallPoints, -short_points);
+        for undone in original.iter().filter(from_purse) {
+            let Some((purse, shortfall)) = purse(undone.to) else { continue };
+            let given = undone.amount.min(purses[purse]);
+            purses[purse] -= given;
+            moves.add(undone.to, undone.from, given);
+            moves.add(shortfall, undone.from, undone.amount - given);
+        }
+    }
+}
+
+/// The purse that an account of a card is, by its place among the balances, and the shortfall of its unit.
+fn purse(account: Account) -> Option<(usize, Account)> {
+    match account {
+        Account::CardPrincipal => Some((0, Account::CardShortfallMoney)),
+        Account::CardBonus => Some((1, Account::CardShortfallMoney)),
+        Account::CardPoints => Some((2, Account::CardShortfallPoints)),
+        _ => None,
     }
 }

@@ -66,7 +66,8 @@ impl Writer {
             }
             self.keys.prefetch_place(request.business_date, checked.key_hash);
             sought[count % AHEAD_ROWS] = row;
-            count += usize::from(!self.is_new(request, ahead.likely_terminal));
+            let has_key = checked.kind != Some(Kind::Balance);
+            count += usize::from(has_key & !self.is_new(request, ahead.likely_terminal));
         }
         for &row in &sought[..count] {
             self.keys.prefetch(rows[row].business_date, checked[row].key_hash);
