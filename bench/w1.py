@@ -3,11 +3,13 @@
 A run lasts at least `seconds`, with checkpoint passes cycling, after two seconds that warm up; the first
 such two seconds are the burst. The figure is the median of the runs, over answers that are durable, and
 everything that Python does for it - drawing cards and keys, submitting, looking at every answer - is inside
-the measured time. After each run the engine is closed, the books were checked, and the limit is measured:
-the blocks that this run wrote, appended to LMDB by a bare loop. Balance queries are swipes but journal
-nothing: bytes are per journaled swipe.
+the measured time. Each run is a business day of its own, so that runs are alike: the day before is closed,
+and its keys stay in the window. After each run the engine is closed, the books were checked, and the limit
+is measured: the blocks that this run wrote, appended to LMDB by a bare loop. Balance queries are swipes but
+journal nothing: bytes are per journaled swipe.
 """
 
+import datetime
 import statistics
 import threading
 import time
@@ -18,10 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench import journal, peers
-from bench.chain import BenchError, build, expect
+from bench.chain import DAY, BenchError, build, expect
 from bench.options import Options, cards_of, scratch
 from bench.swipes import Drawn, Keys, Ledger, Swipes, Tally
 from onecard import Engine, rows
+from onecard.codes import Code
 
 CARDS = 1_000_000
 BURST_S = 2.0
@@ -90,12 +93,10 @@ def measure(cards: int, options: Options) -> Measured:
     found = Measured()
     with scratch("w1") as directory:
         data = directory / "data"
-        ledger, trace = _build(data, cards, options, found)
-        swipes = Swipes(cards, seed=1, draw=options.draw, keys=options.keys, first_trace=trace)
+        _build(data, cards, options, found)
         for number in range(1, options.runs + 1):
             options.tell(f"W1, {cards:,} cards: run {number} of {options.runs}")
-            first, answered = _run(data, options, swipes, ledger, found)
-            end = ledger.entries + 1
+            first, end, answered = _run(data, options, cards, number, found)
             found.bytes_per_swipe["runs"] = journal.bytes_per_entry(data, first, end)
             options.tell(f"W1, {cards:,} cards: limit {number} of {options.runs}")
             entries_per_s = journal.limit(data, first, end, options.seconds / 2)
@@ -103,8 +104,8 @@ def measure(cards: int, options: Options) -> Measured:
     return found
 
 
-def _build(data: Path, cards: int, options: Options, found: Measured) -> tuple[Ledger, int]:
-    """The chain, and the bytes of either kind of key; its books, and a trace that is free."""
+def _build(data: Path, cards: int, options: Options, found: Measured) -> None:
+    """The chain, and the bytes of either kind of key."""
     bounds, trace = {}, 1
     with _open(data, options) as engine:
         build(engine, cards, options.tell)
@@ -118,12 +119,16 @@ def _build(data: Path, cards: int, options: Options, found: Measured) -> tuple[L
         ledger.check(engine)
     for keys, (first, end) in bounds.items():
         found.bytes_per_swipe[keys] = journal.bytes_per_entry(data, first, end)
-    return ledger, trace
 
 
-def _run(data: Path, options: Options, swipes: Swipes, ledger: Ledger, found: Measured) -> tuple[int, int]:
-    """One run, on an engine opened for it: the sequence of its first entry, and its swipes."""
+def _run(data: Path, options: Options, cards: int, number: int, found: Measured) -> tuple[int, int, int]:
+    """One run, on a day of its own: the sequences of its first entry and after its last, and its swipes."""
     with _open(data, options) as engine:
+        day = DAY + datetime.timedelta(days=number)
+        closed = engine.close_day(day - datetime.timedelta(days=1))
+        expect(closed.code == Code.APPROVED, "the day before was not closed")
+        swipes = Swipes(cards, seed=number, draw=options.draw, keys=options.keys, day=day)
+        ledger = Ledger(engine)
         warm = swim(engine, swipes, BURST_S)
         ledger.add(warm.tally)
         first = ledger.entries + 1
@@ -137,7 +142,7 @@ def _run(data: Path, options: Options, swipes: Swipes, ledger: Ledger, found: Me
     expect(found.tail_max <= TAIL_MAX, f"the tail grew to {found.tail_max:,} entries, above {TAIL_MAX:,}")
     found.passes += stats.passes
     found.memory_bytes_per_card = round(stats.card_bytes / stats.cards, 1)
-    return first, swum.tally.answered
+    return first, ledger.entries + 1, swum.tally.answered
 
 
 def _open(data: Path, options: Options) -> Engine:

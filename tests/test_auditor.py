@@ -49,7 +49,9 @@ def number(card: str) -> bytes:
 def moves(posted: list[tuple[int | None, int, int]]) -> bytes:
     """Moves as (from, to, amount)."""
     place = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, None].index
-    return b"".join(bytes([place(source) << 4 | place(target)]) + uint(amount) for source, target, amount in posted)
+    return b"".join(
+        bytes([place(source) << 4 | place(target)]) + uint(amount) for source, target, amount in posted
+    )
 
 
 def legs(posted: list[tuple[int, ...]]) -> bytes:

@@ -216,6 +216,7 @@ impl Machine {
         transaction.card = CardRef::Known { index, previous: self.cards.card(index).last, issued: None };
     }
 
+    #[cold]
     fn decide_issue(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Code {
         let request = admitted.request;
         let Some(number) = admitted.number else { return Code::InvalidCard };
@@ -280,6 +281,7 @@ impl Machine {
         Code::Approved
     }
 
+    #[cold]
     fn decide_status(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
         if self.find_card(admitted, sequence, transaction).is_none() {
             return Code::InvalidCard;
@@ -540,6 +542,7 @@ impl Machine {
     }
 }
 
+#[cold]
 fn decide_fund(request: &Request, transaction: &mut Transaction) -> Code {
     if !is_amount(request.amount) {
         return Code::InvalidAmount;

@@ -301,6 +301,8 @@ impl Transaction {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn encode_original(&self, base: i32, out: &mut impl Out) {
         match self.original.expect("refunds and reversals have one") {
             Original::Sequence(sequence) => put_uint(out, sequence),
@@ -409,6 +411,8 @@ impl Transaction {
 }
 
 impl Change {
+    #[cold]
+    #[inline(never)]
     fn encode(&self, out: &mut impl Out) {
         match *self {
             Change::Refunded { sequence, refunded } => {

@@ -57,6 +57,7 @@ impl Paid {
 }
 
 impl Machine {
+    #[cold]
     pub(super) fn decide_refund(
         &mut self,
         admitted: &Admitted<'_>,

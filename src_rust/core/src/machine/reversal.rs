@@ -9,6 +9,7 @@ use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::{Admitted, Found, Machine, answer_of};
 
 impl Machine {
+    #[cold]
     pub(super) fn decide_reversal(
         &mut self,
         admitted: &Admitted<'_>,

@@ -206,6 +206,7 @@ impl Writer {
             && entry.original == request.named_original(entry.kind)
     }
 
+    #[cold]
     fn find_original(&self, programme: usize, named: Original) -> Result<Named, Error> {
         let programme = &self.machine.organisation.programmes[programme];
         match named {
