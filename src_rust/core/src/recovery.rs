@@ -12,9 +12,10 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry, Transaction};
 use crate::journal::{Block, Journal, genesis};
-use crate::keys::Keys;
+use crate::keys::{KeyName, Keys};
 use crate::machine::Machine;
 use crate::memory::prefetch;
+use crate::organisation::terminal_hash;
 
 /// Entries that are handed over at once; few enough to stay in the cache.
 const BATCH: usize = 256;
@@ -131,12 +132,16 @@ impl Batch {
     }
 }
 
-/// Asks for all memory that the entries will need.
+/// Asks for all memory that the entries will need, in the order in which one place leads to the next.
 #[inline]
 fn look_ahead(entries: &[(Entry, u64)], machine: &Machine, keys: &Keys, stores: &mut Stores) {
-    for (entry, hash) in entries {
-        let Entry::Transaction(transaction) = entry else { continue };
-        keys.prefetch_place(transaction.key.date, *hash);
+    for (transaction, _) in transactions(entries) {
+        if let KeyName::Trace { terminal, .. } = transaction.key.name {
+            machine.organisation.prefetch_terminal(terminal_hash(transaction.key.programme, terminal));
+        }
+    }
+    for (transaction, hash) in transactions(entries) {
+        keys.prefetch_place(transaction.key.date, hash);
         if let CardRef::Known { index, .. } = transaction.card {
             machine.cards.prefetch(index);
         }
@@ -144,6 +149,19 @@ fn look_ahead(entries: &[(Entry, u64)], machine: &Machine, keys: &Keys, stores: 
             prefetch(&machine.organisation.stores[store as usize]);
         }
     }
+    for (transaction, _) in transactions(entries) {
+        if let KeyName::Trace { terminal, .. } = transaction.key.name {
+            machine.organisation.prefetch_likely_terminal(terminal_hash(transaction.key.programme, terminal));
+        }
+    }
+}
+
+/// The transactions among entries, with the hashes of their keys.
+fn transactions(entries: &[(Entry, u64)]) -> impl Iterator<Item = (&Transaction, u64)> {
+    entries.iter().filter_map(|(entry, hash)| match entry {
+        Entry::Transaction(transaction) => Some((transaction, *hash)),
+        _ => None,
+    })
 }
 
 /// Where stores are found that were found before: their programme, number and index, by some bits of the number.
