@@ -1,8 +1,9 @@
 //! The writer: the one thread that owns the state.
 //!
 //! It takes jobs in order, executes them into the group that is being made, and hands the group on when the sync
-//! thread is free. Between jobs it does bounded pieces of what can wait: the sweep of a day's growth, a checkpoint pass.
+//! thread is free. Between jobs it does bounded pieces of what can wait (`behind`): the sweep of a day's growth, a checkpoint pass.
 
+mod behind;
 mod execute;
 
 use std::collections::VecDeque;
@@ -10,31 +11,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, never, select};
+use crossbeam_channel::{Receiver, never, select};
 
-use crate::cards::{CardRecord, Cards};
-use crate::checkpoint::{Copying, Step, state_digest};
+use crate::cards::Cards;
+use crate::checkpoint::state_digest;
 use crate::clearing::report;
 use crate::codes::Code;
 use crate::commands::{CloseReport, Registration, Stats};
-
 use crate::error::Error;
 use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
 use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
-use crate::keys::{Discarded, Keys, Segment};
+use crate::keys::Keys;
 use crate::machine::Machine;
-use crate::pipeline::pace::rows_wait;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::recovery::{Recovered, forget_old_keys};
-use crate::storage::{Storage, StorageError};
+use crate::storage::Storage;
+
+use behind::Pass;
+pub(crate) use behind::{Behind, Written};
 
 /// Cards that a close lets grow at once.
 const CLOSE_CARDS: usize = 65_536;
-/// Cards that the sweep lets grow at once, between two jobs.
-const SWEEP_CARDS: usize = 16_384;
-/// While rows come, the sweep rests for so many times as long as each such piece took: whoever brings and carries them away needs the
-/// processors, too.
-const SWEEP_REST: u32 = 3;
 /// Most bytes that an entry takes, and a store's or a merchant's part of a close.
 const ENTRY_BYTES_MAX: u64 = TRANSACTION_BYTES_MAX as u64;
 /// Room kept beside the groups for LMDB's own pages.
@@ -47,37 +44,8 @@ const GROUP_BYTES: usize = 4 << 20;
 /// A group of so few bytes is committed by the writer itself, if nothing else waits for it: a lone request then wakes one thread
 /// less, and what comes meanwhile takes no longer to execute than waking one.
 const COMMIT_HERE_BYTES: usize = 2048;
-/// Rows for each of which a step of a pass is copied.
-const STEP_ROWS: usize = 256;
-
 /// What makes work behind possible again does not always tell.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// What the checkpoint thread says of a pass.
-pub(crate) type Written = Result<Vec<Segment>, StorageError>;
-
-/// The writer's ends of the ways to and from the checkpoint thread.
-pub(crate) struct Behind {
-    pub(crate) steps: Sender<Step>,
-    /// Room of chunks that are written.
-    pub(crate) spare: Receiver<Vec<CardRecord>>,
-    pub(crate) written: Receiver<Written>,
-}
-
-/// Where the checkpoint passes are.
-enum Pass {
-    Idle,
-    Copying {
-        copying: Copying,
-        held: Option<Step>,
-        begin: u64,
-    },
-    Writing {
-        begin: u64,
-    },
-    /// A pass failed. Later ones would stand on it: there are none until the engine is opened again.
-    Failed(Error),
-}
 
 pub(crate) struct Writer {
     jobs: Receiver<Job>,
@@ -263,10 +231,6 @@ impl Writer {
         Ok(())
     }
 
-    fn is_passing(&self) -> bool {
-        matches!(self.pass, Pass::Copying { .. } | Pass::Writing { .. })
-    }
-
     fn is_full(&self) -> bool {
         self.rows >= GROUP_ROWS || self.block.size() >= GROUP_BYTES
     }
@@ -381,14 +345,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Rows that passes cannot follow are slowed down. Where passes have ended for good there is nothing to wait for.
-    fn wait_for_passes(&mut self, rows: usize) {
-        let wait = rows_wait(rows, self.block.next() - self.checkpointed, self.options.checkpoint_entries);
-        if !wait.is_zero() && !matches!(self.pass, Pass::Failed(_)) {
-            self.waits_until = Some(Instant::now() + wait);
-        }
-    }
-
     fn stats(&self) -> Stats {
         let (keys, keys_in_memory, key_bytes) = self.keys.sizes();
         Stats {
@@ -468,104 +424,5 @@ impl Writer {
             _ => None,
         };
         Ok(report(sequence, &closed, opens, true))
-    }
-
-    fn sweep(&mut self, programme: usize, cards: usize) {
-        if let Some(entry) = self.machine.sweep(programme, cards, self.block.next()) {
-            self.block.push(&entry);
-        }
-    }
-
-    /// Does a bounded piece of what can wait; true if there was something to do.
-    fn work_behind(&mut self) -> Result<bool, Error> {
-        if let Ok(written) = self.behind.written.try_recv() {
-            self.end_pass(Some(written));
-        }
-        if let Some(programme) = self.machine.growing() {
-            let merchants = self.machine.organisation.programmes[programme].merchants.len();
-            if !self.has_room(ENTRY_BYTES_MAX * (merchants as u64 + 1)) {
-                return Ok(false);
-            }
-            let start = Instant::now();
-            if self.sweeps_from.is_some_and(|from| start < from) {
-                return Ok(false);
-            }
-            self.sweep(programme, SWEEP_CARDS);
-            let rows_came = std::mem::take(&mut self.rows_since) > 0;
-            self.sweeps_from = rows_came.then(|| start + start.elapsed() * (1 + SWEEP_REST));
-            return Ok(true);
-        }
-        // In proportion to what was executed since, so that under load a pass keeps up and a lone request waits for one step.
-        let mut steps = 1 + std::mem::take(&mut self.rows_since) / STEP_ROWS;
-        let mut worked = false;
-        while steps > 0 && self.copy_behind() {
-            worked = true;
-            steps -= 1;
-        }
-        Ok(worked)
-    }
-
-    fn copy_behind(&mut self) -> bool {
-        let next = self.block.next();
-        let due = !self.next_pass_waiters.is_empty() || next - self.checkpointed >= self.options.checkpoint_entries;
-        match &mut self.pass {
-            Pass::Idle if due && self.block.is_empty() => {
-                let copying = Copying::begin(&mut self.machine, &mut self.keys, next, self.checkpointed);
-                self.pass = Pass::Copying { copying, held: None, begin: next };
-                self.pass_waiters.append(&mut self.next_pass_waiters);
-                true
-            }
-            Pass::Copying { copying, held, begin } => {
-                let room = || self.behind.spare.try_recv().unwrap_or_default();
-                let Some(step) = held.take().or_else(|| copying.next(&self.machine, next, room)) else {
-                    self.pass = Pass::Writing { begin: *begin };
-                    return true;
-                };
-                match self.behind.steps.try_send(step) {
-                    Ok(()) => true,
-                    Err(TrySendError::Full(step)) => {
-                        *held = Some(step);
-                        false
-                    }
-                    Err(TrySendError::Disconnected(_)) => false,
-                }
-            }
-            Pass::Failed(error) if !self.next_pass_waiters.is_empty() => {
-                let error = error.clone();
-                self.next_pass_waiters.drain(..).for_each(|reply| reply.give(Err(error.clone())));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Lets the checkpoint thread give memory back.
-    fn discard(&self, discarded: Discarded) {
-        if !discarded.is_empty() {
-            // Where there is no way to it, it is dropped here.
-            let _ = self.behind.steps.try_send(Step::Discard(Box::new(discarded)));
-        }
-    }
-
-    fn end_pass(&mut self, written: Option<Written>) {
-        let (Pass::Copying { begin, .. } | Pass::Writing { begin }) = self.pass else { return };
-        let stopped = || self.shared.poisoned().unwrap_or(Error::Closed("the checkpoint thread ended".into()));
-        let result = match written.map(|written| written.map_err(Error::from)).unwrap_or_else(|| Err(stopped())) {
-            Ok(segments) => {
-                let discarded = self.keys.adopt(segments);
-                self.discard(discarded);
-                self.checkpointed = begin;
-                self.passes += 1;
-                self.pass = Pass::Idle;
-                self.waits_until = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.pass = Pass::Failed(error.clone());
-                self.waits_until = None;
-                Err(error)
-            }
-        };
-        self.pass_waiters.drain(..).for_each(|reply| reply.give(result.clone()));
     }
 }
