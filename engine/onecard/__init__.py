@@ -6,7 +6,7 @@ and checks a rule file, `rows` builds batches. The command line is `onecard --he
 
 import warnings
 
-from onecard import codes, rows
+from onecard import codes, processor, rows  # the processor is looked at before the core is loaded
 from onecard._core import DEBUG_BUILD, EngineClosed, EngineError, EnginePoisoned, __version__
 from onecard.client import Client
 from onecard.engine import Engine, verify
@@ -23,6 +23,7 @@ __all__ = [
     "RulesError",
     "__version__",
     "codes",
+    "processor",
     "rows",
     "verify",
 ]

@@ -4,7 +4,6 @@
 //! thread of the binding's own, so that no thread of the engine ever waits for the GIL.
 
 mod answers;
-mod processor;
 mod reports;
 mod server;
 
@@ -18,7 +17,7 @@ use onecard_core::pipeline::ROWS_MAX;
 use onecard_core::{Answer, CardNumber, Engine, Error, Options, Registration, Request};
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
-use pyo3::exceptions::{PyException, PyImportError, PyValueError};
+use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use zerocopy::IntoBytes;
@@ -278,14 +277,6 @@ fn verify<'py>(py: Python<'py>, path: PathBuf, progress: Option<Py<PyAny>>) -> P
 /// The compiled core of onecard.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let missing = processor::missing();
-    if !missing.is_empty() {
-        let what = format!(
-            "this build of onecard needs a processor with {}, which this one lacks; build it with RUSTFLAGS=\"-C target-cpu=x86-64\"",
-            missing.join(", ")
-        );
-        return Err(PyImportError::new_err(what));
-    }
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add("REQUEST_SIZE", size_of::<Request>())?;
