@@ -14,8 +14,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 BIN := .venv/bin
 # One interpreter for every build, so that nothing is built twice.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
-SOURCES := $(shell find src_rust grpc Cargo.toml Cargo.lock pyproject.toml \
-    -name '*.rs' -o -name '*.proto' -o -name 'Cargo.*' -o -name pyproject.toml)
+SOURCES := $(shell find src_rust grpc Cargo.toml Cargo.lock pyproject.toml .cargo \
+    -name '*.rs' -o -name '*.proto' -o -name 'Cargo.*' -o -name pyproject.toml -o -name config.toml)
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
