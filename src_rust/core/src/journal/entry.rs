@@ -142,7 +142,7 @@ const KIND_GROWTH_COMPLETE: u8 = 42;
 
 const EXPLICIT_NUMBER: u8 = 0x80;
 
-/// Most bytes of a transaction's entry, rounded up: at most 64 of its head and key, 48 of its card and inputs, twelve moves of 18, two changes
+/// Most bytes of a transaction's entry, rounded up: at most 64 of its head and key, 61 of its card and inputs, twelve moves of 18, two changes
 /// of 35 and three balances of 17. A power of two.
 pub const TRANSACTION_BYTES_MAX: usize = 512;
 /// Room for one: a word may be written over its end.
