@@ -164,7 +164,7 @@ pub struct Cards {
     len: u32,
     /// Of each chunk, the sequence that had been reached when anything in it last changed.
     touched: Vec<u64>,
-    index: Table<u64>,
+    index: Table,
 }
 
 /// A card as the checkpoint keeps it.
@@ -203,7 +203,7 @@ impl Cards {
     /// Index of a card by its number and the [`hash`](Self::hash) of it.
     #[inline]
     pub fn find(&self, hash: u64, programme: u16, number: CardNumber) -> Option<u32> {
-        self.index.get(hash).map(|value| (value - 1) as u32).find(|&index| self.is(index, programme, number))
+        self.index.get(hash).find(|&index| self.is(index, programme, number))
     }
 
     /// True if the card with this index has this number.
@@ -222,7 +222,7 @@ impl Cards {
     /// The card that this hash most likely belongs to, its memory asked for; the only thing to do with it is to ask whether it [`is`](Self::is).
     #[inline]
     pub fn prefetch_likely(&self, hash: u64) -> Option<u32> {
-        let index = (self.index.first(hash)? - 1) as u32;
+        let index = self.index.first(hash)?;
         let (block, at) = place(index);
         let block = &self.blocks[block];
         prefetch(&block.cards[at]);
@@ -262,7 +262,7 @@ impl Cards {
         block.grown[at] = points.grown;
         block.merchants[at] = card.merchant;
         self.len = self.len.checked_add(1).expect("issue checks that there is room");
-        self.index.insert(mix(card.number, card.programme.into()), u64::from(index) + 1);
+        self.index.insert(mix(card.number, card.programme.into()), index);
         index
     }
 
@@ -400,14 +400,14 @@ impl Cards {
 
 /// The index of cards that are read from the checkpoint.
 pub struct Index<'a> {
-    table: &'a mut Table<u64>,
+    table: &'a mut Table,
     next: u32,
 }
 
 impl Index<'_> {
     /// Adds the next cards by their hashes.
     pub fn add(&mut self, hashes: &[u64]) {
-        self.table.insert_run(hashes, u64::from(self.next) + 1);
+        self.table.insert_run(hashes, self.next);
         self.next += hashes.len() as u32;
     }
 }

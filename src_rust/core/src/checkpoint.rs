@@ -19,7 +19,7 @@ use zerocopy::IntoBytes;
 
 use crate::cards::chunk::{ChunkMut, encode};
 use crate::cards::{CHUNK, CardRecord, Cards};
-use crate::keys::{Batch, Discarded, Extent, Keys, Segment};
+use crate::keys::{Batch, Discarded, Extent, Keys, Recent, Segment};
 use crate::machine::{Machine, Mark};
 use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
@@ -90,6 +90,8 @@ pub trait Ways {
     fn durable(&self, end: u64) -> bool;
     /// Takes back the room of a chunk.
     fn spare(&self, room: Vec<CardRecord>);
+    /// Takes back the room of keys.
+    fn spare_keys(&self, room: Recent);
     /// True if a pass that began at this sequence is needed soon.
     fn hurries(&self, begin: u64) -> bool;
     /// Rests after a commit that was the work of so long, in a pass that began at this sequence.
@@ -99,14 +101,16 @@ pub trait Ways {
 }
 
 impl Copying {
-    /// Begins a pass at the next sequence. `since` is the begin of the one before.
-    pub fn begin(machine: &mut Machine, keys: &mut Keys, begin: u64, since: u64) -> Copying {
+    /// Begins a pass at the next sequence, with rooms for the keys that come next; those that are of no use come back. `since` is the begin of the pass
+    /// before.
+    pub fn begin(machine: &mut Machine, keys: &mut Keys, rooms: Vec<Recent>, begin: u64, since: u64) -> (Copying, Discarded) {
         let pass = Pass { begin, cards: machine.cards.len() };
         let organisation = postcard::to_stdvec(&machine.organisation).expect("it serialises to memory");
         let forget_before = keys.first_date().unwrap_or(i32::MIN);
-        let shared = Shared { pass, organisation, keys: keys.seal(begin), forget_before };
+        let (keys, discarded) = keys.seal(begin, rooms);
+        let shared = Shared { pass, organisation, keys, forget_before };
         let (marks, chunks) = (machine.take_changed_marks(), machine.cards.chunks());
-        Copying { shared: Some(shared), marks, since, chunk: 0, chunks }
+        (Copying { shared: Some(shared), marks, since, chunk: 0, chunks }, discarded)
     }
 
     /// The next step; None when the pass is copied whole. A chunk goes into what `room` gives.
@@ -243,9 +247,15 @@ impl Checkpoint {
         let mut chunk = Vec::new();
         let whole = Cell::new(false);
         let next = || {
-            let step = ways.next();
-            whole.set(matches!(step, None | Some(Step::Finish(_))));
-            step
+            loop {
+                match ways.next() {
+                    Some(Step::Discard(discarded)) => discarded.empty().for_each(|room| ways.spare_keys(room)),
+                    step => {
+                        whole.set(matches!(step, None | Some(Step::Finish(_))));
+                        return step;
+                    }
+                }
+            }
         };
         loop {
             match self.write_pass(&next, ways, &mut chunk) {
@@ -268,7 +278,7 @@ impl Checkpoint {
         ways: &impl Ways,
         chunk: &mut Vec<u8>,
     ) -> Result<Option<Vec<Segment>>, StorageError> {
-        let mut steps = std::iter::from_fn(next).filter(|step| !matches!(step, Step::Discard(_))).peekable();
+        let mut steps = std::iter::from_fn(next).peekable();
         let begin = match steps.peek() {
             Some(Step::Chunk { before, .. } | Step::Marks { before, .. }) => *before,
             Some(Step::Finish(shared)) => shared.pass.begin,

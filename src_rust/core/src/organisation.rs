@@ -179,9 +179,9 @@ pub struct Organisation {
     /// Index of the programme with a number, plus one.
     #[serde(skip)]
     by_number: Vec<u32>,
-    /// Index of a terminal, plus one.
+    /// Index of a terminal.
     #[serde(skip)]
-    terminal_index: Table<u64>,
+    terminal_index: Table,
 }
 
 impl Organisation {
@@ -193,7 +193,7 @@ impl Organisation {
         }
         self.terminal_index = Table::default();
         for (at, terminal) in self.terminals.iter().enumerate() {
-            self.terminal_index.insert(terminal_hash(terminal.programme, terminal.number), at as u64 + 1);
+            self.terminal_index.insert(terminal_hash(terminal.programme, terminal.number), at as u32);
         }
     }
 
@@ -212,7 +212,7 @@ impl Organisation {
     /// The terminal that this [`terminal_hash`] most likely belongs to, its memory asked for.
     #[inline]
     pub fn prefetch_likely_terminal(&self, hash: u64) -> Option<u32> {
-        let index = (self.terminal_index.first(hash)? - 1) as u32;
+        let index = self.terminal_index.first(hash)?;
         prefetch(&self.terminals[index as usize]);
         Some(index)
     }
@@ -220,7 +220,7 @@ impl Organisation {
     /// Index of the terminal with this number and [`terminal_hash`].
     #[inline]
     pub fn terminal(&self, hash: u64, programme: u16, number: u32) -> Option<u32> {
-        self.terminal_index.get(hash).map(|value| (value - 1) as u32).find(|&index| self.is_terminal(index, programme, number))
+        self.terminal_index.get(hash).find(|&index| self.is_terminal(index, programme, number))
     }
 
     /// True if the terminal with this index has this number.
@@ -339,8 +339,8 @@ impl Organisation {
             Registration::Terminal { programme, terminal, store } => {
                 let Some(store) = self.programme(*programme).and_then(|at| self.store(at, *store)) else { return false };
                 let newest = self.newest_stray;
+                self.terminal_index.insert(terminal_hash(*programme, *terminal), self.terminals.len() as u32);
                 self.terminals.push(Terminal { programme: *programme, number: *terminal, store, newest });
-                self.terminal_index.insert(terminal_hash(*programme, *terminal), self.terminals.len() as u64);
             }
         }
         true

@@ -32,6 +32,7 @@ use crate::commands::{
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
+use crate::keys::Recent;
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::machine::answer_of;
 use crate::pipeline::door::Checked;
@@ -45,6 +46,8 @@ pub const ROWS_MAX: usize = 8192;
 const JOBS_MAX: usize = 4096;
 /// Steps of a checkpoint pass that wait for the thread that writes them.
 const STEPS_MAX: usize = 64;
+/// Rooms for keys that wait to be used again: as many as there are forms of keys.
+const KEY_ROOMS_MAX: usize = 2;
 /// Passes give way to those who execute and commit: on a small machine a pass would otherwise take a fifth of the writer's processor. Rows
 /// that wait for a pass leave it all that it wants.
 #[cfg(target_os = "linux")]
@@ -224,15 +227,16 @@ impl Engine {
         let (ready_in, ready) = bounded(1);
         let (steps_in, steps) = bounded(STEPS_MAX);
         let (spare_in, spare) = bounded(STEPS_MAX);
+        let (spare_keys_in, spare_keys) = bounded(KEY_ROOMS_MAX);
         let (written_in, written) = bounded(1);
-        let behind_ends = Behind { steps: steps_in, spare, written };
+        let behind_ends = Behind { steps: steps_in, spare, spare_keys, written };
         let storage = checkpoint.storage().clone();
         let commits = Arc::new(Commits { shared: shared.clone(), journal: journal.clone(), head: Mutex::new(head) });
         let _ = ready_in.send(());
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
         let checkpoint_entries = options.checkpoint_entries;
-        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, written: written_in, checkpoint_entries };
+        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, spare_keys: spare_keys_in, written: written_in, checkpoint_entries };
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),
@@ -482,6 +486,7 @@ struct Passes {
     shared: Arc<Shared>,
     steps: Receiver<Step>,
     spare: Sender<Vec<CardRecord>>,
+    spare_keys: Sender<Recent>,
     written: Sender<writer::Written>,
     /// As in [`Options`].
     checkpoint_entries: u64,
@@ -504,6 +509,10 @@ impl Ways for Passes {
 
     fn spare(&self, room: Vec<CardRecord>) {
         let _ = self.spare.try_send(room);
+    }
+
+    fn spare_keys(&self, room: Recent) {
+        let _ = self.spare_keys.try_send(room);
     }
 
     fn hurries(&self, begin: u64) -> bool {

@@ -9,7 +9,7 @@ use super::{ENTRY_BYTES_MAX, Writer};
 use crate::cards::CardRecord;
 use crate::checkpoint::{Copying, Step};
 use crate::error::Error;
-use crate::keys::{Discarded, Segment};
+use crate::keys::{Discarded, Recent, Segment};
 use crate::pipeline::pace::rows_wait;
 use crate::storage::StorageError;
 
@@ -29,6 +29,8 @@ pub(crate) struct Behind {
     pub(crate) steps: Sender<Step>,
     /// Room of chunks that are written.
     pub(crate) spare: Receiver<Vec<CardRecord>>,
+    /// Room of keys that are written.
+    pub(crate) spare_keys: Receiver<Recent>,
     pub(crate) written: Receiver<Written>,
 }
 
@@ -100,7 +102,9 @@ impl Writer {
         let due = !self.next_pass_waiters.is_empty() || next - self.checkpointed >= self.options.checkpoint_entries;
         match &mut self.pass {
             Pass::Idle if due && self.block.is_empty() => {
-                let copying = Copying::begin(&mut self.machine, &mut self.keys, next, self.checkpointed);
+                let rooms = self.behind.spare_keys.try_iter().collect();
+                let (copying, discarded) = Copying::begin(&mut self.machine, &mut self.keys, rooms, next, self.checkpointed);
+                self.discard(discarded);
                 self.pass = Pass::Copying { copying, held: None, begin: next };
                 self.pass_waiters.append(&mut self.next_pass_waiters);
                 true
