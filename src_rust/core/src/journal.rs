@@ -11,12 +11,15 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::journal::entry::{Entry, Malformed, Room, TRANSACTION_BYTES_MAX, TRANSACTION_ROOM, Transaction};
+use crate::page_cache::PageCache;
 use crate::storage::{Storage, StorageError};
 
 const MAGIC: &[u8; 4] = b"OCJ2";
 const FORMAT: &str = "onecard journal 2";
 /// Bytes before the entries.
 const HEADER: usize = 64;
+/// So much of its end stays in the system's memory: some millions of entries, what retries and reversals are mostly about.
+const CACHED_BYTES: u64 = 256 << 20;
 /// Bytes of a hash.
 pub const HASH: usize = 32;
 
@@ -58,6 +61,7 @@ pub type Visit<'a> = dyn FnMut(Block<'_>) -> Result<bool, JournalError> + 'a;
 /// The blocks in an LMDB environment.
 pub struct LmdbJournal {
     storage: Storage,
+    cache: PageCache,
     id: [u8; 16],
 }
 
@@ -76,7 +80,8 @@ impl LmdbJournal {
                 new_id
             }
         };
-        Ok(LmdbJournal { storage, id })
+        let cache = PageCache::of(&storage.file(), CACHED_BYTES);
+        Ok(LmdbJournal { storage, cache, id })
     }
 }
 
@@ -88,7 +93,9 @@ impl Journal for LmdbJournal {
     fn append(&self, block: &SealedBlock<'_>) -> Result<(), JournalError> {
         let mut writing = self.storage.writing()?;
         writing.add("blocks", &block.first.to_be_bytes(), &[&block.header, block.body, &block.hash])?;
-        Ok(writing.commit()?)
+        writing.commit()?;
+        self.cache.appended(self.storage.size());
+        Ok(())
     }
 
     fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {

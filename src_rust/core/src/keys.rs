@@ -340,3 +340,110 @@ impl Form {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Storage;
+
+    fn hash(form: u64, number: u64) -> u64 {
+        mix(number, 0) & !1 | form
+    }
+
+    fn storage(directory: &tempfile::TempDir) -> Storage {
+        Storage::open(&directory.path().join("segments"), 1 << 28, ["keys"], "test").unwrap()
+    }
+
+    /// Writes a segment.
+    fn write(mut merging: Merging, storage: &Storage) -> Segment {
+        let mut value = Vec::new();
+        while let Some(key) = merging.next_part(&storage.reading().unwrap(), &mut value).unwrap() {
+            let mut writing = storage.writing().unwrap();
+            writing.put("keys", &key, &value).unwrap();
+            writing.commit().unwrap();
+        }
+        merging.finish()
+    }
+
+    /// Seals and writes what came, and adopts it: the segments that are left of those that were there.
+    fn pass(keys: &mut Keys, storage: &Storage, end: u64, there: &mut Vec<Extent>) {
+        let (batches, _) = keys.seal(end, Vec::new());
+        let segments: Vec<Segment> = batches.iter().map(|batch| write(batch.merge(there), storage)).collect();
+        drop(batches);
+        for segment in &segments {
+            there.retain(|older| !segment.replaces(older));
+            there.push(*segment.extent());
+        }
+        assert!(keys.adopt(segments).empty().all(|room| room.is_empty()));
+    }
+
+    fn find(keys: &Keys, storage: &Storage, form: u64, number: u64) -> Option<u64> {
+        let is = |sequence| Ok::<_, StorageError>(sequence == number);
+        keys.find(5, hash(form, number), is, || storage.reading()).unwrap()
+    }
+
+    fn opened(there: &[Extent], storage: &Storage) -> Keys {
+        let (mut keys, reading) = (Keys::default(), storage.reading().unwrap());
+        there.iter().for_each(|&extent| keys.add_segment(Segment::open(extent, &reading).unwrap().unwrap()));
+        keys
+    }
+
+    /// Keys that were sealed, that are in segments from before it was opened, merged with newer ones or not: they are found, of either form, and others are not.
+    #[test]
+    fn what_came_is_found_wherever_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(&directory);
+        for form in [0, 1] {
+            let (mut keys, mut there) = (Keys::default(), Vec::new());
+            let mut next = 1;
+            let mut insert = |keys: &mut Keys, count| {
+                (next..next + count).for_each(|number| keys.insert(5, hash(form, number), number));
+                next += count;
+                next
+            };
+            let check = |keys: &Keys, next: u64| {
+                assert!((1..next).all(|number| find(keys, &storage, form, number) == Some(number)));
+                let known = (next..next + 20_000)
+                    .filter(|&number| keys.form(5, hash(form, number)).unwrap().may_hold(hash(form, number)));
+                assert!(known.count() < 400);
+                assert_eq!(keys.sizes().0 as u64, next - 1);
+            };
+            for count in [30_000, 500, 500, 500, 500, 500, 500, 500] {
+                let end = insert(&mut keys, count);
+                pass(&mut keys, &storage, end, &mut there);
+                check(&keys, end);
+            }
+            assert_eq!(there.len(), 8, "they were too few to be merged");
+            let mut keys = opened(&there, &storage);
+            let end = insert(&mut keys, 3000);
+            check(&keys, end);
+            let (sealed, _) = keys.seal(end, vec![Recent::with_room(3000)]);
+            let end = insert(&mut keys, 10);
+            check(&keys, end);
+            // The small ones from before are merged with what came since, the large one is left.
+            let segment = write(sealed[0].merge(&there), &storage);
+            assert_eq!(segment.extent().count, 6500);
+            keys.adopt(vec![segment]);
+            check(&keys, end);
+        }
+    }
+
+    #[test]
+    fn rooms_that_suit_are_used_again() {
+        let mut keys = Keys::default();
+        (1..=5000).for_each(|number| keys.insert(5, hash(1, number), number));
+        let room = || {
+            let mut room = Recent::with_room(6000);
+            (1..=6000).for_each(|number| room.insert(number, number));
+            room.clear();
+            room
+        };
+        let (batches, unused) = keys.seal(5001, vec![Recent::with_room(100_000), room(), room()]);
+        assert_eq!((batches.len(), unused.rooms.len()), (1, 2));
+        assert!((1..=5000).all(|number| {
+            keys.form(5, 1).unwrap().find(hash(1, number), |_| Ok::<_, StorageError>(true), || unreachable!()).unwrap()
+                == Some(number)
+        }));
+        (5001..=5100).for_each(|number| keys.insert(5, hash(1, number), number));
+        assert!((5001..=5100).all(|number| keys.form(5, 1).unwrap().recent.get(hash(1, number)).eq([number])));
+    }
+}

@@ -18,6 +18,7 @@ pub mod keys;
 pub mod machine;
 pub mod memory;
 pub mod organisation;
+pub mod page_cache;
 pub mod pipeline;
 pub mod recovery;
 pub mod rules;

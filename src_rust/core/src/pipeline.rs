@@ -32,8 +32,8 @@ use crate::commands::{
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry};
-use crate::keys::Recent;
 use crate::journal::{HASH, Journal, UnsealedBlock};
+use crate::keys::Recent;
 use crate::machine::answer_of;
 use crate::pipeline::door::Checked;
 use crate::pipeline::pace::{hurry_entries, pass_rest};
@@ -236,7 +236,14 @@ impl Engine {
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
         let checkpoint_entries = options.checkpoint_entries;
-        let passes = Passes { shared: shared.clone(), steps, spare: spare_in, spare_keys: spare_keys_in, written: written_in, checkpoint_entries };
+        let passes = Passes {
+            shared: shared.clone(),
+            steps,
+            spare: spare_in,
+            spare_keys: spare_keys_in,
+            written: written_in,
+            checkpoint_entries,
+        };
         let threads = vec![
             spawn("onecard-writer", move || writer.run()),
             spawn("onecard-sync", move || sync_groups(&commits, &groups, &ready_in)),

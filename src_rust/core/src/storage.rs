@@ -158,10 +158,19 @@ impl Storage {
         Ok(Writing { transaction, storage: self })
     }
 
+    /// The file that holds all of it.
+    pub fn file(&self) -> PathBuf {
+        self.path.join("data.mdb")
+    }
+
+    /// Bytes of the file so far.
+    pub fn size(&self) -> u64 {
+        ((self.env.info().last_page_number + 1) * PAGE) as u64
+    }
+
     /// Bytes that may still be written: what the map and the disk have left, whichever is less.
     pub fn room(&self) -> Result<u64> {
-        let info = self.env.info();
-        let map = info.map_size.saturating_sub((info.last_page_number + 1) * PAGE) as u64;
+        let map = (self.env.info().map_size as u64).saturating_sub(self.size());
         let disk = rustix::fs::statvfs(&self.path).map_err(|error| self.fail(error))?;
         Ok(map.min(disk.f_bavail.saturating_mul(disk.f_frsize)))
     }

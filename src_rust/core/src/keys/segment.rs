@@ -25,6 +25,8 @@ const _: () = assert!(VALUE_OFFSET == PAIR);
 /// Bytes of a segment's name, and the key of one of its parts.
 const NAME: usize = 13;
 type PartKey = [u8; NAME + 4];
+/// So many segments of about the same size become one.
+const MERGED_AT: usize = 8;
 /// A segment is not merged into one of more keys: a pass must come to its end.
 const MERGED_MAX: u64 = 24_000_000;
 
@@ -61,24 +63,27 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Begins the batch's segment. Of the segments that there are, those of its date and form are merged in that are at most twice as large as what
-    /// is merged already: so a date has few of them, and a key is seldom written again.
+    /// Begins the batch's segment. Segments of its date and form that are about as large are merged in, the newest first, when they are
+    /// enough; what comes of it counts as one for the next larger ones. So a date has few segments, and a key is seldom written again.
     pub fn merge(&self, there: &[Extent]) -> Merging {
         let new = self.sealed.recent.sorted();
         let mut count = new.len() as u64;
         let is_alike = |extent: &&Extent| (extent.date, extent.form) == (self.date, self.form);
         let mut older: Vec<&Extent> = there.iter().filter(is_alike).collect();
         older.sort_unstable_by_key(|extent| std::cmp::Reverse(extent.end));
-        let mut sources = vec![Source { pairs: new, at: 0, rest: None }];
-        let mut replaces = Vec::new();
-        for extent in older {
-            if extent.count > 2 * count || count + extent.count > MERGED_MAX {
+        let mut merged = 0;
+        loop {
+            let alike = older[merged..].iter().take_while(|extent| extent.count <= 2 * count).count();
+            let sum: u64 = older[merged..merged + alike].iter().map(|extent| extent.count).sum();
+            if alike + 1 < MERGED_AT || count + sum > MERGED_MAX {
                 break;
             }
-            count += extent.count;
-            replaces.push(extent.end);
-            sources.push(Source { pairs: Vec::new(), at: 0, rest: Some((*extent, 0)) });
+            (merged, count) = (merged + alike, count + sum);
         }
+        let older = || older[..merged].iter();
+        let replaces = older().map(|extent| extent.end).collect();
+        let older = older().map(|&&extent| Source { pairs: Vec::new(), at: 0, rest: Some((extent, 0)) });
+        let sources = [Source { pairs: new, at: 0, rest: None }].into_iter().chain(older).collect();
         let extent = Extent { date: self.date, form: self.form, end: self.sealed.end, count };
         let (filter, fences) = (Filter::with_room(extent.keys()), Vec::with_capacity(extent.pages()));
         Merging { segment: Segment { extent, replaces, filter, fences, summed: true }, sources, part: 0 }
@@ -307,3 +312,95 @@ fn pair(bytes: &[u8]) -> Pair {
     (word(&bytes[..8]), word(&bytes[8..]))
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::recent::Recent;
+    use crate::storage::Storage;
+    use crate::table::mix;
+
+    fn hash(number: u64) -> u64 {
+        mix(number, 0) & !1
+    }
+
+    fn storage(directory: &tempfile::TempDir) -> Storage {
+        Storage::open(&directory.path().join("segments"), 1 << 28, ["keys"], "test").unwrap()
+    }
+
+    /// Keys with these numbers, which are their sequences, too.
+    fn batch(numbers: std::ops::Range<u64>) -> Batch {
+        let (end, mut recent) = (numbers.end, Recent::default());
+        numbers.for_each(|number| recent.insert(hash(number), number));
+        Batch { date: 5, form: 0, sealed: Arc::new(Sealed { recent, end }) }
+    }
+
+    fn write(mut merging: Merging, storage: &Storage) -> Segment {
+        let mut value = Vec::new();
+        while let Some(key) = merging.next_part(&storage.reading().unwrap(), &mut value).unwrap() {
+            let mut writing = storage.writing().unwrap();
+            writing.put("keys", &key, &value).unwrap();
+            writing.commit().unwrap();
+        }
+        merging.finish()
+    }
+
+    #[test]
+    fn a_segment_holds_what_was_sealed_and_merged() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(&directory);
+        let mut there: Vec<Extent> = Vec::new();
+        let mut newest = None;
+        // The last is merged with all before it, and has one pair more than its parts but one hold.
+        let ends = (1..=MERGED_AT).map(|pass| 1 + (pass * 2 * PART_PAIRS + pass / MERGED_AT) as u64);
+        let mut next = 1;
+        for end in ends {
+            let segment = write(batch(next..end).merge(&there), &storage);
+            next = end;
+            there.retain(|older| !segment.replaces(older));
+            there.push(segment.extent);
+            newest = Some(segment);
+        }
+        let [extent] = there[..] else { panic!("one is left: {there:?}") };
+        assert_eq!(extent.count, (MERGED_AT * 2 * PART_PAIRS) as u64 + 1);
+        let reading = storage.reading().unwrap();
+        for segment in [newest.unwrap(), Segment::open(extent, &reading).unwrap().unwrap()] {
+            assert!((1..next).all(|number| segment.may_hold(hash(number), &Bits::of(hash(number)))));
+            assert!((1..next).step_by(7).all(|number| segment.search(&reading, hash(number)).unwrap() == [number]));
+            let held = (next..next + 100_000).filter(|&number| segment.may_hold(hash(number), &Bits::of(hash(number))));
+            assert!(held.count() < 400);
+        }
+        for damaged in
+            [Extent { end: 9, ..extent }, Extent { count: extent.count - 1, ..extent }, Extent { count: 1 << 60, ..extent }]
+        {
+            assert!(Segment::open(damaged, &reading).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn small_segments_are_merged_and_large_ones_are_left() {
+        let extent = |(date, form, end, count)| Extent { date, form, end, count };
+        let others = [(4, 0, 90, 9), (5, 1, 91, 9), (6, 0, 92, 9)].map(extent);
+        let (large, middle, small) =
+            ((1..=1).map(|end| (5, 0, end, 2000)), (11..=17).map(|end| (5, 0, end, 100)), (21..=27).map(|end| (5, 0, end, 9)));
+        let there: Vec<Extent> = others.into_iter().chain(large.chain(middle).chain(small).map(extent)).collect();
+        let segment = batch(1..9).merge(&there).finish();
+        assert_eq!(segment.extent.count, 8 + 7 * 9 + 7 * 100, "2000 is more than twice as many");
+        assert!(there.iter().all(|older| segment.replaces(older) == (11..=27).contains(&older.end)));
+        assert_eq!(batch(1..9).merge(&there[..there.len() - 1]).finish().extent.count, 8, "six are too few");
+    }
+
+    #[test]
+    fn a_page_of_pairs_is_a_page_of_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = storage(&directory);
+        let Segment { extent, fences, .. } = write(batch(1..50_001).merge(&[]), &storage);
+        assert_eq!(fences.len(), extent.pages());
+        let reading = storage.reading().unwrap();
+        for (page, &fence) in fences.iter().enumerate() {
+            let part = extent.read(&reading, page / PART_PAGES).unwrap();
+            let first = &part[(page % PART_PAGES * PAGE).saturating_sub(VALUE_OFFSET)..];
+            assert_eq!(pair(&first[..PAIR]).0, fence);
+            assert_eq!(first.as_ptr().align_offset(PAGE), if page % PART_PAGES == 0 { PAGE - VALUE_OFFSET } else { 0 });
+        }
+    }
+}
