@@ -3,7 +3,8 @@
 docs/journal-format.md says what is read here: database `blocks`, key: sequence of the first entry, 8 bytes
 big endian; the number of entries stands at offset 4. The limit's loop does what no durable journal can leave
 out, and nothing else: one put at the end and one durable commit a block, the blocks being those that the
-measured run wrote. Reading them is outside the measured time.
+measured run wrote. It gives its older pages back to the system as the engine does, because that makes it
+faster. Reading the blocks is outside the measured time.
 """
 
 import os
@@ -19,6 +20,9 @@ from bench.options import scratch
 MAP_BYTES = 1 << 40
 # Blocks that are read before they are appended: they must fit in memory together.
 CHUNK_BYTES = 1 << 28
+# As the engine does: so much of the end stays in the page cache, and so much is given back at once.
+CACHED_BYTES = 256 << 20
+STEP_BYTES = 8 << 20
 
 Block = tuple[bytes, bytes]
 
@@ -63,13 +67,20 @@ def limit(data: Path, first: int, end: int, seconds: float) -> float:
     with (
         scratch("limit") as directory,
         lmdb.open(str(directory), map_size=MAP_BYTES, max_dbs=1, lock=False) as opened,
+        open(directory / "data.mdb", "rb") as file,
     ):
         stored = opened.open_db(b"blocks")
+        written_bytes = given_back = 0
         for chunk in _chunks(blocks(data, first, end)):
             start = time.perf_counter()
             for key, block in chunk:
                 with opened.begin(write=True, db=stored) as writing:
                     writing.put(key, block, append=True)
+                written_bytes += len(block)
+                if written_bytes - CACHED_BYTES >= given_back + STEP_BYTES:
+                    length = written_bytes - CACHED_BYTES - given_back
+                    os.posix_fadvise(file.fileno(), given_back, length, os.POSIX_FADV_DONTNEED)
+                    given_back += length
             spent += time.perf_counter() - start
             entries += sum(entries_of(block) for _, block in chunk)
             if spent >= seconds:

@@ -111,6 +111,8 @@ def _w5(found: Found) -> Iterator[Line]:
     rate = f"{found['later_swipes_per_s']:,} swipes/s"
     yield Line(f"seconds to {rate}", "not reached: take more --seconds" if full is None else _number(full))
     yield Line("tail that was replayed, entries", _number(found["tail"]))
+    again = f"opened again at once, seconds (tail {found['tail_again']:,})"
+    yield Line(again, _number(found["opened_again_s"]))
 
 
 def _w6(found: Found) -> Iterator[Line]:

@@ -6,6 +6,8 @@ the call that opens the engine to the first purchase answered rightly - of a car
 touches, so that its balances are known - and on to the full rate: the first of ten windows of 100 ms in a
 row that reach 90% of the later rate, which is the median of the second half. No answered entry may be lost,
 and the key of an answered top-up gives its first answer again.
+
+At the end it is closed and at once opened again: what opening costs where memory and files are at hand.
 """
 
 import datetime
@@ -66,6 +68,11 @@ def run(options: Options) -> dict[str, object]:
             options.tell("W5: until the full rate")
             rate, full = _full_rate(engine, cards, start, options.seconds)
             _retry(engine, cards)
+        options.tell("W5: open it again")
+        start = time.perf_counter()
+        with Engine(data, checkpoint_entries=options.checkpoint_entries) as engine:
+            again_s = time.perf_counter() - start
+            again = engine.stats()
         return {
             "id": "W5",
             "cards": cards,
@@ -76,6 +83,8 @@ def run(options: Options) -> dict[str, object]:
             "first_answer_s": round(first_answer_s, 3),
             "full_rate_s": full,
             "later_swipes_per_s": round(rate),
+            "opened_again_s": round(again_s, 3),
+            "tail_again": again.entries - again.checkpointed,
             "runs": 1,
             "ratios": {},
         }

@@ -39,8 +39,10 @@ const SEGMENTS: &[u8] = b"segments";
 const MARKS: usize = 1024;
 /// Parts of segments that are removed in one commit.
 const STALE_PARTS: usize = 64;
-/// Chunks between the thread that reads cards and the one that indexes them.
-const CHUNKS_MAX: usize = 4;
+/// Hashes that the thread that reads cards hands to the one that indexes them at once: to wake a thread costs as much as indexing some hundred.
+const INDEXED: usize = 16 * CHUNK;
+/// Such vectors on their way.
+const INDEXED_MAX: usize = 4;
 
 /// What the newest complete pass says of itself.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -199,8 +201,8 @@ impl Checkpoint {
         }
         let mut cards = Cards::blank(count);
         let (chunks, mut index) = cards.parts();
-        let (full_in, full) = bounded::<Vec<u64>>(CHUNKS_MAX);
-        let (spare_in, spare) = bounded(CHUNKS_MAX + 2);
+        let (full_in, full) = bounded::<Vec<u64>>(INDEXED_MAX);
+        let (spare_in, spare) = bounded(INDEXED_MAX + 2);
         thread::scope(|scope| {
             let decoding = scope.spawn(move || self.decode_cards(chunks, organisation, &full_in, &spare));
             for hashes in full {
@@ -230,15 +232,19 @@ impl Checkpoint {
             }
             known == Some(what)
         };
+        let mut hashes = Vec::with_capacity(INDEXED);
         for (number, chunk) in chunks.enumerate() {
             let (key, value) = values.next().ok_or(CheckpointError::Damaged("cards"))??;
-            let mut hashes = spare.try_recv().unwrap_or_default();
-            hashes.clear();
             let decoded = chunk.decode(value, &mut hashes, &mut accept).filter(|()| key == chunk_key(number));
             decoded.ok_or(CheckpointError::Damaged("cards"))?;
-            // The other end lives as long as this one.
-            let _ = full.send(hashes);
+            if hashes.len() >= INDEXED {
+                // The other end lives as long as this one.
+                let _ = full.send(hashes);
+                hashes = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(INDEXED));
+                hashes.clear();
+            }
         }
+        let _ = full.send(hashes);
         Ok(())
     }
 

@@ -17,8 +17,8 @@ use crate::machine::Machine;
 use crate::memory::prefetch;
 use crate::organisation::terminal_hash;
 
-/// Entries that are handed over at once; few enough to stay in the cache.
-const BATCH: usize = 256;
+/// Entries that are handed over at once: few enough to stay in the cache, so many that waking the other thread is little beside them.
+const BATCH: usize = 1024;
 /// Batches on their way.
 const BATCHES_MAX: usize = 4;
 /// Keys that room is made for at once.
