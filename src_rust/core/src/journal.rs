@@ -45,6 +45,8 @@ pub trait Journal: Send + Sync {
     fn id(&self) -> [u8; 16];
     /// Makes a block durable. Its first sequence follows the last entry's.
     fn append(&self, block: &SealedBlock<'_>) -> Result<(), JournalError>;
+    /// Does after an append what can wait until those who asked are answered.
+    fn tidy(&self);
     /// An entry; None beyond the end.
     fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError>;
     /// The next sequence, and the hash that the next block follows.
@@ -93,9 +95,11 @@ impl Journal for LmdbJournal {
     fn append(&self, block: &SealedBlock<'_>) -> Result<(), JournalError> {
         let mut writing = self.storage.writing()?;
         writing.add("blocks", &block.first.to_be_bytes(), &[&block.header, block.body, &block.hash])?;
-        writing.commit()?;
+        Ok(writing.commit()?)
+    }
+
+    fn tidy(&self) {
         self.cache.appended(self.storage.size());
-        Ok(())
     }
 
     fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {

@@ -8,8 +8,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that are given back at once.
+/// Bytes that are given back at once, and at most: of a file that was long when it was opened not all at the first time.
 const STEP: u64 = 8 << 20;
+const STEP_MAX: u64 = 64 << 20;
 
 /// A file, of which the newest bytes are kept in memory.
 pub struct PageCache {
@@ -28,15 +29,16 @@ impl PageCache {
 
     /// Tells that the file ends at `end` now, and is durable up to there. Who calls it is the one who appends.
     pub fn appended(&self, end: u64) {
-        let (from, until) = (self.given_back.load(Ordering::Relaxed), end.saturating_sub(self.keep));
-        if until.saturating_sub(from) < STEP {
+        let from = self.given_back.load(Ordering::Relaxed);
+        let step = end.saturating_sub(self.keep).saturating_sub(from).min(STEP_MAX);
+        if step < STEP {
             return;
         }
-        self.given_back.store(until, Ordering::Relaxed);
+        self.given_back.store(from + step, Ordering::Relaxed);
         // It is advice: where it is not taken, memory is used as it would be without it.
         #[cfg(target_os = "linux")]
         if let Some(file) = &self.file {
-            let len = std::num::NonZeroU64::new(until - from);
+            let len = std::num::NonZeroU64::new(step);
             let _ = rustix::fs::fadvise(file, from, len, rustix::fs::Advice::DontNeed);
         }
     }
@@ -64,7 +66,9 @@ mod tests {
 
     #[test]
     fn the_newest_bytes_of_a_file_stay() {
-        let directory = tempfile::tempdir().unwrap();
+        // Where this program lies, not where files may be kept in memory only.
+        let here = std::env::current_exe().unwrap();
+        let directory = tempfile::tempdir_in(here.parent().unwrap()).unwrap();
         let path = directory.path().join("file");
         let mut file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
         file.write_all(&vec![7; 32 << 20]).unwrap();

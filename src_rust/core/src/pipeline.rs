@@ -477,6 +477,7 @@ impl Commits {
         for deliver in group.deliveries {
             deliver(outcome.clone());
         }
+        self.journal.tidy();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way from the files to the state: the newest checkpoint, and the journal's tail applied to it.
 //!
-//! The tail is read by one thread - hashes, chain, decoding - and applied by another, some hundred entries at a time; the memory that
+//! The tail is read by one thread - hashes, chain, decoding - and applied by another, a thousand entries at a time; the memory that
 //! applying needs is asked for ahead. Whatever is damaged is an error that says where, and nothing that follows it is applied.
 
 use std::panic::resume_unwind;

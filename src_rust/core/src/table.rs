@@ -213,7 +213,7 @@ impl Table {
         sorted
     }
 
-    /// True if so many numbers fit into it before it grows, and it is not many times as large.
+    /// True if about so many numbers fit into it before it grows, and it is not many times as large.
     pub fn suits(&self, numbers: usize) -> bool {
         let slots: usize = self.shards.iter().map(Shard::slots).sum();
         (slots_for(numbers)..=slots_for(numbers) * 4).contains(&slots)

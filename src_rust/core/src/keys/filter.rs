@@ -7,10 +7,11 @@ type Line = [u64; 8];
 
 /// Filter bits for each key: about one false positive in a thousand.
 const FILTER_BITS: usize = 16;
-/// Keys that the first filter of a summary has room for, at least: some of them on every huge page cost nothing yet.
+/// Keys that the first filter of a summary has room for: four huge pages.
 const FIRST_KEYS: usize = 4 << 20;
-/// By how much each filter of a summary is larger than the one before.
+/// By how much each filter of a summary is larger than the one before, up to the last constant: memory that is there but not yet used.
 const GROWTH: usize = 4;
+const LAST_KEYS: usize = 64 << 20;
 
 /// The bits of a key, one in each word of its line.
 pub struct Bits(Line);
@@ -92,12 +93,13 @@ pub struct Summary {
     left: usize,
 }
 
-impl Summary {
-    /// An empty one that gives so many keys room in one filter.
-    pub fn with_room(keys: usize) -> Summary {
-        Summary { filters: Vec::new(), next: keys.max(FIRST_KEYS), left: 0 }
+impl Default for Summary {
+    fn default() -> Summary {
+        Summary { filters: Vec::new(), next: FIRST_KEYS, left: 0 }
     }
+}
 
+impl Summary {
     /// Bytes of memory.
     pub fn size(&self) -> usize {
         self.filters.iter().map(Filter::size).sum()
@@ -118,7 +120,7 @@ impl Summary {
     fn grow(&mut self) {
         self.filters.push(Filter::with_room(self.next));
         self.left = self.next;
-        self.next *= GROWTH;
+        self.next = (self.next * GROWTH).min(LAST_KEYS);
     }
 
     /// False if the key was never added.

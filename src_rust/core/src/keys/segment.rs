@@ -25,8 +25,8 @@ const _: () = assert!(VALUE_OFFSET == PAIR);
 /// Bytes of a segment's name, and the key of one of its parts.
 const NAME: usize = 13;
 type PartKey = [u8; NAME + 4];
-/// So many segments of about the same size become one.
-const MERGED_AT: usize = 8;
+/// So many segments of about the same size become one. Of traces and of ids at another count: a pass seldom merges both then.
+const MERGED_AT: [usize; 2] = [8, 7];
 /// A segment is not merged into one of more keys: a pass must come to its end.
 const MERGED_MAX: u64 = 24_000_000;
 
@@ -71,22 +71,35 @@ impl Batch {
         let is_alike = |extent: &&Extent| (extent.date, extent.form) == (self.date, self.form);
         let mut older: Vec<&Extent> = there.iter().filter(is_alike).collect();
         older.sort_unstable_by_key(|extent| std::cmp::Reverse(extent.end));
-        let mut merged = 0;
-        loop {
-            let alike = older[merged..].iter().take_while(|extent| extent.count <= 2 * count).count();
-            let sum: u64 = older[merged..merged + alike].iter().map(|extent| extent.count).sum();
-            if alike + 1 < MERGED_AT || count + sum > MERGED_MAX {
-                break;
-            }
-            (merged, count) = (merged + alike, count + sum);
-        }
-        let older = || older[..merged].iter();
-        let replaces = older().map(|extent| extent.end).collect();
-        let older = older().map(|&&extent| Source { pairs: Vec::new(), at: 0, rest: Some((extent, 0)) });
+        let merged = to_merge(count, &older, MERGED_AT[usize::from(self.form)]);
+        older.truncate(merged);
+        count += older.iter().map(|extent| extent.count).sum::<u64>();
+        let replaces = older.iter().map(|extent| extent.end).collect();
+        let older = older.iter().map(|&&extent| Source { pairs: Vec::new(), at: 0, rest: Some((extent, 0)) });
         let sources = [Source { pairs: new, at: 0, rest: None }].into_iter().chain(older).collect();
         let extent = Extent { date: self.date, form: self.form, end: self.sealed.end, count };
         let (filter, fences) = (Filter::with_room(extent.keys()), Vec::with_capacity(extent.pages()));
         Merging { segment: Segment { extent, replaces, filter, fences, summed: true }, sources, part: 0 }
+    }
+}
+
+/// How many of these segments, the newest first, are merged with so many new keys.
+fn to_merge(new: u64, older: &[&Extent], enough: usize) -> usize {
+    let (mut merged, mut count) = (0, new);
+    loop {
+        let (mut alike, mut sum) = (0, count);
+        for extent in &older[merged..] {
+            if extent.count > 2 * count || sum + extent.count > MERGED_MAX {
+                break;
+            }
+            (alike, sum) = (alike + 1, sum + extent.count);
+        }
+        // Of large passes fewer fill a segment.
+        let fill_it = merged == 0 && alike > 0 && sum + count > MERGED_MAX;
+        if alike + 1 < enough && !fill_it {
+            return merged;
+        }
+        (merged, count) = (merged + alike, sum);
     }
 }
 
@@ -106,6 +119,11 @@ struct Source {
 }
 
 impl Source {
+    /// Hash of the next pair.
+    fn head(&self) -> u64 {
+        self.pairs[self.at].0
+    }
+
     /// Reads the next part when the pairs are used up; false if there is none.
     fn fill(&mut self, reading: &Reading) -> Result<bool, StorageError> {
         if self.at < self.pairs.len() {
@@ -149,18 +167,24 @@ impl Merging {
             source.fill(reading)?;
         }
         self.sources.retain(|source| source.at < source.pairs.len());
+        // The hashes that come next, by themselves: which is the least is asked for every pair.
+        let mut heads: Vec<u64> = self.sources.iter().map(Source::head).collect();
         for at in 0..extent.part_len(self.part) / PAIR {
-            let heads = self.sources.iter_mut().map(|source| (source.pairs[source.at], source));
-            let Some((pair, source)) = heads.min_by_key(|(pair, _)| pair.0) else { break };
+            let Some(least) = (0..heads.len()).min_by_key(|&source| heads[source]) else { break };
+            let source = &mut self.sources[least];
+            let pair = source.pairs[source.at];
             source.at += 1;
-            if source.at == source.pairs.len() && !source.fill(reading)? {
-                self.sources.retain(|source| source.at < source.pairs.len());
+            if source.at < source.pairs.len() || source.fill(reading)? {
+                heads[least] = source.head();
+            } else {
+                self.sources.swap_remove(least);
+                heads.swap_remove(least);
             }
             if at == 0 || (at + 1) % PAGE_PAIRS == 0 {
                 fences.push(pair.0);
             }
             filter.add(pair.0, &Bits::of(pair.0));
-            [pair.0, pair.1].iter().for_each(|word| value.extend_from_slice(&word.to_le_bytes()));
+            value.extend_from_slice(&pair_bytes(pair));
         }
         Ok(())
     }
@@ -312,6 +336,10 @@ fn pair(bytes: &[u8]) -> Pair {
     (word(&bytes[..8]), word(&bytes[8..]))
 }
 
+fn pair_bytes((hash, sequence): Pair) -> [u8; PAIR] {
+    (u128::from(sequence) << 64 | u128::from(hash)).to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -351,7 +379,7 @@ mod tests {
         let mut there: Vec<Extent> = Vec::new();
         let mut newest = None;
         // The last is merged with all before it, and has one pair more than its parts but one hold.
-        let ends = (1..=MERGED_AT).map(|pass| 1 + (pass * 2 * PART_PAIRS + pass / MERGED_AT) as u64);
+        let ends = (1..=8).map(|pass| 1 + (pass * 2 * PART_PAIRS + pass / 8) as u64);
         let mut next = 1;
         for end in ends {
             let segment = write(batch(next..end).merge(&there), &storage);
@@ -361,7 +389,7 @@ mod tests {
             newest = Some(segment);
         }
         let [extent] = there[..] else { panic!("one is left: {there:?}") };
-        assert_eq!(extent.count, (MERGED_AT * 2 * PART_PAIRS) as u64 + 1);
+        assert_eq!(extent.count, (8 * 2 * PART_PAIRS) as u64 + 1);
         let reading = storage.reading().unwrap();
         for segment in [newest.unwrap(), Segment::open(extent, &reading).unwrap().unwrap()] {
             assert!((1..next).all(|number| segment.may_hold(hash(number), &Bits::of(hash(number)))));
@@ -387,6 +415,25 @@ mod tests {
         assert_eq!(segment.extent.count, 8 + 7 * 9 + 7 * 100, "2000 is more than twice as many");
         assert!(there.iter().all(|older| segment.replaces(older) == (11..=27).contains(&older.end)));
         assert_eq!(batch(1..9).merge(&there[..there.len() - 1]).finish().extent.count, 8, "six are too few");
+    }
+
+    /// However large passes are, a date's segments stay few.
+    #[test]
+    fn passes_of_any_size_leave_few_segments() {
+        let mut sizes = vec![vec![1; 200], vec![4_000_000; 20], vec![13_000_000; 4], vec![30_000_000; 3]];
+        sizes.push([[2_000_000; 6].as_slice(), &[9_000_000]].concat().repeat(5));
+        let left = sizes.into_iter().map(|sizes| {
+            let mut extents: Vec<Extent> = Vec::new();
+            for (end, count) in (1..).zip(sizes) {
+                let older: Vec<&Extent> = extents.iter().rev().collect();
+                let merged = to_merge(count, &older, MERGED_AT[0]);
+                let count = extents.split_off(extents.len() - merged).iter().map(|older| older.count).sum::<u64>() + count;
+                assert!(merged == 0 || count <= MERGED_MAX);
+                extents.push(Extent { date: 5, form: 0, end, count });
+            }
+            extents.len()
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [4, 5, 4, 3, 5]);
     }
 
     #[test]
