@@ -375,8 +375,8 @@ impl Cards {
         Cards { blocks, len, touched: vec![0; count.div_ceil(CHUNK)], index: Table::with_room(count) }
     }
 
-    /// The chunks, in order, and the index; the caller fills in both.
-    pub fn parts(&mut self) -> (impl Iterator<Item = ChunkMut<'_>>, Index<'_>) {
+    /// The chunks, numbered, and the index; the caller fills in both.
+    pub fn parts(&mut self) -> (impl Iterator<Item = (usize, ChunkMut<'_>)> + Send, Index<'_>) {
         let len = self.len as usize;
         let chunks = self.blocks.iter_mut().flat_map(|block| {
             let points = block.balances.chunks_mut(CHUNK).zip(block.carries.chunks_mut(CHUNK)).zip(block.grown.chunks_mut(CHUNK));
@@ -385,30 +385,27 @@ impl Cards {
         let chunks = chunks.take(len.div_ceil(CHUNK)).enumerate().map(
             move |(chunk, ((cards, merchants), ((balances, carries), grown)))| {
                 let until = CHUNK.min(len - chunk * CHUNK);
-                ChunkMut {
+                let place = ChunkMut {
                     cards: &mut cards[..until],
                     merchants: &mut merchants[..until],
                     balances: &mut balances[..until],
                     carries: &mut carries[..until],
                     grown: &mut grown[..until],
-                }
+                };
+                (chunk, place)
             },
         );
-        (chunks, Index { table: &mut self.index, next: 0 })
+        (chunks, Index(&mut self.index))
     }
 }
 
 /// The index of cards that are read from the checkpoint.
-pub struct Index<'a> {
-    table: &'a mut Table,
-    next: u32,
-}
+pub struct Index<'a>(&'a mut Table);
 
 impl Index<'_> {
-    /// Adds the next cards by their hashes.
-    pub fn add(&mut self, hashes: &[u64]) {
-        self.table.insert_run(hashes, self.next);
-        self.next += hashes.len() as u32;
+    /// Adds cards that follow each other by their hashes, from the card with this index on.
+    pub fn add(&mut self, first: u32, hashes: &[u64]) {
+        self.0.insert_run(hashes, first);
     }
 }
 

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,10 +40,15 @@ const SEGMENTS: &[u8] = b"segments";
 const MARKS: usize = 1024;
 /// Parts of segments that are removed in one commit.
 const STALE_PARTS: usize = 64;
-/// Hashes that the thread that reads cards hands to the one that indexes them at once: to wake a thread costs as much as indexing some hundred.
-const INDEXED: usize = 16 * CHUNK;
-/// Such vectors on their way.
-const INDEXED_MAX: usize = 4;
+/// Threads that decode cards at opening. On two processors they and the one that indexes have enough to do; where the first touch of memory
+/// is dear, two touch twice as much.
+const DECODERS: usize = 2;
+/// Chunks that a decoder takes at once: to wake the thread that indexes costs as much as indexing some hundred cards.
+const GROUP: usize = 16;
+/// Groups that wait to be indexed.
+const GROUPS_MAX: usize = 4;
+/// The index of a group's first card, and the hashes of them all.
+type Decoded = (u32, Vec<u64>);
 
 /// What the newest complete pass says of itself.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -172,57 +178,75 @@ impl Checkpoint {
     /// The state of the newest complete pass, and where replay starts.
     pub fn load(&self) -> Result<(Machine, Keys, u64), CheckpointError> {
         let mut machine = Machine::default();
-        let mut keys = Keys::default();
         let reading = self.storage.reading()?;
-        let Some(pass) = reading.get("shared", b"pass")? else { return Ok((machine, keys, 1)) };
+        let Some(pass) = reading.get("shared", b"pass")? else { return Ok((machine, Keys::default(), 1)) };
         let pass: Pass = postcard::from_bytes(pass).map_err(|_| CheckpointError::Damaged("pass"))?;
         let organisation = reading.get("shared", b"organisation")?.ok_or(CheckpointError::Damaged("organisation"))?;
         let organisation: Organisation =
             postcard::from_bytes(organisation).map_err(|_| CheckpointError::Damaged("organisation"))?;
         machine.organisation = organisation;
         machine.organisation.index();
-        machine.cards = self.load_cards(&reading, pass.cards, &machine.organisation)?;
+        let (cards, keys) = thread::scope(|scope| {
+            let keys = scope.spawn(|| self.load_keys());
+            (self.load_cards(pass.cards, &machine.organisation), keys.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        machine.cards = cards?;
         for pair in reading.from("marks", &[0; 8])? {
             let (key, value) = pair?;
             let sequence = key.try_into().map(u64::from_be_bytes).map_err(|_| CheckpointError::Damaged("marks"))?;
             machine.set_mark(sequence, postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("marks"))?);
         }
+        Ok((machine, keys?, pass.begin))
+    }
+
+    fn load_keys(&self) -> Result<Keys, CheckpointError> {
+        let reading = self.storage.reading()?;
+        let mut keys = Keys::default();
         for extent in segments_of(&reading)?.ok_or(CheckpointError::Damaged("keys"))? {
             keys.add_segment(Segment::open(extent, &reading)?.ok_or(CheckpointError::Damaged("keys"))?);
         }
-        Ok((machine, keys, pass.begin))
+        Ok(keys)
     }
 
-    /// Reads so many cards: one thread decodes, this one indexes.
-    fn load_cards(&self, reading: &Reading, count: u32, organisation: &Organisation) -> Result<Cards, CheckpointError> {
+    /// Reads so many cards: other threads decode, this one indexes.
+    fn load_cards(&self, count: u32, organisation: &Organisation) -> Result<Cards, CheckpointError> {
         // A later pass that did not end may have written cards that replay will issue; fewer there cannot be.
-        if reading.count("cards")? < (count as usize).div_ceil(CHUNK) {
+        if self.storage.reading()?.count("cards")? < (count as usize).div_ceil(CHUNK) {
             return Err(CheckpointError::Damaged("cards"));
         }
         let mut cards = Cards::blank(count);
         let (chunks, mut index) = cards.parts();
-        let (full_in, full) = bounded::<Vec<u64>>(INDEXED_MAX);
-        let (spare_in, spare) = bounded(INDEXED_MAX + 2);
+        let chunks = Mutex::new(chunks);
+        let (full_in, full) = bounded::<Decoded>(GROUPS_MAX);
+        let (spare_in, spare) = bounded(GROUPS_MAX + DECODERS);
         thread::scope(|scope| {
-            let decoding = scope.spawn(move || self.decode_cards(chunks, organisation, &full_in, &spare));
-            for hashes in full {
-                index.add(&hashes);
+            let decoders: Vec<_> = (0..DECODERS)
+                .map(|_| {
+                    let (full, spare, chunks) = (full_in.clone(), spare.clone(), &chunks);
+                    scope.spawn(move || self.decode_cards(chunks, organisation, &full, &spare))
+                })
+                .collect();
+            drop(full_in);
+            for (first, hashes) in full {
+                index.add(first, &hashes);
                 let _ = spare_in.try_send(hashes);
             }
-            decoding.join().unwrap_or_else(|panic| resume_unwind(panic))
+            decoders.into_iter().try_for_each(|decoder| decoder.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })?;
+        // It borrows the cards.
+        drop(chunks);
         Ok(cards)
     }
 
+    /// Decodes chunks, a group at a time, until none are left.
     fn decode_cards<'a>(
         &self,
-        chunks: impl Iterator<Item = ChunkMut<'a>>,
+        chunks: &Mutex<impl Iterator<Item = (usize, ChunkMut<'a>)>>,
         organisation: &Organisation,
-        full: &Sender<Vec<u64>>,
+        full: &Sender<Decoded>,
         spare: &Receiver<Vec<u64>>,
     ) -> Result<(), CheckpointError> {
         let reading = self.storage.reading()?;
-        let mut values = reading.from("cards", &[0; 4])?;
         // Cards that follow each other are nearly always alike.
         let mut known = None;
         let mut accept = |record: &CardRecord| {
@@ -232,20 +256,20 @@ impl Checkpoint {
             }
             known == Some(what)
         };
-        let mut hashes = Vec::with_capacity(INDEXED);
-        for (number, chunk) in chunks.enumerate() {
-            let (key, value) = values.next().ok_or(CheckpointError::Damaged("cards"))??;
-            let decoded = chunk.decode(value, &mut hashes, &mut accept).filter(|()| key == chunk_key(number));
-            decoded.ok_or(CheckpointError::Damaged("cards"))?;
-            if hashes.len() >= INDEXED {
-                // The other end lives as long as this one.
-                let _ = full.send(hashes);
-                hashes = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(INDEXED));
-                hashes.clear();
+        loop {
+            let group: Vec<_> = chunks.lock().unwrap_or_else(PoisonError::into_inner).by_ref().take(GROUP).collect();
+            let Some((first, _)) = group.first() else { return Ok(()) };
+            let first = (first * CHUNK) as u32;
+            let mut hashes = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(GROUP * CHUNK));
+            hashes.clear();
+            for (number, chunk) in group {
+                let value = reading.get("cards", &chunk_key(number))?;
+                let decoded = value.and_then(|value| chunk.decode(value, &mut hashes, &mut accept));
+                decoded.ok_or(CheckpointError::Damaged("cards"))?;
             }
+            // The other end lives as long as this one.
+            let _ = full.send((first, hashes));
         }
-        let _ = full.send(hashes);
-        Ok(())
     }
 
     /// Writes passes as their steps come, until no more do.

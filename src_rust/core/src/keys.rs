@@ -326,7 +326,8 @@ impl Form {
         Ok(None)
     }
 
-    /// Takes over a segment that a pass has written.
+    /// Takes over a segment that a pass has written. Its keys are in the summary if those of what it replaces are: keys of a date that was forgotten and came
+    /// back may be in it all the same, but they are outside their programme's window and nobody asks for them.
     fn adopt(&mut self, mut segment: Segment, discarded: &mut Discarded) {
         let replaced: Vec<Segment> = self.segments.extract_if(.., |older| segment.replaces(older.extent())).collect();
         segment.summed = replaced.iter().all(|older| older.summed);
