@@ -27,8 +27,8 @@ const NAME: usize = 13;
 type PartKey = [u8; NAME + 4];
 /// So many segments of about the same size become one. Of traces and of ids at another count: a pass seldom merges both then.
 const MERGED_AT: [usize; 2] = [8, 7];
-/// A segment is not merged into one of more keys: a pass must come to its end.
-const MERGED_MAX: u64 = 24_000_000;
+/// A segment is not merged into one of more keys: a pass must come to its end before the next is due.
+const MERGED_MAX: u64 = 8_000_000;
 
 /// What the checkpoint's list says of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -433,7 +433,7 @@ mod tests {
             }
             extents.len()
         });
-        assert_eq!(left.collect::<Vec<_>>(), [4, 5, 4, 3, 5]);
+        assert_eq!(left.collect::<Vec<_>>(), [4, 10, 4, 3, 20]);
     }
 
     #[test]
