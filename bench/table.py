@@ -106,13 +106,15 @@ def _w4(found: Found) -> Iterator[Line]:
 
 
 def _w5(found: Found) -> Iterator[Line]:
-    yield Line(f"seconds to the first answer, {found['cards']:,} cards", _number(found["first_answer_s"]))
-    full = found["full_rate_s"]
+    yield Line(f"seconds to the first answer, {found['cards']:,} cards", _spread(found, "first_answer_s"))
     rate = f"{found['later_swipes_per_s']:,} swipes/s"
-    yield Line(f"seconds to {rate}", "not reached: take more --seconds" if full is None else _number(full))
-    yield Line("tail that was replayed, entries", _number(found["tail"]))
-    again = f"opened again at once, seconds (tail {found['tail_again']:,})"
-    yield Line(again, _number(found["opened_again_s"]))
+    missed = found["full_rate_s"] is None
+    yield Line(
+        f"seconds to {rate}",
+        "not reached by all: take more --seconds" if missed else _spread(found, "full_rate_s"),
+    )
+    yield Line("tail that was replayed, entries at most", _number(found["tail"]))
+    yield Line("opened again at once, seconds", _spread(found, "opened_again_s"))
 
 
 def _w6(found: Found) -> Iterator[Line]:
