@@ -341,26 +341,12 @@ impl Form {
 mod tests {
     use std::iter;
 
+    use super::segment::tests::{storage, write};
     use super::*;
     use crate::storage::Storage;
 
     fn hash(form: u64, number: u64) -> u64 {
         mix(number, 0) & !1 | form
-    }
-
-    fn storage(directory: &tempfile::TempDir) -> Storage {
-        Storage::open(&directory.path().join("segments"), 1 << 28, ["keys"], "test").unwrap()
-    }
-
-    /// Writes a segment.
-    fn write(mut merging: Merging, storage: &Storage) -> Segment {
-        let mut value = Vec::new();
-        while let Some(key) = merging.next_part(&storage.reading().unwrap(), &mut value).unwrap() {
-            let mut writing = storage.writing().unwrap();
-            writing.put("keys", &key, &value).unwrap();
-            writing.commit().unwrap();
-        }
-        merging.finish()
     }
 
     /// Seals and writes what came, and adopts it: the segments that are left of those that were there.
@@ -372,7 +358,9 @@ mod tests {
             there.retain(|older| !segment.replaces(older));
             there.push(*segment.extent());
         }
-        assert!(keys.adopt(segments).empty().all(|room| room.is_empty()));
+        let rooms: Vec<Recent> = keys.adopt(segments).empty().collect();
+        assert!(rooms.len() == 1 && rooms[0].is_empty(), "the room of what was sealed comes back");
+        assert!(keys.days[0].forms.iter().flat_map(|form| &form.segments).all(|segment| segment.summed));
     }
 
     fn find(keys: &Keys, storage: &Storage, form: u64, number: u64) -> Option<u64> {
@@ -424,6 +412,11 @@ mod tests {
             assert_eq!(segment.extent().count, 3000 + small * 500);
             keys.adopt(vec![segment]);
             check(&keys, end);
+            let form = &keys.days[0].forms[form as usize];
+            assert!(
+                form.segments.len() == 2 && form.segments.iter().all(|segment| !segment.summed),
+                "they hold keys from before"
+            );
         }
     }
 

@@ -218,7 +218,7 @@ impl Extent {
 
     /// Parts that hold pairs; those with fences and filter follow.
     fn pair_parts(&self) -> usize {
-        (self.count as usize).div_ceil(PART_PAIRS)
+        (self.keys()).div_ceil(PART_PAIRS)
     }
 
     fn parts(&self) -> usize {
@@ -228,7 +228,7 @@ impl Extent {
     fn part_len(&self, part: usize) -> usize {
         let len = |all: usize, part: usize| all.saturating_sub(part * PART_BYTES).min(PART_BYTES);
         match part.checked_sub(self.pair_parts()) {
-            None => len(self.count as usize * PAIR, part),
+            None => len(self.keys() * PAIR, part),
             Some(part) => len(self.index_len(), part),
         }
     }
@@ -240,7 +240,7 @@ impl Extent {
 
     /// Pages on which pairs are.
     fn pages(&self) -> usize {
-        let (full, rest) = (self.count as usize / PART_PAIRS, self.count as usize % PART_PAIRS);
+        let (full, rest) = (self.keys() / PART_PAIRS, self.keys() % PART_PAIRS);
         full * PART_PAGES + if rest > 0 { (rest * PAIR + VALUE_OFFSET).div_ceil(PAGE) } else { 0 }
     }
 
@@ -341,7 +341,7 @@ fn pair_bytes((hash, sequence): Pair) -> [u8; PAIR] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::keys::recent::Recent;
     use crate::storage::Storage;
@@ -351,7 +351,7 @@ mod tests {
         mix(number, 0) & !1
     }
 
-    fn storage(directory: &tempfile::TempDir) -> Storage {
+    pub(in crate::keys) fn storage(directory: &tempfile::TempDir) -> Storage {
         Storage::open(&directory.path().join("segments"), 1 << 28, ["keys"], "test").unwrap()
     }
 
@@ -362,7 +362,8 @@ mod tests {
         Batch { date: 5, form: 0, sealed: Arc::new(Sealed { recent, end }) }
     }
 
-    fn write(mut merging: Merging, storage: &Storage) -> Segment {
+    /// Writes a segment, part by part.
+    pub(in crate::keys) fn write(mut merging: Merging, storage: &Storage) -> Segment {
         let mut value = Vec::new();
         while let Some(key) = merging.next_part(&storage.reading().unwrap(), &mut value).unwrap() {
             let mut writing = storage.writing().unwrap();
