@@ -3,6 +3,7 @@
 //! Invariant: the legs of an entry sum to zero in every unit. A transaction's legs come in pairs, [`Moves`] from one account to another
 //! of the same unit; those of a close are summed by [`sums`]. Whatever is posted is checked once more: [`Sums::is_balanced`].
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, Index};
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::units::Unit;
 
 /// Every account there is, in the order of their codes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[repr(u8)]
-#[allow(missing_docs)] // docs/transactions.md has the table
+#[allow(missing_docs)] // docs/transactions.md and docs/card.md have the tables
 pub enum Account {
     CardPrincipal,
     CardBonus,
@@ -28,10 +29,20 @@ pub enum Account {
     GrowthFunding,
     GrowthReserve,
     MembersGrowth,
+    IssuerCollection,
+    CardUnit,
+    IssuerUnits,
+    UnitPool,
+    Codes,
+    TransitMoney,
+    TransitPoints,
+    TransitUnits,
 }
 
 /// Number of accounts.
-const ACCOUNTS: usize = 14;
+const ACCOUNTS: usize = 22;
+/// The first so many are those that the moves of a plain transaction name: their places fit four bits.
+const PLAIN: usize = 15;
 
 impl Account {
     /// All of them.
@@ -52,13 +63,21 @@ impl Account {
             GrowthFunding,
             GrowthReserve,
             MembersGrowth,
+            IssuerCollection,
+            CardUnit,
+            IssuerUnits,
+            UnitPool,
+            Codes,
+            TransitMoney,
+            TransitPoints,
+            TransitUnits,
         ]
     };
 
     /// Its code in the journal and in reports.
     #[inline]
     pub fn code(self) -> u8 {
-        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43];
+        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 6, 34, 44, 45, 46, 47, 48];
         CODES[self as usize]
     }
 
@@ -70,21 +89,32 @@ impl Account {
             16..=18 => code - 11,
             32..=33 => code - 24,
             40..=43 => code - 30,
+            35 => 14,
+            6 => 15,
+            34 => 16,
+            44..=48 => code - 27,
             _ => return None,
         };
         Some(Account::ALL[usize::from(at)])
     }
 
-    /// Its place in the order of all codes: how a move names it.
+    /// Its place in the order of [`ALL`](Self::ALL): how a plain move names it.
     #[inline]
     pub fn place(self) -> u8 {
         self as u8
     }
 
-    /// The account at this place.
+    /// The account of a plain transaction at this place.
     #[inline]
     pub fn at(place: u8) -> Option<Account> {
-        Account::ALL.get(usize::from(place)).copied()
+        Account::ALL[..PLAIN].get(usize::from(place)).copied()
+    }
+
+    /// True if it is a card's.
+    #[inline]
+    pub fn is_card(self) -> bool {
+        use Account::*;
+        matches!(self, CardPrincipal | CardBonus | CardPoints | CardShortfallMoney | CardShortfallPoints | CardUnit)
     }
 
     /// What it counts.
@@ -92,7 +122,10 @@ impl Account {
     pub fn unit(self) -> Unit {
         use Account::*;
         match self {
-            CardPoints | CardShortfallPoints | PointsPool | GrowthFunding | GrowthReserve | MembersGrowth => Unit::Points,
+            CardPoints | CardShortfallPoints | PointsPool | GrowthFunding | GrowthReserve | MembersGrowth | TransitPoints => {
+                Unit::Points
+            }
+            CardUnit | UnitPool | Codes | TransitUnits => Unit::Counted,
             _ => Unit::Money,
         }
     }
@@ -110,6 +143,55 @@ pub struct Move {
     pub amount: i64,
 }
 
+/// A move of a transaction with details: one of its ends may be a lot of a card's purse, and its unit may be one of the rules'.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Post {
+    /// What it takes from.
+    pub from: Account,
+    /// What it gives to.
+    pub to: Account,
+    /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
+    pub card: u16,
+    /// The unit of units' accounts and of what was paid for it; else 0.
+    pub unit: u16,
+    /// First valid date of the lot at the card's end; 0: at once.
+    pub begins: i32,
+    /// Its last valid date; 0: it never expires.
+    pub expires: i32,
+    /// Smallest units, 1 to [`PURSE_MAX`](crate::units::PURSE_MAX).
+    pub amount: i64,
+}
+
+impl Post {
+    /// The end that is a card's, and what the move changes it by; None if neither is.
+    #[inline]
+    pub fn card_end(&self) -> Option<(Account, i64)> {
+        if self.from.is_card() {
+            Some((self.from, -self.amount))
+        } else {
+            self.to.is_card().then_some((self.to, self.amount))
+        }
+    }
+
+    /// True if it moves money.
+    #[inline]
+    pub fn is_money(&self) -> bool {
+        self.from.unit() == Unit::Money
+    }
+
+    /// The purse at the card's end: 1 to 3, or a unit; 0 for a shortfall.
+    #[inline]
+    pub fn purse(&self) -> u16 {
+        match self.card_end() {
+            Some((Account::CardPrincipal, _)) => 1,
+            Some((Account::CardBonus, _)) => 2,
+            Some((Account::CardPoints, _)) => 3,
+            Some((Account::CardUnit, _)) => self.unit,
+            _ => 0,
+        }
+    }
+}
+
 /// Most moves that a transaction has: their sums stay far below 2^63.
 pub const MOVES_MAX: usize = 12;
 /// Room for them, and for zeros that are written and overwritten: a power of two.
@@ -120,7 +202,7 @@ const MOVES: usize = 16;
 pub struct TotalLeg {
     /// Which account.
     pub account: Account,
-    /// The store's number; of members' growth the issuing merchant's; of the issuer's accounts 0.
+    /// The store's number; of members' growth and points that lapse the issuing merchant's; of accounts of units the unit's; of the issuer's accounts 0.
     pub number: u32,
     /// Smallest units.
     pub amount: i128,
@@ -212,7 +294,7 @@ impl FromIterator<Move> for Moves {
 /// Moves summed by account.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
-    by_account: [i64; ACCOUNTS],
+    by_account: [i64; PLAIN],
     /// What was moved into the points pool; the rest was taken out.
     pub into_pool: i64,
 }
@@ -231,10 +313,11 @@ impl Sums {
     #[inline]
     pub fn is_balanced(&self) -> bool {
         let (mut money, mut points) = (0, 0);
-        for account in Account::ALL {
+        for &account in &Account::ALL[..PLAIN] {
             match account.unit() {
                 Unit::Money => money += self[account],
                 Unit::Points => points += self[account],
+                Unit::Counted => {}
             }
         }
         (money == 0) & (points == 0)
@@ -250,16 +333,18 @@ impl Index<Account> for Sums {
     }
 }
 
-/// Sum of legs in money and in points.
-pub fn sums(legs: &[TotalLeg]) -> (i128, i128) {
+/// True if legs sum to zero in money, in points and in every unit of the rules.
+pub fn are_balanced(legs: &[TotalLeg]) -> bool {
     let (mut money, mut points) = (0, 0);
+    let mut units: BTreeMap<u32, i128> = BTreeMap::new();
     for leg in legs {
         match leg.account.unit() {
             Unit::Money => money += leg.amount,
             Unit::Points => points += leg.amount,
+            Unit::Counted => *units.entry(leg.number).or_default() += leg.amount,
         }
     }
-    (money, points)
+    (money, points) == (0, 0) && units.values().all(|&sum| sum == 0)
 }
 
 /// Adds a leg of the issuer's totals unless it is zero.
@@ -292,6 +377,23 @@ pub struct Books {
     pub funding: i128,
     /// Account 42.
     pub reserve: i128,
+    /// Account 34.
+    pub issuer_units: i128,
+    /// Account 35.
+    pub collected: i128,
+    /// By unit of the rules.
+    pub units: BTreeMap<u16, UnitTotals>,
+}
+
+/// Where the things of a unit are; the three sum to zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitTotals {
+    /// Account 6 of all cards.
+    pub cards: i128,
+    /// Account 44.
+    pub pool: i128,
+    /// Account 45.
+    pub codes: i128,
 }
 
 impl Books {
@@ -316,22 +418,29 @@ impl Books {
         self.issuer_points += of(IssuerPoints);
         self.pool += of(PointsPool);
         self.funding += of(GrowthFunding);
+        self.collected += of(IssuerCollection);
     }
 
-    /// The account that a leg of a card or of the issuer is summed in; None for a store's.
-    pub fn total(&mut self, account: Account) -> Option<&mut i128> {
+    /// The account that a leg of a card, of the issuer or of a unit is summed in; None for a store's, and for transit, which is always empty.
+    pub fn total(&mut self, account: Account, unit: u16) -> Option<&mut i128> {
+        use Account::*;
         Some(match account {
-            Account::CardPrincipal => &mut self.principal,
-            Account::CardBonus => &mut self.bonus,
-            Account::CardPoints | Account::MembersGrowth => &mut self.points,
-            Account::CardShortfallMoney => &mut self.shortfall_money,
-            Account::CardShortfallPoints => &mut self.shortfall_points,
-            Account::IssuerBonus => &mut self.issuer_bonus,
-            Account::IssuerPoints => &mut self.issuer_points,
-            Account::PointsPool => &mut self.pool,
-            Account::GrowthFunding => &mut self.funding,
-            Account::GrowthReserve => &mut self.reserve,
-            Account::StoreClearing | Account::StoreCollection | Account::StoreDue => return None,
+            CardPrincipal => &mut self.principal,
+            CardBonus => &mut self.bonus,
+            CardPoints | MembersGrowth => &mut self.points,
+            CardShortfallMoney => &mut self.shortfall_money,
+            CardShortfallPoints => &mut self.shortfall_points,
+            IssuerBonus => &mut self.issuer_bonus,
+            IssuerPoints => &mut self.issuer_points,
+            PointsPool => &mut self.pool,
+            GrowthFunding => &mut self.funding,
+            GrowthReserve => &mut self.reserve,
+            IssuerUnits => &mut self.issuer_units,
+            IssuerCollection => &mut self.collected,
+            CardUnit => &mut self.units.entry(unit).or_default().cards,
+            UnitPool => &mut self.units.entry(unit).or_default().pool,
+            Codes => &mut self.units.entry(unit).or_default().codes,
+            StoreClearing | StoreCollection | StoreDue | TransitMoney | TransitPoints | TransitUnits => return None,
         })
     }
 }

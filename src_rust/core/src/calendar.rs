@@ -79,6 +79,19 @@ pub fn to_yyyymmdd(date: i32) -> u32 {
     (year * 10_000 + month * 100 + day) as u32
 }
 
+/// The first day of the month after a date's; the next day for dates that cannot be written.
+pub fn first_of_next_month(date: i32) -> i32 {
+    let text = to_yyyymmdd(date);
+    let (year, month) = (text / 10_000, text / 100 % 100);
+    let next = if month == 12 { (year + 1) * 10_000 + 101 } else { text / 100 * 100 + 101 };
+    from_yyyymmdd(next).unwrap_or(date + 1)
+}
+
+/// The first day of the year after a date's; the next day for dates that cannot be written.
+pub fn first_of_next_year(date: i32) -> i32 {
+    from_yyyymmdd((to_yyyymmdd(date) / 10_000 + 1) * 10_000 + 101).unwrap_or(date + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ pub mod chunk;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::chunk::ChunkMut;
+use crate::codes::Code;
 use crate::growth::{self, Columns};
 use crate::memory::{Slab, prefetch};
 use crate::table::{Table, mix};
@@ -78,6 +79,28 @@ pub enum Status {
     Active = 1,
     /// It may not (62).
     Frozen = 2,
+    /// Its holder lost it (41).
+    Lost = 3,
+    /// It was stolen (43).
+    Stolen = 4,
+    /// It was issued and not yet activated (78).
+    Inactive = 5,
+    /// It was closed, for good (46).
+    Closed = 6,
+}
+
+impl Status {
+    /// What a card with a status of this number is answered where it must be active.
+    pub fn refusal(number: u8) -> Option<Code> {
+        match number {
+            1 => None,
+            3 => Some(Code::LostCard),
+            4 => Some(Code::StolenCard),
+            5 => Some(Code::NotActivated),
+            6 => Some(Code::ClosedCard),
+            _ => Some(Code::RestrictedCard),
+        }
+    }
 }
 
 /// One card: all that a swipe touches but the points, in one cache line.
@@ -105,7 +128,9 @@ pub struct Card {
     pub merchant: u32,
     /// A [`Status`].
     pub status: u8,
-    unused: [u8; 3],
+    /// 1: its wallet concerns every purchase and top-up; kept by who changes the wallet.
+    pub wary: u8,
+    unused: [u8; 2],
 }
 
 // Slabs begin on a page: a card of this size is one line of the cache.
@@ -120,6 +145,12 @@ impl Card {
     /// Its number.
     pub fn number(&self) -> CardNumber {
         CardNumber(self.number)
+    }
+
+    /// True if nothing but its record bears on a purchase or a top-up.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        (self.wary == 0) & (self.shortfall_money | self.shortfall_points == 0)
     }
 }
 
@@ -143,6 +174,8 @@ struct Block {
     carries: Slab<u64>,
     grown: Slab<u32>,
     merchants: Slab<u32>,
+    /// One more than the handle of the card's wallet; 0: it has none. Where no card has one, no memory is taken.
+    wallets: Slab<u32>,
 }
 
 impl Block {
@@ -153,6 +186,7 @@ impl Block {
             carries: Slab::zeroed(BLOCK),
             grown: Slab::zeroed(BLOCK),
             merchants: Slab::zeroed(BLOCK),
+            wallets: Slab::zeroed(BLOCK),
         }
     }
 }
@@ -287,7 +321,28 @@ impl Cards {
         (&mut block.cards[at], &mut block.balances[at])
     }
 
-    /// Balance of the card's points purse.
+    /// The handle of a card's wallet.
+    #[inline]
+    pub fn wallet(&self, index: u32) -> Option<u32> {
+        let (block, at) = place(index);
+        self.blocks[block].wallets[at].checked_sub(1)
+    }
+
+    /// Notes the handle of a card's wallet.
+    pub fn set_wallet(&mut self, index: u32, handle: u32) {
+        let (block, at) = place(index);
+        self.blocks[block].wallets[at] = handle + 1;
+    }
+
+    /// Gives a card another number.
+    pub fn renumber(&mut self, index: u32, number: CardNumber) {
+        let (card, _) = self.card_mut(index);
+        card.number = number.0;
+        let programme = card.programme;
+        self.index.insert(mix(number.0, programme.into()), index);
+    }
+
+    /// Balance of the card's undated points.
     #[inline]
     pub fn points(&self, index: u32) -> i64 {
         let (block, at) = place(index);

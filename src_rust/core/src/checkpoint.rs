@@ -1,12 +1,11 @@
 //! The checkpoint: state on disk, written behind, so that opening replays only the journal's tail.
 //!
 //! A pass begins between two groups at a sequence *B*. What is shared (organisation, keys) is copied there and then; marks and cards
-//! are copied piece by piece afterwards. A card carries the sequence of its newest entry, a mark says how far its transaction is undone in all.
+//! are copied piece by piece afterwards; so are wallets and names. A card or a wallet carries the sequence of its newest entry, a mark says how far its transaction is undone in all.
 //! Recovery replays from *B* of the newest complete pass; a card skips what it already holds, a mark ends where the journal ends. Nothing is committed here before the journal is durable up to what it holds. Nothing is copied while a
 //! day's growth is being granted.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -21,23 +20,28 @@ use zerocopy::IntoBytes;
 use crate::cards::chunk::{ChunkMut, encode};
 use crate::cards::{CHUNK, CardRecord, Cards};
 use crate::keys::{Batch, Discarded, Extent, Keys, Recent, Segment};
-use crate::machine::{Machine, Mark};
+use crate::machine::Machine;
+use crate::names::Name;
 use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
+use crate::wallets::Wallet;
 
-const FORMAT: &str = "onecard checkpoint 4";
+const FORMAT: &str = "onecard checkpoint 5";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 3] = ["onecard checkpoint 1", "onecard checkpoint 2", "onecard checkpoint 3"];
+const FORMATS_BEFORE: [&str; 4] =
+    ["onecard checkpoint 1", "onecard checkpoint 2", "onecard checkpoint 3", "onecard checkpoint 4"];
+/// Its tables.
+const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
 const COMMIT_BYTES: usize = 1 << 20;
 /// The same when the pass is in a hurry: most of the time of a small commit is the disk's answer that it is done.
 const COMMIT_BYTES_HURRY: usize = 4 << 20;
-/// What a mark adds to them: a record in a page that is most likely its own.
-const MARK_BYTES: usize = 4096;
+/// What a record adds to them besides its own bytes: its page is most likely its own.
+const RECORD_BYTES: usize = 4096;
 /// Where the list of key segments is, under `shared`.
 const SEGMENTS: &[u8] = b"segments";
-/// Marks that are copied at once.
-const MARKS: usize = 1024;
+/// Records - wallets, names, marks - that are copied at once.
+const RECORDS: usize = 512;
 /// Parts of segments that are removed in one commit.
 const STALE_PARTS: usize = 64;
 /// Threads that decode cards at opening. On two processors they and the one that indexes have enough to do; where the first touch of memory
@@ -57,6 +61,8 @@ pub struct Pass {
     pub begin: u64,
     /// Cards that there were.
     cards: u32,
+    /// Names that there were.
+    names: u32,
 }
 
 /// The shared part of a pass, copied when it begins.
@@ -70,20 +76,50 @@ pub struct Shared {
 /// A pass as the writer sees it: what is copied, what is still to copy.
 pub struct Copying {
     shared: Option<Shared>,
-    marks: BTreeSet<u64>,
+    records: Vec<Record>,
     since: u64,
     chunk: usize,
     chunks: usize,
 }
+
+/// A record that changed and is to be written: which one, in which table.
+#[derive(Clone, Copy)]
+enum Record {
+    Mark(u64),
+    Wallet(u32),
+    Name(u32),
+}
+
+impl Record {
+    /// Its table, its key and its value.
+    fn copy(self, machine: &Machine) -> Written {
+        let value = |result: Result<Vec<u8>, postcard::Error>| result.expect("it serialises to memory");
+        match self {
+            Record::Mark(sequence) => {
+                ("marks", sequence.to_be_bytes().to_vec(), value(postcard::to_stdvec(&machine.mark(sequence))))
+            }
+            Record::Wallet(handle) => {
+                let wallet = machine.wallets.get(handle);
+                ("wallets", wallet.card.to_be_bytes().to_vec(), value(postcard::to_stdvec(wallet)))
+            }
+            Record::Name(place) => {
+                ("names", place.to_be_bytes().to_vec(), value(postcard::to_stdvec(machine.names.get(place))))
+            }
+        }
+    }
+}
+
+/// A record on its way: table, key, value.
+type Written = (&'static str, Vec<u8>, Vec<u8>);
 
 /// A step of a pass on its way to the thread that writes it.
 pub enum Step {
     /// A chunk of cards, as it was before the entry with sequence `before`.
     #[allow(missing_docs)]
     Chunk { number: usize, records: Vec<CardRecord>, before: u64 },
-    /// Marks, likewise.
+    /// Records, likewise.
     #[allow(missing_docs)]
-    Marks { marks: Vec<(u64, Mark)>, before: u64 },
+    Records { records: Vec<Written>, before: u64 },
     /// What is to be dropped, of no pass.
     Discard(Box<Discarded>),
     /// The end of the pass.
@@ -112,13 +148,15 @@ impl Copying {
     /// Begins a pass at the next sequence, with rooms for the keys that come next; those that are of no use come back. `since` is the begin of the pass
     /// before.
     pub fn begin(machine: &mut Machine, keys: &mut Keys, rooms: Vec<Recent>, begin: u64, since: u64) -> (Copying, Discarded) {
-        let pass = Pass { begin, cards: machine.cards.len() };
+        let pass = Pass { begin, cards: machine.cards.len(), names: machine.names.len() };
         let organisation = postcard::to_stdvec(&machine.organisation).expect("it serialises to memory");
         let forget_before = keys.first_date().unwrap_or(i32::MIN);
         let (keys, discarded) = keys.seal(begin, rooms);
         let shared = Shared { pass, organisation, keys, forget_before };
-        let (marks, chunks) = (machine.take_changed_marks(), machine.cards.chunks());
-        (Copying { shared: Some(shared), marks, since, chunk: 0, chunks }, discarded)
+        let mut records: Vec<Record> = machine.take_changed_marks().into_iter().map(Record::Mark).collect();
+        records.extend(machine.wallets.take_changed().into_iter().map(Record::Wallet));
+        records.extend(machine.names.take_changed().into_iter().map(Record::Name));
+        (Copying { shared: Some(shared), records, since, chunk: 0, chunks: machine.cards.chunks() }, discarded)
     }
 
     /// The next step; None when the pass is copied whole. A chunk goes into what `room` gives.
@@ -133,9 +171,9 @@ impl Copying {
                 return Some(Step::Chunk { number, records, before });
             }
         }
-        if !self.marks.is_empty() {
-            let marks = std::iter::from_fn(|| self.marks.pop_first()).take(MARKS);
-            return Some(Step::Marks { marks: marks.map(|sequence| (sequence, machine.mark(sequence))).collect(), before });
+        if !self.records.is_empty() {
+            let records = self.records.drain(..self.records.len().min(RECORDS));
+            return Some(Step::Records { records: records.map(|record| record.copy(machine)).collect(), before });
         }
         self.shared.take().map(|shared| Step::Finish(Box::new(shared)))
     }
@@ -149,7 +187,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens the checkpoint of the journal with this id, or makes one: also in the place of an earlier version's.
     pub fn open(path: &Path, bytes_max: usize, journal_id: [u8; 16]) -> Result<Checkpoint, CheckpointError> {
-        let open = || Storage::open(path, bytes_max, ["cards", "shared", "marks", "keys"], FORMAT);
+        let open = || Storage::open(path, bytes_max, TABLES, FORMAT);
         let storage = match open() {
             Err(error) if FORMATS_BEFORE.iter().any(|format| error.holds(format)) => {
                 Storage::remove(path)?;
@@ -196,6 +234,8 @@ impl Checkpoint {
             let sequence = key.try_into().map(u64::from_be_bytes).map_err(|_| CheckpointError::Damaged("marks"))?;
             machine.set_mark(sequence, postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("marks"))?);
         }
+        load_names(&reading, &mut machine, pass.names)?;
+        load_wallets(&reading, &mut machine)?;
         Ok((machine, keys?, pass.begin))
     }
 
@@ -310,7 +350,7 @@ impl Checkpoint {
     ) -> Result<Option<Vec<Segment>>, StorageError> {
         let mut steps = std::iter::from_fn(next).peekable();
         let begin = match steps.peek() {
-            Some(Step::Chunk { before, .. } | Step::Marks { before, .. }) => *before,
+            Some(Step::Chunk { before, .. } | Step::Records { before, .. }) => *before,
             Some(Step::Finish(shared)) => shared.pass.begin,
             Some(Step::Discard(_)) | None => return Ok(None),
         };
@@ -331,11 +371,10 @@ impl Checkpoint {
                         bytes += chunk.len();
                         until = until.max(before);
                     }
-                    Step::Marks { marks, before } => {
-                        for (sequence, mark) in marks {
-                            let mark = postcard::to_stdvec(&mark).expect("it serialises to memory");
-                            writing.put("marks", &sequence.to_be_bytes(), &mark)?;
-                            bytes += MARK_BYTES;
+                    Step::Records { records, before } => {
+                        for (table, key, value) in records {
+                            writing.put(table, &key, &value)?;
+                            bytes += value.len() + RECORD_BYTES;
                         }
                         until = until.max(before);
                     }
@@ -439,6 +478,32 @@ impl Checkpoint {
     }
 }
 
+/// Reads so many names; those that came after the pass began, replay gives.
+fn load_names(reading: &Reading, machine: &mut Machine, count: u32) -> Result<(), CheckpointError> {
+    let damaged = || CheckpointError::Damaged("names");
+    for pair in reading.from("names", &[0; 4])?.take(count as usize) {
+        let (key, value) = pair?;
+        let name: Name = postcard::from_bytes(value).map_err(|_| damaged())?;
+        if *key != machine.names.push(name).to_be_bytes() {
+            return Err(damaged());
+        }
+    }
+    if machine.names.len() == count { Ok(()) } else { Err(damaged()) }
+}
+
+/// Reads the wallets of the cards that there were when the pass began.
+fn load_wallets(reading: &Reading, machine: &mut Machine) -> Result<(), CheckpointError> {
+    for pair in reading.from("wallets", &[0; 4])? {
+        let (_, value) = pair?;
+        let wallet: Wallet = postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("wallets"))?;
+        if wallet.card < machine.cards.len() {
+            machine.add_wallet(wallet);
+        }
+    }
+    machine.wallets.loaded = true;
+    Ok(())
+}
+
 /// What a pass keeps to at each commit.
 struct Pace<'a, W> {
     ways: &'a W,
@@ -494,7 +559,7 @@ pub enum CheckpointError {
     },
 }
 
-/// SHA-256 of the whole state in a canonical order: organisation and books, cards by index, marks by sequence.
+/// SHA-256 of the whole state in a canonical order: organisation and books, cards by index, wallets by card, names by place, marks by sequence.
 pub fn state_digest(machine: &Machine) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(postcard::to_stdvec(&machine.organisation).expect("it serialises to memory"));
@@ -503,6 +568,14 @@ pub fn state_digest(machine: &Machine) -> [u8; 32] {
         records.clear();
         machine.cards.copy_chunk(chunk, &mut records);
         hash.update(records.as_bytes());
+    }
+    let mut wallets: Vec<&Wallet> = machine.wallets.iter().collect();
+    wallets.sort_unstable_by_key(|wallet| wallet.card);
+    for wallet in wallets {
+        hash.update(postcard::to_stdvec(wallet).expect("it serialises to memory"));
+    }
+    for place in 0..machine.names.len() {
+        hash.update(postcard::to_stdvec(machine.names.get(place)).expect("it serialises to memory"));
     }
     for (sequence, mark) in machine.marks() {
         hash.update(sequence.to_le_bytes());
@@ -519,7 +592,7 @@ mod tests {
     fn an_earlier_version_s_gives_way_and_a_foreign_one_does_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint");
-        let names = ["cards", "shared", "marks", "keys"];
+        let names = TABLES;
         for format in FORMATS_BEFORE {
             drop(Storage::open(&path, 1 << 20, names, format).unwrap());
             let (_, _, begin) = Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap().load().unwrap();

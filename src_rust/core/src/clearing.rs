@@ -4,15 +4,17 @@
 //! it. In between every card of the programme grows exactly once, when it is touched or when the sweep comes by. The checkpoint copies nothing
 //! in between, so that after a crash the growth of every card can be computed again.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Account, TotalLeg, sums, total_leg};
+use crate::accounts::{Account, TotalLeg, are_balanced, total_leg};
 use crate::codes::Code;
-use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StorePosition, TrialBalance};
-use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens};
-use crate::machine::{Contradiction, Machine};
+use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StaffSales, StorePosition, TrialBalance};
+use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens, LotsLapsed};
+use crate::machine::{Contradiction, Machine, Purse};
 use crate::organisation::Organisation;
-use crate::units::RATE_ONE;
+use crate::units::{RATE_ONE, UNIT_MIN, Unit};
 
 /// A day's growth while it is being granted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +27,10 @@ pub struct Growth {
     reserve: i128,
     /// To how many of them it is granted. What is granted is kept by merchant.
     grown: u64,
-    /// Where the sweep is: a run of cards, and the next card in it.
+    /// Where the sweep is: a run of cards, and the next card in it; then the next wallet.
     run: usize,
     next: u32,
+    wallet: u32,
 }
 
 /// What a close of day journals, in this order, under the sequences that follow.
@@ -40,16 +43,45 @@ impl Machine {
     /// Brings a card's points up to date.
     #[inline]
     pub(crate) fn touch(&mut self, programme: usize, index: u32, sequence: u64) {
-        let Some(growth) = &mut self.organisation.programmes[programme].growth else { return };
-        if let Some(granted) = self.cards.grow(index, growth.number, growth.rate, sequence) {
-            growth.grown += 1;
-            self.organisation.merchants[self.cards.card(index).merchant as usize].granted += i128::from(granted);
+        if self.organisation.programmes[programme].growth.is_some() {
+            self.grow_card(programme, index, sequence);
         }
+    }
+
+    fn grow_card(&mut self, programme: usize, index: u32, sequence: u64) {
+        let Some(growth) = &mut self.organisation.programmes[programme].growth else { return };
+        let (number, rate) = (growth.number, growth.rate);
+        let merchant = self.cards.card(index).merchant as usize;
+        if let Some(granted) = self.cards.grow(index, number, rate, sequence) {
+            growth.grown += 1;
+            self.organisation.merchants[merchant].granted += i128::from(granted);
+        }
+        if let Some(handle) = self.cards.wallet(index) {
+            self.grow_wallet(handle, number, rate);
+        }
+    }
+
+    /// Lets the dated points of a wallet grow, unless they have.
+    fn grow_wallet(&mut self, handle: u32, number: u32, rate: u64) {
+        let wallet = self.wallets.get(handle);
+        if wallet.grown >= number {
+            return;
+        }
+        let merchant = self.cards.card(wallet.card).merchant as usize;
+        let mut granted = 0;
+        self.wallets.change(handle, |wallet| granted = wallet.grow(number, rate).unwrap_or(0));
+        self.organisation.merchants[merchant].granted += i128::from(granted);
     }
 
     /// Closes the open day; `date` must be it. Growth of the day before must be complete. `sequence` is that of the first entry.
     pub fn close_day(&mut self, programme: usize, sequence: u64) -> Closing {
         let mut entries = Vec::new();
+        if let Some(lapsed) = self.lapse(programme, sequence) {
+            let date = self.organisation.programmes[programme].calendar.open;
+            self.apply_lapsed(programme, &lapsed).expect("it was just made");
+            let number = self.organisation.programmes[programme].number;
+            entries.push(Entry::LotsLapsed(LotsLapsed { programme: number, date, legs: lapsed }));
+        }
         if let Some(opens) = self.open_growth(programme) {
             self.apply_growth_opens(programme, &opens).expect("it was just made");
             entries.push(Entry::GrowthOpens(opens));
@@ -65,7 +97,8 @@ impl Machine {
         let rules = found.rules.as_ref().filter(|rules| rules.tables.compounding_rate > 0)?;
         let rate = rules.tables.compounding_rate;
         let outstanding = found.books.points;
-        let reserve = outstanding * i128::from(rate) / i128::from(RATE_ONE) + i128::from(found.cards);
+        let purses = found.cards + self.dated_points(programme);
+        let reserve = outstanding * i128::from(rate) / i128::from(RATE_ONE) + i128::from(purses);
         let funded = found.books.funding >= reserve;
         let mut legs = Vec::new();
         if funded {
@@ -78,7 +111,7 @@ impl Machine {
             rule: rules.version,
             rate,
             outstanding,
-            purses: found.cards,
+            purses,
             reserve,
             funded,
             legs,
@@ -87,7 +120,12 @@ impl Machine {
 
     /// Recomputes what opens, and meets the entry.
     pub(crate) fn replay_growth_opens(&mut self, programme: usize, opens: &GrowthOpens) -> Result<(), Contradiction> {
-        if self.open_growth(programme).as_ref() != Some(opens) {
+        // Lots that a wallet holds ahead of the journal's tail are counted as of then: how many there were, the entry says.
+        let own = self.open_growth(programme).map(|own| match self.wallets.loaded {
+            true => own.with_purses(opens.purses, self.organisation.programmes[programme].books.funding),
+            false => own,
+        });
+        if own.as_ref() != Some(opens) {
             return Err("its rate, its points or its reserve are not what the entries before it give".into());
         }
         self.apply_growth_opens(programme, opens)
@@ -99,19 +137,21 @@ impl Machine {
         if !opens.funded {
             return Ok(());
         }
-        if found.growth.is_some() || opens.purses != found.cards {
+        if found.growth.is_some() || opens.purses < found.cards {
             return Err("a growth opens before the one before is complete, or for other purses than there are".into());
         }
         found.growths += 1;
+        found.growth_rates.push((opens.date, opens.rate));
         found.growth = Some(Growth {
             number: found.growths,
             rate: opens.rate,
             date: opens.date,
-            purses: opens.purses,
+            purses: found.cards,
             reserve: opens.reserve,
             grown: 0,
             run: 0,
             next: 0,
+            wallet: 0,
         });
         Ok(())
     }
@@ -137,13 +177,14 @@ impl Machine {
             members: books.members_money() - morning.members_money(),
             bonus: books.issuer_bonus - morning.issuer_bonus,
             points: books.issuer_points - morning.issuer_points,
+            units: books.issuer_units + books.collected - morning.issuer_units - morning.collected,
             legs,
         }
     }
 
     pub(crate) fn apply_day_closed(&mut self, programme: usize, closed: &DayClosed, sequence: u64) -> Result<(), Contradiction> {
         let found = &mut self.organisation.programmes[programme];
-        if found.calendar.open != closed.date || sums(&closed.legs) != (0, 0) {
+        if found.calendar.open != closed.date || !are_balanced(&closed.legs) {
             return Err("it closes another day than the open one, or its legs do not sum to zero".into());
         }
         // The legs of a store follow each other.
@@ -185,7 +226,7 @@ impl Machine {
         self.organisation.programmes.iter().position(|programme| programme.growth.is_some())
     }
 
-    /// True when every card has grown.
+    /// True when every card and every wallet has grown.
     fn sweep_cards(&mut self, programme: usize, cards: usize, sequence: u64) -> bool {
         let Organisation { programmes, merchants, .. } = &mut self.organisation;
         let found = &mut programmes[programme];
@@ -205,7 +246,85 @@ impl Machine {
             }
             growth.run += 1;
         }
-        true
+        let (number, rate, from) = (growth.number, growth.rate, growth.wallet);
+        let until = from.saturating_add(u32::try_from(budget).unwrap_or(u32::MAX)).min(self.wallets.len());
+        growth.wallet = until;
+        let programme = found.number;
+        for handle in from..until {
+            if self.cards.card(self.wallets.get(handle).card).programme == programme {
+                self.grow_wallet(handle, number, rate);
+            }
+        }
+        until == self.wallets.len()
+    }
+
+    /// How many dated lots of points the cards of a programme have.
+    fn dated_points(&self, programme: usize) -> u64 {
+        let number = self.organisation.programmes[programme].number;
+        let wallets = self.wallets.iter().filter(|wallet| self.cards.card(wallet.card).programme == number);
+        wallets.map(|wallet| wallet.lots_of(Purse::POINTS).len() as u64).sum()
+    }
+
+    /// Ends the holds and takes out the lots whose last date the open one is: what lapsed, as legs by account, and merchant or unit. None if
+    /// nothing did. An entry with this sequence tells of it.
+    fn lapse(&mut self, programme: usize, sequence: u64) -> Option<Vec<TotalLeg>> {
+        let found = &self.organisation.programmes[programme];
+        let (number, date) = (found.number, found.calendar.open);
+        let mut lapsed: BTreeMap<(u16, u32), i128> = BTreeMap::new();
+        let mut any = false;
+        for handle in self.wallets.lapsing(date) {
+            let wallet = self.wallets.get(handle);
+            let (index, ahead) = (wallet.card, wallet.last >= sequence);
+            let card = self.cards.card(index);
+            if card.programme != number || ahead {
+                continue;
+            }
+            any = true;
+            let merchant = self.organisation.merchants[card.merchant as usize].number;
+            let wary = self.wallets.change(handle, |wallet| {
+                wallet.lapse(date, |purse, amount| {
+                    let whose = if purse == Purse::POINTS { merchant } else { 0 };
+                    *lapsed.entry((purse, whose)).or_default() += i128::from(amount);
+                });
+                wallet.last = sequence;
+            });
+            self.cards.card_mut(index).0.wary = wary.into();
+        }
+        any.then(|| lapse_legs(&lapsed))
+    }
+
+    /// Posts what lapsed on what all cards share.
+    fn apply_lapsed(&mut self, programme: usize, legs: &[TotalLeg]) -> Result<(), Contradiction> {
+        if !are_balanced(legs) {
+            return Err("its legs do not sum to zero".into());
+        }
+        let Organisation { programmes, merchants, .. } = &mut self.organisation;
+        let found = &mut programmes[programme];
+        for leg in legs {
+            let unit = if leg.account.unit() == Unit::Counted { leg.number } else { 0 };
+            let unit = u16::try_from(unit).map_err(|_| format!("no unit {unit}"))?;
+            if leg.account == Account::CardPoints {
+                let index = *found.merchants.get(&leg.number).ok_or_else(|| format!("no merchant {}", leg.number))?;
+                merchants[index as usize].points += leg.amount;
+            }
+            match found.books.total(leg.account, unit) {
+                Some(total) => *total += leg.amount,
+                None => return Err("lots lapse from cards to the issuer only".into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets lapse what has not, and meets the entry.
+    pub(crate) fn replay_lapse(&mut self, programme: usize, lapsed: &LotsLapsed, sequence: u64) -> Result<(), Contradiction> {
+        if self.organisation.programmes[programme].calendar.open != lapsed.date {
+            return Err("lots lapse with the open day".into());
+        }
+        let own = self.lapse(programme, sequence).unwrap_or_default();
+        if own != lapsed.legs && !self.wallets.loaded {
+            return Err(format!("{own:?} lapses, the entry says {:?}", lapsed.legs));
+        }
+        self.apply_lapsed(programme, &lapsed.legs)
     }
 
     /// The entry that completes a growth with these grants, given by the merchants' indexes in order of their numbers.
@@ -269,7 +388,7 @@ impl Machine {
         let Some(growth) = &self.organisation.programmes[programme].growth else { return Err("no growth is open".into()) };
         let recorded = self.recorded(programme, growth, complete)?;
         let granted = self.granted(programme);
-        let meets = if growth.grown == growth.purses {
+        let meets = if growth.grown == growth.purses && (!self.wallets.loaded || granted == recorded) {
             granted == recorded
         } else {
             // Cards that a checkpoint pass copied afterwards have grown already and are not counted here.
@@ -305,11 +424,11 @@ impl Machine {
     }
 
     fn post_issuer_legs(&mut self, programme: usize, legs: &[TotalLeg]) -> Result<(), Contradiction> {
-        if sums(legs) != (0, 0) {
+        if !are_balanced(legs) {
             return Err("its legs do not sum to zero".into());
         }
         for leg in legs {
-            match self.organisation.programmes[programme].books.total(leg.account) {
+            match self.organisation.programmes[programme].books.total(leg.account, 0) {
                 Some(total) => *total += leg.amount,
                 None => return Err("a growth posts on the issuer's accounts only".into()),
             }
@@ -325,6 +444,18 @@ impl Machine {
             StorePosition { store: number, sold: store.clearing, collected: -store.collection, due: store.due }
         });
         (Code::Approved, stores.collect())
+    }
+
+    /// What the members of staff of a programme sold.
+    pub fn staff(&self, programme: u16) -> (Code, Vec<StaffSales>) {
+        let Some(at) = self.organisation.programme(programme) else { return (Code::UnknownTerminal, Vec::new()) };
+        let staff = self.organisation.programmes[at].staff.iter().map(|(&index, sold)| {
+            let card = self.cards.card(index).number();
+            StaffSales { card, sales: sold.sales, amount: sold.amount }
+        });
+        let mut staff: Vec<StaffSales> = staff.collect();
+        staff.sort_unstable_by_key(|sales| sales.card);
+        (Code::Approved, staff)
     }
 
     /// The points of a programme's cards, by the merchant that issued them.
@@ -344,7 +475,7 @@ impl Machine {
     pub fn trial_balance(&self, programme: u16, entries: u64) -> TrialBalance {
         let Some(at) = self.organisation.programme(programme) else {
             let code = Code::UnknownTerminal;
-            return TrialBalance { code, open_date: 0, cards: 0, entries, totals: Vec::new(), growing: false };
+            return TrialBalance { code, open_date: 0, cards: 0, entries, totals: Vec::new(), units: Vec::new(), growing: false };
         };
         let found = &self.organisation.programmes[at];
         let books = &found.books;
@@ -367,13 +498,17 @@ impl Machine {
             (Account::PointsPool, books.pool),
             (Account::GrowthFunding, books.funding),
             (Account::GrowthReserve, books.reserve - granted),
+            (Account::IssuerUnits, books.issuer_units),
+            (Account::IssuerCollection, books.collected),
         ];
+        let units = books.units.iter().map(|(&unit, totals)| (unit, [totals.cards, totals.pool, totals.codes]));
         TrialBalance {
             code: Code::Approved,
             open_date: found.calendar.open,
             cards: found.cards,
             entries,
             totals: totals.map(|(account, total)| (account.code(), total)).to_vec(),
+            units: units.collect(),
             growing: found.growth.is_some(),
         }
     }
@@ -384,14 +519,31 @@ impl Machine {
         let mut issued = vec![0i128; self.organisation.merchants.len()];
         for programme in &self.organisation.programmes {
             let mut sums = [0i128; 5];
+            let mut units: BTreeMap<u16, i128> = BTreeMap::new();
             for index in programme.card_runs.iter().flat_map(|&(first, count)| first..first + count) {
                 let card = self.cards.card(index);
-                let points = self.cards.points(index);
-                let purses = [card.principal, card.bonus, points, card.shortfall_money, card.shortfall_points];
+                let [principal, bonus, points] = self.balances(index);
+                let purses = [principal, bonus, points, card.shortfall_money, card.shortfall_points];
                 sums.iter_mut().zip(purses).for_each(|(sum, purse)| *sum += i128::from(purse));
                 issued[card.merchant as usize] += i128::from(points);
+                let lots = self.wallet(index).map_or(&[][..], |wallet| &wallet.lots);
+                for lot in lots.iter().filter(|lot| lot.purse >= UNIT_MIN) {
+                    *units.entry(lot.purse).or_default() += i128::from(lot.amount);
+                }
             }
             let books = self.trial_balance(programme.number, 0);
+            for (unit, [cards, pool, codes]) in &books.units {
+                let sum = units.remove(unit).unwrap_or_default();
+                if sum != *cards || cards + pool + codes != 0 {
+                    let number = programme.number;
+                    wrong.push(format!(
+                        "programme {number}: unit {unit}: purses sum to {sum}, the books say {cards} on cards, {pool} in the pool, {codes} as codes"
+                    ));
+                }
+            }
+            if let Some((unit, sum)) = units.first_key_value() {
+                wrong.push(format!("programme {}: unit {unit}: cards have {sum}, the books know nothing of it", programme.number));
+            }
             for (sum, (account, total)) in sums.iter().zip(&books.totals) {
                 if sum != total {
                     wrong.push(format!(
@@ -411,6 +563,32 @@ impl Machine {
             }
         }
         wrong
+    }
+}
+
+/// What lapsed of each purse - of points by merchant - as legs.
+fn lapse_legs(lapsed: &BTreeMap<(u16, u32), i128>) -> Vec<TotalLeg> {
+    let mut legs = Vec::new();
+    for (&(number, merchant), &amount) in lapsed {
+        let purse = Purse { card: 0, number };
+        let whose = if number > Purse::POINTS { number.into() } else { merchant };
+        legs.push(TotalLeg { account: purse.account(), number: whose, amount: -amount });
+        legs.push(TotalLeg { account: purse.pool(), number: purse.unit().into(), amount });
+    }
+    legs
+}
+
+impl GrowthOpens {
+    /// The same for another number of purses, with so much funding.
+    fn with_purses(self, purses: u64, funding: i128) -> GrowthOpens {
+        let reserve = self.reserve - i128::from(self.purses) + i128::from(purses);
+        let funded = funding >= reserve;
+        let mut legs = Vec::new();
+        if funded {
+            total_leg(&mut legs, Account::GrowthFunding, -reserve);
+            total_leg(&mut legs, Account::GrowthReserve, reserve);
+        }
+        GrowthOpens { purses, reserve, funded, legs, ..self }
     }
 }
 
@@ -437,6 +615,7 @@ pub fn report(sequence: u64, closed: &DayClosed, opens: Option<&GrowthOpens>, re
         members: closed.members,
         bonus: closed.bonus,
         points: closed.points,
+        units: closed.units,
         growth: opens.map(|opens| GrowthReport {
             rate: opens.rate,
             outstanding: opens.outstanding,

@@ -7,10 +7,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::CardNumber;
 use crate::codes::Code;
+use crate::details::{Item, Part};
 use crate::keys::{Key, KeyName};
 
 /// Request flag: pay with points, too, as far as the rules allow.
 pub const USE_POINTS: u8 = 1;
+/// Request flag: approve what there is, if there is not enough.
+pub const ACCEPT_PARTIAL: u8 = 2;
+/// Request flag of a capture: what is left of the hold is released.
+pub const FINAL: u8 = 4;
+/// Request flag of a grant: its price is paid by the card.
+pub const FROM_CARD: u8 = 8;
+/// Request flag of a bind: the alias is taken off the card.
+pub const UNBIND: u8 = 16;
+/// Request flag of a set PIN: an operator sets or unlocks it; the old one is not asked for.
+pub const BY_OPERATOR: u8 = 32;
 
 /// Kinds of transactions, as in `docs/transactions.md`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,13 +36,36 @@ pub enum Kind {
     Balance = 6,
     Status = 7,
     Fund = 8,
+    Grant = 9,
+    Authorise = 10,
+    Capture = 11,
+    Void = 12,
+    Replace = 13,
+    Transfer = 14,
+    Holder = 15,
+    Bind = 16,
+    SetPin = 17,
+    Close = 18,
+    IssueCodes = 19,
+    BulkTopUp = 20,
 }
 
 impl Kind {
     /// The kind with this number, if there is one.
+    #[inline]
     pub fn from_number(number: u8) -> Option<Kind> {
         use Kind::*;
-        [Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund].get(usize::from(number).wrapping_sub(1)).copied()
+        const ALL: [Kind; 20] = [
+            Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund, Grant, Authorise, Capture, Void, Replace, Transfer,
+            Holder, Bind, SetPin, Close, IssueCodes, BulkTopUp,
+        ];
+        ALL.get(usize::from(number).wrapping_sub(1)).copied()
+    }
+
+    /// True if a request of this kind names a card.
+    #[inline]
+    pub fn has_card(self) -> bool {
+        self.fields() & fields::CARD != 0
     }
 
     /// The fields that it may use besides kind, channel, programme, date, time, terminal and key: bits of [`fields`].
@@ -40,14 +74,54 @@ impl Kind {
         use Kind::*;
         use fields::*;
         match self {
-            Issue => CARD | PRODUCT,
+            Issue => CARD | PRODUCT | EXPIRES | STATUS,
             TopUp => CARD | AMOUNT,
             Purchase => CARD | AMOUNT | FLAGS,
             Refund => AMOUNT | ORIGINAL,
-            Reversal => ORIGINAL,
-            Balance => CARD,
-            Status => CARD | STATUS,
-            Fund => AMOUNT,
+            Reversal | Void => ORIGINAL,
+            Balance | Holder | Close => CARD,
+            Status | Replace => CARD | STATUS,
+            Fund | BulkTopUp => AMOUNT,
+            Grant => CARD | PRODUCT | AMOUNT | FLAGS,
+            Authorise => CARD | AMOUNT | FLAGS | EXPIRES,
+            Capture => AMOUNT | FLAGS | ORIGINAL,
+            Transfer => CARD | PRODUCT | AMOUNT,
+            Bind | SetPin => CARD | FLAGS,
+            IssueCodes => PRODUCT | AMOUNT | EXPIRES,
+        }
+    }
+
+    /// True if it may come without items, as far as its flags go.
+    #[inline]
+    pub fn needs_no_items(self, request: &Request) -> bool {
+        match self {
+            Kind::Replace | Kind::Transfer | Kind::Holder | Kind::Bind | Kind::BulkTopUp => false,
+            Kind::SetPin => request.flags & BY_OPERATOR != 0,
+            _ => true,
+        }
+    }
+
+    /// The flags that it may have.
+    #[inline]
+    fn flags(self) -> u8 {
+        match self {
+            Kind::Purchase | Kind::Authorise => USE_POINTS | ACCEPT_PARTIAL,
+            Kind::Capture => FINAL,
+            Kind::Grant => FROM_CARD,
+            Kind::Bind => UNBIND,
+            Kind::SetPin => BY_OPERATOR,
+            _ => 0,
+        }
+    }
+
+    /// True if it may have this status.
+    #[inline]
+    fn takes_status(self, status: u8) -> bool {
+        match self {
+            Kind::Issue => matches!(status, 0 | 5),
+            Kind::Status => matches!(status, 1..=4),
+            Kind::Replace => matches!(status, 0 | 3 | 4),
+            _ => status == 0,
         }
     }
 }
@@ -60,8 +134,9 @@ mod fields {
     pub const PRODUCT: u8 = 8;
     pub const STATUS: u8 = 16;
     pub const ORIGINAL: u8 = 32;
+    pub const EXPIRES: u8 = 64;
     /// No kind uses it.
-    pub const RESERVED: u8 = 64;
+    pub const RESERVED: u8 = 128;
 }
 
 /// One transaction asked for. Fields that a kind does not use are zero.
@@ -70,7 +145,7 @@ mod fields {
 pub struct Request {
     /// Number of a [`Kind`].
     pub kind: u8,
-    /// [`USE_POINTS`] or 0.
+    /// Sum of the flags that the kind may have.
     pub flags: u8,
     /// How it came; the business gives the numbers.
     pub channel: u8,
@@ -78,13 +153,13 @@ pub struct Request {
     pub card_digits: u8,
     /// 0 is read as 1.
     pub programme: u16,
-    /// Card product (issue).
+    /// Card product (issue), bundle (grant), purse (transfer) or unit (codes).
     pub product: u16,
     /// Days since 1970-01-01; part of the key.
     pub business_date: i32,
     /// Seconds since midnight of the business date, at the terminal.
     pub local_time: i32,
-    /// The card number's value.
+    /// The card number's value; 0 with `card_digits` 0: an item names the card by an alias.
     pub card: u64,
     /// Minor units of money, or 1/10,000 points (fund).
     pub amount: i64,
@@ -108,12 +183,60 @@ pub struct Request {
     pub original_id_lo: u64,
     /// Business date of the original's key.
     pub original_date: i32,
-    /// Last valid date (issue); 0: never expires.
+    /// Last valid date (issue, codes) or last date of a hold; 0: never, or by the rules.
     pub expires: i32,
-    /// 1 active, 2 frozen (status).
+    /// Number of a [`Status`](crate::cards::Status).
     pub status: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: u8,
+    /// How many items it has.
+    pub items: u16,
+    /// Where they begin among the items of its batch.
+    pub first_item: u32,
+}
+
+/// Rows that are asked for together, and the items that they have.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// In order: each sees those before it.
+    pub rows: Vec<Request>,
+    /// Those of all rows; a row says which are its own.
+    pub items: Vec<Item>,
+}
+
+impl From<Vec<Request>> for Batch {
+    fn from(rows: Vec<Request>) -> Batch {
+        Batch { rows, items: Vec::new() }
+    }
+}
+
+impl Batch {
+    /// The items of a row, if it has those that it says.
+    #[inline]
+    pub fn items_of(&self, row: &Request) -> Option<&[Item]> {
+        if row.items == 0 {
+            return (row.first_item == 0).then_some(&[]);
+        }
+        let first = row.first_item as usize;
+        self.items.get(first..first + usize::from(row.items))
+    }
+}
+
+/// What a batch is answered: row for row, and the parts that they have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// In the order of the rows.
+    pub rows: Vec<Answer>,
+    /// Those of all answers; an answer says which are its own.
+    pub parts: Vec<Part>,
+}
+
+impl Answers {
+    /// The parts of an answer of these.
+    pub fn parts_of(&self, answer: &Answer) -> &[Part] {
+        let first = answer.first_part as usize;
+        &self.parts[first..first + usize::from(answer.parts)]
+    }
 }
 
 /// Outcome of one transaction; fields as in `docs/transactions.md`.
@@ -138,9 +261,13 @@ pub struct Answer {
     pub principal_balance: i64,
     pub bonus_balance: i64,
     pub points_balance: i64,
+    pub first_part: u32,
+    pub parts: u16,
+    pub reason: u8,
+    pub reserved: u8,
 }
 
-const _: () = assert!(size_of::<Request>() == 104 && size_of::<Answer>() == 112);
+const _: () = assert!(size_of::<Request>() == 104 && size_of::<Answer>() == 120);
 
 impl Answer {
     /// A refusal that leaves nothing behind.
@@ -202,13 +329,14 @@ impl Request {
         let one_key = trace != id;
         let no_key = !trace & !id;
         let key_ok = if kind == Kind::Balance { no_key } else { one_key };
+        let has_items = self.items != 0;
         let well_formed = (self.used_fields() & !may_use == 0)
             & key_ok
             & (self.terminal != 0)
-            & (self.flags <= USE_POINTS)
+            & (self.flags & !kind.flags() == 0)
             & (self.expires >= 0)
-            && (may_use & fields::CARD == 0 || CardNumber::new(self.card, self.card_digits).is_some())
-            && (kind != Kind::Status || matches!(self.status, 1 | 2))
+            && (may_use & fields::CARD == 0 || self.names_card() || has_items && self.card_digits == 0 && self.card == 0)
+            && kind.takes_status(self.status)
             && (may_use & fields::ORIGINAL == 0 || self.original_ok());
         well_formed.then_some(kind)
     }
@@ -225,10 +353,17 @@ impl Request {
         bit(self.card != 0 || self.card_digits != 0, fields::CARD)
             | bit(self.amount != 0, fields::AMOUNT)
             | bit(self.flags != 0, fields::FLAGS)
-            | bit(self.product != 0 || self.expires != 0, fields::PRODUCT)
+            | bit(self.product != 0, fields::PRODUCT)
+            | bit(self.expires != 0, fields::EXPIRES)
             | bit(self.status != 0, fields::STATUS)
             | bit(original != 0, fields::ORIGINAL)
-            | bit(self.reserved != [0; 7], fields::RESERVED)
+            | bit(self.reserved != 0, fields::RESERVED)
+    }
+
+    /// True if the row itself names a card.
+    #[inline]
+    pub fn names_card(&self) -> bool {
+        CardNumber::new(self.card, self.card_digits).is_some()
     }
 
     /// Whether an original is named well, for the kinds that have one.
@@ -282,6 +417,17 @@ impl StorePosition {
     pub fn net(&self) -> i128 {
         self.sold - self.collected
     }
+}
+
+/// What a member of staff sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaffSales {
+    /// The staff card's number.
+    pub card: CardNumber,
+    /// How many sales.
+    pub sales: u64,
+    /// What they came to, less what was refunded or undone.
+    pub amount: i128,
 }
 
 /// What a merchant owes the holders of the cards that it issued, in 1/10,000 points.
@@ -340,6 +486,8 @@ pub struct CloseReport {
     pub bonus: i128,
     /// Day's change of the issuer's points account.
     pub points: i128,
+    /// Day's change of the issuer's units account and of what the issuer took in itself.
+    pub units: i128,
     /// None: the rules have no compounding.
     pub growth: Option<GrowthReport>,
 }
@@ -347,7 +495,7 @@ pub struct CloseReport {
 impl CloseReport {
     /// The issuer's position; with the stores' net it sums to zero.
     pub fn issuer_net(&self) -> i128 {
-        self.members + self.bonus + self.points
+        self.members + self.bonus + self.points + self.units
     }
 
     /// A close that was refused.
@@ -361,6 +509,7 @@ impl CloseReport {
             members: 0,
             bonus: 0,
             points: 0,
+            units: 0,
             growth: None,
         }
     }
@@ -396,6 +545,8 @@ pub struct TrialBalance {
     pub entries: u64,
     /// Account code and total; accounts 1 to 5 from the purses themselves.
     pub totals: Vec<(u8, i128)>,
+    /// Of each unit of the rules that was ever granted: its number, what is on cards, in the pool, and out as codes.
+    pub units: Vec<(u16, [i128; 3])>,
     /// A day's growth is being granted.
     pub growing: bool,
 }

@@ -3,6 +3,7 @@
 //! [`Journal`] is the seam: [`LmdbJournal`] keeps the blocks in an LMDB environment, and no other part knows it.
 //! `docs/journal-format.md` describes every byte.
 
+pub mod detail;
 pub mod entry;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::page_cache::PageCache;
 use crate::storage::{Storage, StorageError};
 
 const MAGIC: &[u8; 4] = b"OCJ2";
-const FORMAT: &str = "onecard journal 2";
+const FORMAT: &str = "onecard journal 3";
 /// Bytes before the entries.
 const HEADER: usize = 64;
 /// So much of its end stays in the system's memory: some millions of entries, what retries and reversals are mostly about.
@@ -257,12 +258,14 @@ pub struct BlockBuilder {
     offsets: Vec<u32>,
     first: u64,
     base: i32,
+    /// Where a transaction with details is written first.
+    detailed: Vec<u8>,
 }
 
 impl BlockBuilder {
     /// An empty block whose first entry will have this sequence.
     pub fn new(first: u64) -> BlockBuilder {
-        BlockBuilder { bytes: vec![0; HEADER], end: HEADER, offsets: Vec::new(), first, base: 0 }
+        BlockBuilder { bytes: vec![0; HEADER], end: HEADER, offsets: Vec::new(), first, base: 0, detailed: Vec::new() }
     }
 
     /// True if it has no entries.
@@ -306,6 +309,9 @@ impl BlockBuilder {
             self.base = transaction.key.date;
         }
         let sequence = self.begin_entry();
+        if transaction.detailed {
+            return self.push_detailed(transaction, sequence);
+        }
         if self.bytes.len() < self.end + TRANSACTION_ROOM {
             self.bytes.resize((self.end + TRANSACTION_ROOM) * 2, 0);
         }
@@ -314,6 +320,19 @@ impl BlockBuilder {
         transaction.encode(sequence, self.base, &mut room);
         assert!(room.len <= TRANSACTION_BYTES_MAX, "a transaction fits its room");
         self.end += room.len;
+    }
+
+    /// The same with details: how long it is, is not known beforehand.
+    #[cold]
+    fn push_detailed(&mut self, transaction: &Transaction, sequence: u64) {
+        self.detailed.clear();
+        transaction.encode(sequence, self.base, &mut self.detailed);
+        let end = self.end + self.detailed.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end * 2, 0);
+        }
+        self.bytes[self.end..end].copy_from_slice(&self.detailed);
+        self.end = end;
     }
 
     fn begin_entry(&mut self) -> u64 {

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clearing;
 pub mod codes;
 pub mod commands;
+pub mod details;
 pub mod directory;
 pub mod error;
 pub mod growth;
@@ -17,22 +18,28 @@ pub mod journal;
 pub mod keys;
 pub mod machine;
 pub mod memory;
+pub mod names;
 pub mod organisation;
 pub mod page_cache;
 pub mod pipeline;
 pub mod recovery;
 pub mod rules;
+pub mod secrets;
+pub mod series;
 pub mod storage;
 pub mod table;
 pub mod units;
 pub mod verify;
+pub mod wallets;
 
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request, StatementLine,
+    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request, StatementLine,
     Stats, StorePosition, TrialBalance,
 };
+pub use details::{Item, ItemKind, Part, Reason};
 pub use error::Error;
 pub use pipeline::{Engine, Options};
+pub use secrets::Secrets;
 pub use verify::{Verdict, verify};

@@ -4,8 +4,15 @@
 //! state and prices; applying takes legs and changes as they are, and is the only way in which anything changes, live and in
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
+mod details;
+mod grant;
+mod hold;
+mod life;
+mod lots;
+mod pin;
 mod refund;
 mod reversal;
+mod sale;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +23,17 @@ use crate::calendar::is_date;
 use crate::cards::{Card, CardNumber, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
+use crate::details::{Item, ItemKind, Part};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
+use crate::machine::details::{Ahead, answer_detailed};
+pub(crate) use crate::machine::lots::Purse;
+pub use crate::machine::details::{parts, points_of};
 use crate::keys::{Key, KeyName};
+use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
+use crate::wallets::{Wallet, Wallets};
 
 /// What is known of a transaction that others refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +73,12 @@ pub struct Admitted<'a> {
     pub card_hash: u64,
     /// What [`Cards::prefetch_likely`] said of it.
     pub likely_card: Option<u32>,
+    /// Its items; PINs are hashed.
+    pub items: &'a [Item],
+    /// One of them is a code whose MAC is wrong.
+    pub forged: bool,
+    /// What a new PIN was hashed with.
+    pub salt: Option<u64>,
 }
 
 /// Principal, bonus, points and the two shortfalls of a card.
@@ -83,11 +102,17 @@ pub struct Machine {
     pub organisation: Organisation,
     /// Cards and purses.
     pub cards: Cards,
+    /// What hangs on them beyond.
+    pub wallets: Wallets,
+    /// What leads to them besides their numbers.
+    pub names: Names,
     marks: BTreeMap<u64, Mark>,
     /// Marks that changed since they were last taken.
     changed_marks: BTreeSet<u64>,
     /// The transaction that was decided last; its room is used again. None while one is being decided.
     decided: Option<Box<Transaction>>,
+    /// Room for what is known of the cards of a transaction while it is applied.
+    ahead: Vec<Ahead>,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -98,9 +123,12 @@ impl Default for Machine {
         Machine {
             organisation: Organisation::default(),
             cards: Cards::default(),
+            wallets: Wallets::default(),
+            names: Names::default(),
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
+            ahead: Vec::new(),
         }
     }
 }
@@ -122,11 +150,12 @@ impl Machine {
         Ok(programme)
     }
 
-    /// Answers a balance query whose terminal is known: card, then the purses.
-    pub fn balance(&mut self, admitted: &Admitted<'_>, sequence: u64, place: &mut Answer) -> Result<(), Code> {
-        let index = self.find(admitted).ok_or(Code::InvalidCard)?;
+    /// Answers a balance query whose terminal is known: card, then the purses; those of units as parts.
+    pub fn balance(&mut self, admitted: &Admitted<'_>, sequence: u64, place: &mut Answer, parts: &mut Vec<Part>) -> Result<(), Code> {
+        let index = self.find(admitted)?;
         self.touch(admitted.programme, index, sequence);
         [place.principal_balance, place.bonus_balance, place.points_balance] = self.balances(index);
+        self.balance_parts(index, parts);
         Ok(())
     }
 
@@ -138,13 +167,14 @@ impl Machine {
             Kind::Issue => self.decide_issue(admitted, &mut transaction),
             Kind::TopUp => self.decide_top_up(admitted, sequence, &mut transaction),
             Kind::Purchase => self.decide_purchase(admitted, sequence, &mut transaction),
-            Kind::Refund => self.decide_refund(admitted, found, sequence, &mut transaction),
-            Kind::Reversal => self.decide_reversal(admitted, found, sequence, &mut transaction),
-            Kind::Status => self.decide_status(admitted, sequence, &mut transaction),
             Kind::Fund => decide_fund(admitted.request, &mut transaction),
-            Kind::Balance => unreachable!("a balance query is not executed"),
+            _ => self.decide_other(admitted, found, sequence, &mut transaction),
         };
         let own_store = self.organisation.store_of(admitted.terminal);
+        if transaction.detailed {
+            self.finish_detailed(admitted, own_store, &mut transaction, sequence);
+            return self.decided.insert(transaction);
+        }
         let mut purses = self.purses_after(&transaction);
         if transaction.code == Code::Approved && exceed_caps(purses) {
             transaction.code = Code::ExceedsLimit;
@@ -152,20 +182,46 @@ impl Machine {
         if transaction.code != Code::Approved {
             transaction.moves.clear();
             transaction.changes.clear();
-            transaction.store = self.organisation.stores[own_store as usize].number;
             purses = self.purses_after(&transaction);
         }
-        let store = match transaction.store {
-            number if number == self.organisation.stores[own_store as usize].number => own_store,
-            other => self.organisation.programmes[admitted.programme].stores[&other],
-        };
         self.note_traces(Some(admitted.terminal), &transaction);
-        self.post(admitted.programme, store, &transaction, purses, sequence);
-        if let CardRef::Known { .. } = transaction.card {
-            let [principal, bonus, points, ..] = purses;
-            transaction.balances = [principal, bonus, points];
+        self.post(admitted.programme, own_store, &transaction, purses, sequence);
+        if let CardRef::Known { index, .. } = transaction.card {
+            transaction.balances = self.balances(index);
         }
         self.decided.insert(transaction)
+    }
+
+    /// Everything but plain issues, top-ups and purchases.
+    #[cold]
+    fn decide_other(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        if admitted.kind.has_card()
+            && let Err(code) = self.find_card(admitted, sequence, transaction)
+        {
+            return code;
+        }
+        let decided = match admitted.kind {
+            Kind::Refund => self.decide_refund(admitted, found, sequence, transaction),
+            Kind::Reversal => self.decide_reversal(admitted, found, sequence, transaction),
+            Kind::Status => self.decide_status(admitted, transaction),
+            Kind::Grant => self.decide_grant(admitted, transaction),
+            Kind::Authorise => return self.decide_sale(admitted, sequence, transaction),
+            Kind::Capture => self.decide_capture(admitted, found, sequence, transaction),
+            Kind::Void => self.decide_void(admitted, found, sequence, transaction),
+            Kind::Replace => self.decide_replace(admitted, transaction),
+            Kind::Transfer => self.decide_transfer(admitted, sequence, transaction),
+            Kind::Holder => self.decide_holder(admitted, transaction),
+            Kind::Bind => self.decide_bind(admitted, sequence, transaction),
+            Kind::SetPin => self.decide_set_pin(admitted, transaction),
+            Kind::Close => self.decide_close(admitted, transaction),
+            Kind::IssueCodes => self.decide_issue_codes(admitted, transaction),
+            Kind::BulkTopUp => self.decide_bulk_top_up(admitted, sequence, transaction),
+            Kind::Issue | Kind::TopUp | Kind::Purchase | Kind::Fund | Kind::Balance => unreachable!("they are decided before"),
+        };
+        decided.unwrap_or_else(|(code, reason)| {
+            transaction.detail.reason = reason;
+            code
+        })
     }
 
     fn prepare(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
@@ -179,7 +235,7 @@ impl Machine {
         transaction.rule = programme.rule_version();
         transaction.channel = request.channel;
         transaction.time = request.local_time;
-        transaction.use_points = request.flags == USE_POINTS;
+        transaction.flags = request.flags;
         transaction.card = CardRef::None;
         transaction.amount = request.amount;
         transaction.product = request.product;
@@ -189,26 +245,58 @@ impl Machine {
         transaction.moves.clear();
         transaction.changes.clear();
         transaction.balances = [0; 3];
+        let whole = !admitted.items.is_empty() | (kind as u8 > Kind::Fund as u8) | (kind == Kind::Issue && request.status != 0);
+        if whole | transaction.detailed {
+            transaction.detail.clear();
+            let kept = admitted.items.iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
+            transaction.detail.items.extend(kept);
+        }
+        transaction.detailed = whole;
     }
 
+    /// The card that a request names: by its number, or by an alias.
     #[inline]
-    fn find(&self, admitted: &Admitted<'_>) -> Option<u32> {
-        let (programme, number) = (admitted.request.programme(), admitted.number?);
+    fn find(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
+        let programme = admitted.request.programme();
+        let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items) };
         match admitted.likely_card {
-            Some(index) if self.cards.is(index, programme, number) => Some(index),
-            _ => self.cards.find(admitted.card_hash, programme, number),
+            Some(index) if self.cards.is(index, programme, number) => Ok(index),
+            _ => self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number)),
         }
+    }
+
+    #[cold]
+    fn find_alias(&self, programme: u16, items: &[Item]) -> Result<u32, Code> {
+        let alias = items.iter().find(|item| item.kind == ItemKind::Alias as u8).ok_or(Code::InvalidCard)?;
+        let hash = u128::from(alias.high) << 64 | u128::from(alias.low);
+        self.names.find(programme, alias.digits, hash).map(|(card, _)| card).ok_or(Code::InvalidCard)
+    }
+
+    /// The card with a number, or the code that the number is answered with.
+    pub(crate) fn locate(&self, programme: u16, number: CardNumber) -> Result<u32, Code> {
+        let found = self.cards.find(Cards::hash(programme, number), programme, number);
+        found.ok_or_else(|| self.refusal_of(programme, number))
+    }
+
+    /// The card that a request names, if it is there.
+    pub(crate) fn named_card(&self, programme: u16, number: Option<CardNumber>, items: &[Item]) -> Option<u32> {
+        number.map_or_else(|| self.find_alias(programme, items), |number| self.locate(programme, number)).ok()
+    }
+
+    /// The card that a number is or was of.
+    pub(crate) fn ever_of(&self, programme: u16, number: CardNumber) -> Option<u32> {
+        let former = || self.names.find(programme, crate::names::FORMER, crate::names::former(number)).map(|(card, _)| card);
+        self.locate(programme, number).ok().or_else(former)
     }
 
     /// Finds the request's card and brings its points up to date.
     #[inline]
-    fn find_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Option<u32> {
-        let Some(index) = self.find(admitted) else {
+    fn find_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<u32, Code> {
+        let index = self.find(admitted).inspect_err(|_| {
             transaction.card = admitted.number.map_or(CardRef::None, CardRef::Unknown);
-            return None;
-        };
+        })?;
         self.take_card(admitted.programme, index, sequence, transaction);
-        Some(index)
+        Ok(index)
     }
 
     fn take_card(&mut self, programme: usize, index: u32, sequence: u64, transaction: &mut Transaction) {
@@ -221,7 +309,7 @@ impl Machine {
         let request = admitted.request;
         let Some(number) = admitted.number else { return Code::InvalidCard };
         transaction.card = CardRef::Unknown(number);
-        if self.find(admitted).is_some() || self.cards.len() == u32::MAX {
+        if self.find(admitted) != Err(Code::InvalidCard) || self.cards.len() == u32::MAX - 1 {
             return Code::InvalidCard;
         }
         let programme = &self.organisation.programmes[admitted.programme];
@@ -241,14 +329,21 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
+        if transaction.detailed | !card.is_plain() | !product.is_plain() {
+            let decided = self.decide_detailed_top_up(admitted, transaction);
+            return decided.unwrap_or_else(|(code, _)| code);
+        }
         let bonus = tables.top_up_bonus(amount);
         let balance = card.principal + card.bonus + amount + bonus;
         if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
         }
-        transaction
-            .moves
-            .set([(Account::StoreCollection, Account::CardPrincipal, amount), (Account::IssuerBonus, Account::CardBonus, bonus)]);
+        let bonus = (Account::IssuerBonus, Account::CardBonus, bonus);
+        if tables.is_collected_by_issuer(transaction.channel) {
+            transaction.moves.set([(Account::IssuerCollection, Account::CardPrincipal, amount), bonus]);
+        } else {
+            transaction.moves.set([(Account::StoreCollection, Account::CardPrincipal, amount), bonus]);
+        }
         Code::Approved
     }
 
@@ -260,8 +355,12 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
+        let units_pay = tables.has_other_payers() && self.cards.wallet(index).is_some();
+        if transaction.detailed | !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
+            return self.decide_sale(admitted, sequence, transaction);
+        }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
-        let sale = tables.price(product, amount, transaction.use_points, purses);
+        let sale = tables.price(product, amount, transaction.flags == USE_POINTS, purses);
         if above(sale.due, product.purchase_max) {
             return Code::ExceedsLimit;
         }
@@ -281,22 +380,13 @@ impl Machine {
         Code::Approved
     }
 
-    #[cold]
-    fn decide_status(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
-        if self.find_card(admitted, sequence, transaction).is_none() {
-            return Code::InvalidCard;
-        }
-        transaction.changes.push(Change::Status(admitted.request.status));
-        Code::Approved
-    }
-
     /// Checks 6 to 8 of a top-up or a purchase: card, state, amount.
     #[inline]
     fn usable_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<u32, Code> {
-        let index = self.find_card(admitted, sequence, transaction).ok_or(Code::InvalidCard)?;
+        let index = self.find_card(admitted, sequence, transaction)?;
         let card = self.cards.card(index);
-        if card.status != Status::Active as u8 {
-            return Err(Code::RestrictedCard);
+        if let Some(code) = Status::refusal(card.status) {
+            return Err(code);
         }
         if card.expires != 0 && self.organisation.programmes[admitted.programme].calendar.open > card.expires {
             return Err(Code::ExpiredCard);
@@ -328,10 +418,16 @@ impl Machine {
         }
     }
 
-    /// The three balances of a card.
+    /// Principal, bonus and points of a card, whatever their dates.
+    #[inline]
     pub fn balances(&self, index: u32) -> [i64; 3] {
-        let card = self.cards.card(index);
-        [card.principal, card.bonus, self.cards.points(index)]
+        let undated = self.undated(index);
+        if self.cards.card(index).wary == 0 { undated } else { self.whole_purses(index) }
+    }
+
+    #[cold]
+    fn whole_purses(&self, index: u32) -> [i64; 3] {
+        [1, 2, 3].map(|purse| self.purse(index, purse))
     }
 
     /// What is known of a transaction.
@@ -371,12 +467,8 @@ impl Machine {
         place.collection += i128::from(sums[Account::StoreCollection]);
         let mut fresh = None;
         if let CardRef::Known { index, issued, .. } = transaction.card {
-            if let Some(number) = issued
-                && index == self.cards.len()
-            {
-                let card = Card::new(found.number, number, transaction.product, transaction.expires, place.merchant);
-                found.add_card(index);
-                self.cards.issue(card, found.growths);
+            if issued.is_some() {
+                self.issue_card(programme, store, transaction);
             }
             let (card, points) = self.cards.card_mut(index);
             self.organisation.merchants[card.merchant as usize].points += i128::from(sums[Account::CardPoints]);
@@ -405,6 +497,7 @@ impl Machine {
                     self.cards.card_mut(index).0.status = status;
                 }
             }
+            _ => unreachable!("the others are of transactions with details"),
         }
         if let Change::Refunded { sequence, .. } | Change::Reversed { sequence, .. } = *change {
             self.changed_marks.insert(sequence);
@@ -436,6 +529,7 @@ impl Machine {
             }
             Entry::GrowthOpens(opens) => self.replay_growth_opens(known(opens.programme)?, opens),
             Entry::DayClosed(closed) => self.apply_day_closed(known(closed.programme)?, closed, sequence),
+            Entry::LotsLapsed(lapsed) => self.replay_lapse(known(lapsed.programme)?, lapsed, sequence),
             Entry::GrowthComplete(complete) => self.replay_growth_complete(known(complete.programme)?, complete, sequence),
         }
     }
@@ -451,6 +545,9 @@ impl Machine {
             && (index > self.cards.len() || (index == self.cards.len()) && issued.is_none())
         {
             return Err(format!("no card with index {index}"));
+        }
+        if transaction.detailed {
+            return self.replay_detailed(programme, store, transaction, sequence);
         }
         let known = match transaction.card {
             CardRef::Known { index, .. } => Some(index),
@@ -531,6 +628,14 @@ impl Machine {
         std::mem::take(&mut self.changed_marks)
     }
 
+    /// Adds a wallet as the checkpoint gives it.
+    pub fn add_wallet(&mut self, wallet: Wallet) {
+        let index = wallet.card;
+        let (handle, wary) = self.wallets.push_loaded(wallet);
+        self.cards.set_wallet(index, handle);
+        self.cards.card_mut(index).0.wary = wary.into();
+    }
+
     /// Sets a mark as the checkpoint gives it.
     pub fn set_mark(&mut self, sequence: u64, mark: Mark) {
         self.marks.insert(sequence, mark);
@@ -570,6 +675,9 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: 
     answer.replayed = replayed.into();
     answer.kind = transaction.kind as u8;
     [answer.principal_balance, answer.bonus_balance, answer.points_balance] = transaction.balances;
+    if transaction.detailed {
+        return answer_detailed(transaction, 0, answer);
+    }
     if transaction.code != Code::Approved {
         return;
     }
@@ -581,21 +689,34 @@ pub fn answer(transaction: &Transaction, sequence: u64, replayed: bool, answer: 
     answer.shortfall_points = -sums[Account::CardShortfallPoints];
     let sold = sums[Account::StoreClearing];
     let (taken_in, given_out) = (sums.into_pool, sums.into_pool - sums[Account::PointsPool]);
-    // What a sale spends and earns, its undoing returns and claws back; the store's leg tells which of them it is.
-    (answer.points_spent, answer.points_earned) = match transaction.kind {
-        Kind::Fund => (0, 0),
-        _ if sold < 0 => (-given_out, -taken_in),
-        _ => (taken_in, given_out),
-    };
+    // What a funding moves is neither spent nor earned.
+    if transaction.kind != Kind::Fund {
+        (answer.points_spent, answer.points_earned) = (taken_in, given_out);
+    }
     answer.amount = match transaction.kind {
         Kind::Purchase => sold,
-        Kind::Reversal => transaction.changes.iter().map(undone).sum(),
-        Kind::Issue | Kind::Status | Kind::Balance => 0,
-        Kind::TopUp | Kind::Refund | Kind::Fund => transaction.amount,
+        Kind::TopUp | Kind::Fund => transaction.amount,
+        _ => 0,
     };
     if transaction.kind == Kind::Purchase {
         answer.discount = transaction.amount - sold;
     }
+}
+
+/// The answer as the card with this index sees it, the sequence of its entry before, and at which place of the transaction it stands.
+pub fn answer_to(transaction: &Transaction, sequence: u64, card: u32) -> Option<(Answer, u64, u16)> {
+    if let CardRef::Known { index, previous, .. } = transaction.card
+        && index == card
+    {
+        return Some((answer_of(transaction, sequence), previous, 0));
+    }
+    let at = transaction.detail.cards.iter().position(|further| further.0 == card)?;
+    let place = at as u16 + 1;
+    let mut answer = Answer::default();
+    (answer.sequence, answer.business_date, answer.kind) = (sequence, transaction.posted, transaction.kind as u8);
+    answer.code = transaction.code.number().into();
+    answer_detailed(transaction, place, &mut answer);
+    Some((answer, transaction.detail.cards[at].1, place))
 }
 
 /// The same, as a value.
@@ -603,11 +724,4 @@ pub fn answer_of(transaction: &Transaction, sequence: u64) -> Answer {
     let mut place = Answer::default();
     answer(transaction, sequence, false, &mut place);
     place
-}
-
-fn undone(change: &Change) -> i64 {
-    match *change {
-        Change::Reversed { amount, .. } => amount,
-        _ => 0,
-    }
 }

@@ -13,6 +13,7 @@ use crate::codes::Code;
 use crate::commands::Registration;
 use crate::memory::prefetch;
 use crate::rules::Tables;
+use crate::series::Series;
 use crate::table::{Table, mix};
 
 const NAME_BYTES_MAX: usize = 64;
@@ -63,6 +64,29 @@ pub struct Programme {
     pub growth: Option<Growth>,
     /// Date of the newest growth that is complete.
     pub growth_date: Option<i32>,
+    /// Date and rate of every growth that was funded.
+    pub growth_rates: Vec<(i32, u64)>,
+    /// Coupons that are out as codes, by unit.
+    pub series: BTreeMap<u16, Series>,
+    /// What members of staff sold, by the index of their card.
+    pub staff: BTreeMap<u32, Sold>,
+}
+
+/// What a member of staff sold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sold {
+    /// How many sales; those that were undone still count.
+    pub sales: u64,
+    /// What they came to, less what was refunded or undone.
+    pub amount: i128,
+}
+
+impl Sold {
+    /// Adds a sale; one of a negative amount was undone.
+    pub fn add(&mut self, amount: i64) {
+        self.sales += u64::from(amount > 0);
+        self.amount += i128::from(amount);
+    }
 }
 
 impl Programme {
@@ -82,6 +106,9 @@ impl Programme {
             growths: 0,
             growth: None,
             growth_date: None,
+            growth_rates: Vec::new(),
+            series: BTreeMap::new(),
+            staff: BTreeMap::new(),
         }
     }
 

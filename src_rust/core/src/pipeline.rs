@@ -21,23 +21,23 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::accounts::Account;
 use crate::cards::CardNumber;
 use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
 use crate::codes::Code;
 use crate::commands::{
-    Answer, CloseReport, Liabilities, Registration, Request, StatementLine, Stats, StorePosition, TrialBalance,
+    Answers, Batch, CloseReport, Liabilities, Registration, StaffSales, StatementLine, Stats, StorePosition, TrialBalance,
 };
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::journal::entry::{CardRef, Entry};
+use crate::journal::entry::Entry;
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::keys::Recent;
-use crate::machine::answer_of;
+use crate::machine::{answer_to, points_of};
 use crate::pipeline::door::Checked;
 use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
+use crate::secrets::Secrets;
 use writer::{Behind, Writer};
 
 /// Rows of one submission.
@@ -54,7 +54,7 @@ const KEY_ROOMS_MAX: usize = 2;
 const PASS_NICE: i32 = 10;
 
 /// How to open an engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Address space for the journal: the most that it can grow to.
     pub journal_bytes_max: usize,
@@ -65,8 +65,10 @@ pub struct Options {
     pub checkpoint_entries: u64,
     /// Microseconds since 1970-01-01 UTC, for the blocks' stamps.
     pub clock: fn() -> u64,
-    /// Sixteen random bytes: the id of a new journal.
+    /// Sixteen random bytes: the id of a new journal, the salt of a new PIN.
     pub new_id: fn() -> [u8; 16],
+    /// Keys for PINs, aliases and coupon codes; without any, none of these can be used.
+    pub secrets: Secrets,
 }
 
 /// A place for one answer. Dropped unused, it tells its caller that the engine stopped.
@@ -98,7 +100,7 @@ impl<T> Drop for Reply<T> {
 
 /// What callers ask of the writer.
 pub(crate) enum Job {
-    Rows(Vec<Request>, Vec<Checked>, Reply<Vec<Answer>>),
+    Rows(Batch, Vec<Checked>, Reply<Answers>),
     Register(Vec<Registration>, Reply<Vec<Code>>),
     Publish {
         programme: u16,
@@ -108,11 +110,12 @@ pub(crate) enum Job {
         reply: Reply<Code>,
     },
     CloseDay(u16, i32, Reply<CloseReport>),
-    /// Code and newest entry of a card.
-    Newest(u16, CardNumber, Reply<(Code, u64)>),
+    /// Code, index and newest entry of a card.
+    Newest(u16, CardNumber, Reply<(Code, u32, u64)>),
     TrialBalance(u16, Reply<TrialBalance>),
     Positions(u16, Reply<(Code, Vec<StorePosition>)>),
     Liabilities(u16, Reply<Liabilities>),
+    Staff(u16, Reply<(Code, Vec<StaffSales>)>),
     Rules(u16, Reply<(u32, String)>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
@@ -202,6 +205,7 @@ pub struct Engine {
     shared: Arc<Shared>,
     /// None when it is closed.
     live: Arc<Mutex<Option<Live>>>,
+    secrets: Secrets,
     pid: u32,
 }
 
@@ -234,8 +238,9 @@ impl Engine {
         let commits = Arc::new(Commits { shared: shared.clone(), journal: journal.clone(), head: Mutex::new(head) });
         let _ = ready_in.send(());
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
-        let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
+        let secrets = options.secrets.clone();
         let checkpoint_entries = options.checkpoint_entries;
+        let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
         let passes = Passes {
             shared: shared.clone(),
             steps,
@@ -253,19 +258,24 @@ impl Engine {
             }),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
-        Ok(Engine { jobs, shared, live, pid: std::process::id() })
+        Ok(Engine { jobs, shared, live, secrets, pid: std::process::id() })
     }
 
     /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called when all that
     /// they saw is durable, on the sync thread or the writer's: it must be quick and must not wait for the engine.
-    pub fn submit(&self, rows: Vec<Request>, done: impl FnOnce(Result<Vec<Answer>, Error>) + Send + 'static) {
-        let reply = Reply::new(done);
-        if rows.len() > ROWS_MAX {
-            let what = format!("{} rows in one submission; {ROWS_MAX} is the most", rows.len());
+    pub fn submit(&self, batch: impl Into<Batch>, done: impl FnOnce(Result<Answers, Error>) + Send + 'static) {
+        let (batch, reply) = (batch.into(), Reply::new(done));
+        if batch.rows.len() > ROWS_MAX {
+            let what = format!("{} rows in one submission; {ROWS_MAX} is the most", batch.rows.len());
             return reply.give(Err(Error::Misuse(what)));
         }
-        let checked = rows.iter().map(Checked::of).collect();
-        self.send(Job::Rows(rows, checked, reply));
+        let checked = Checked::of_batch(&batch, &self.secrets);
+        self.send(Job::Rows(batch, checked, reply));
+    }
+
+    /// The keys that it was opened with.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Registers programmes, merchants, stores and terminals, in order: a code each.
@@ -291,30 +301,29 @@ impl Engine {
         limit: usize,
         before: u64,
     ) -> Result<(Code, Vec<StatementLine>), Error> {
-        let (code, newest) = self.call(|reply| Job::Newest(programme.max(1), number, reply))?;
+        let (code, card, newest) = self.call(|reply| Job::Newest(programme.max(1), number, reply))?;
         let journal = self.lock().as_ref().map(|live| live.journal.clone()).ok_or_else(closed)?;
         let mut lines: Vec<StatementLine> = Vec::new();
         let mut sequence = newest;
         while sequence != 0 {
-            let Some(Entry::Transaction(entry)) = journal.entry(sequence)? else {
-                return Err(Error::Contradiction { sequence, what: "it is not an entry of the card".into() });
-            };
+            let contradiction = || Error::Contradiction { sequence, what: "it is not an entry of the card".into() };
+            let Some(Entry::Transaction(entry)) = journal.entry(sequence)? else { return Err(contradiction()) };
+            let (answer, previous, place) = answer_to(&entry, sequence, card).ok_or_else(contradiction)?;
             if let Some(later) = lines.last_mut() {
-                later.growth -= entry.balances[2];
+                later.growth -= answer.points_balance;
             }
             if lines.len() == limit {
                 break;
             }
-            let CardRef::Known { previous, .. } = entry.card else { break };
             if before == 0 || sequence < before {
-                let points = entry.moves.sums()[Account::CardPoints];
+                let points = points_of(&entry, place);
                 lines.push(StatementLine {
-                    answer: answer_of(&entry, sequence),
                     value_date: entry.key.date,
                     terminal: entry.terminal,
                     store: entry.store,
                     points,
-                    growth: entry.balances[2] - points,
+                    growth: answer.points_balance - points,
+                    answer,
                 });
             }
             sequence = previous;
@@ -325,6 +334,11 @@ impl Engine {
     /// All accounts of a programme, summed by kind.
     pub fn trial_balance(&self, programme: u16) -> Result<TrialBalance, Error> {
         self.call(|reply| Job::TrialBalance(programme.max(1), reply))
+    }
+
+    /// What the members of staff of a programme sold, by the numbers of their cards.
+    pub fn staff(&self, programme: u16) -> Result<(Code, Vec<StaffSales>), Error> {
+        self.call(|reply| Job::Staff(programme.max(1), reply))
     }
 
     /// Live positions of a programme's stores.
@@ -423,6 +437,7 @@ impl Job {
             Job::TrialBalance(_, reply) => reply.give(Err(error)),
             Job::Positions(_, reply) => reply.give(Err(error)),
             Job::Liabilities(_, reply) => reply.give(Err(error)),
+            Job::Staff(_, reply) => reply.give(Err(error)),
             Job::Rules(_, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),

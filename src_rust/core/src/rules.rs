@@ -3,9 +3,17 @@
 //! The tables come as JSON (`docs/rules.md`) and are checked once, at the door; behind it pricing cannot overflow.
 //! Pricing reads and computes; it changes nothing.
 
+mod units;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, rate_of};
+
+/// Days that an authorisation holds unless it says otherwise.
+const HOLD_DAYS: u32 = 7;
+/// No PIN is asked for.
+const NO_PIN: i64 = -1;
 
 /// One published version of a programme's rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +33,29 @@ pub struct Tables {
     pub compounding_rate: u64,
     /// How far local time may lie outside the business date.
     pub time_tolerance_s: i32,
+    /// By ascending id.
+    #[serde(default)]
+    pub units: Vec<UnitRule>,
+    /// By ascending id.
+    #[serde(default)]
+    pub bundles: Vec<Bundle>,
+    /// By ascending id.
+    #[serde(default)]
+    pub channels: Vec<Channel>,
+    /// Days that an authorisation holds unless it says otherwise; the day it is made on is the first.
+    #[serde(default = "hold_days")]
+    pub hold_days: u32,
+    /// What comes back past its last date is valid for so many days more; 0: it lapses at once.
+    #[serde(default)]
+    pub grace_days: u32,
+}
+
+fn hold_days() -> u32 {
+    HOLD_DAYS
+}
+
+fn no_pin() -> i64 {
+    NO_PIN
 }
 
 /// Name and decimal places of a unit.
@@ -54,6 +85,74 @@ pub struct Product {
     pub top_up_max: i64,
     /// Largest principal and bonus together; 0: no limit.
     pub balance_max: i64,
+    /// Most that a day's purchases come to; 0: no limit.
+    #[serde(default)]
+    pub day_sum: i64,
+    /// Most purchases of a day; 0: no limit.
+    #[serde(default)]
+    pub day_count: u32,
+    /// Its limits when the holder's real name is known; None: the same.
+    #[serde(default)]
+    pub named: Option<Limits>,
+    /// Bonus for money paid from principal and in cash, over 10^12.
+    #[serde(default)]
+    pub rebate: u64,
+    /// A PIN is asked for when more than this is due; -1: never.
+    #[serde(default = "no_pin")]
+    pub pin_above: i64,
+    /// Its cards are those of members of staff.
+    #[serde(default)]
+    pub staff: bool,
+    /// Days that earned points are good for; 0: for ever.
+    #[serde(default)]
+    pub points_days: u32,
+    /// And to the end of which day, month or year.
+    #[serde(default)]
+    pub points_round: Rounding,
+    /// Days that granted bonus is good for; 0: for ever.
+    #[serde(default)]
+    pub bonus_days: u32,
+}
+
+/// Limits of a card; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // as those of a product
+pub struct Limits {
+    pub purchase_max: i64,
+    pub top_up_max: i64,
+    pub balance_max: i64,
+    pub day_sum: i64,
+    pub day_count: u32,
+}
+
+impl Limits {
+    fn are_ok(&self) -> bool {
+        (0..=AMOUNT_MAX).contains(&self.purchase_max)
+            && (0..=AMOUNT_MAX).contains(&self.top_up_max)
+            && (0..=PURSE_MAX).contains(&self.balance_max)
+            && (0..=PURSE_MAX).contains(&self.day_sum)
+    }
+}
+
+impl Product {
+    /// True if its plain cards are priced by discount, waterfall, accrual and the limits of one transaction alone.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        (self.rebate == 0)
+            & (self.day_sum == 0)
+            & (self.day_count == 0)
+            & (self.pin_above == NO_PIN)
+            & (self.points_days == 0)
+            & (self.bonus_days == 0)
+    }
+
+    /// The limits of its cards.
+    pub fn limits(&self, named: bool) -> Limits {
+        let Product { purchase_max, top_up_max, balance_max, day_sum, day_count, .. } = *self;
+        let own = Limits { purchase_max, top_up_max, balance_max, day_sum, day_count };
+        self.named.filter(|_| named).unwrap_or(own)
+    }
 }
 
 /// A band of top-ups.
@@ -76,6 +175,11 @@ pub enum Payer {
     Points,
     Bonus,
     Principal,
+    Coupons,
+    Passes,
+    Unit,
+    Cards,
+    Cash,
 }
 
 /// One step of the waterfall.
@@ -86,10 +190,25 @@ pub struct Step {
     pub pay: Payer,
     /// At most this part of the amount due, over 10^12.
     pub share: u64,
-    /// Minor units of money per points unit, over 10^12 (points only).
+    /// Minor units of money per smallest unit, over 10^12 (points and units only).
     pub price: u64,
-    /// Fewest points to pay with points.
+    /// Fewest points, or things of the unit, to pay with them.
     pub min_points: i64,
+    /// Which unit (of the kind `value`) pays; else 0.
+    #[serde(default)]
+    pub unit: u16,
+}
+
+impl Step {
+    /// Money that so many points or things of the unit pay, at most so much, and how many of them it takes.
+    #[inline]
+    pub fn offset(&self, there: i64, most: i64) -> (i64, i64) {
+        if there < self.min_points {
+            return (0, 0);
+        }
+        let money = i128::from(most).min(rate_of(there, self.price)) as i64;
+        (money, points_for(money, self.price))
+    }
 }
 
 /// What a card has, as far as pricing looks.
@@ -141,11 +260,12 @@ impl Tables {
             return bad("products: 1 to 256 of them, by ascending id".into());
         }
         for product in &self.products {
-            let limits_ok = (0..=AMOUNT_MAX).contains(&product.purchase_max)
-                && (0..=AMOUNT_MAX).contains(&product.top_up_max)
-                && (0..=PURSE_MAX).contains(&product.balance_max);
-            if product.id == 0 || product.discount >= one || product.accrual > 1_000_000 * one || !limits_ok {
-                return bad(format!("product {}: id, discount, accrual or a limit is out of range", product.id));
+            let limits_ok = product.limits(false).are_ok() && product.named.is_none_or(|named| named.are_ok());
+            let days_ok = units::days_ok(product.points_days) && units::days_ok(product.bonus_days);
+            let whole_ok = product.rebate <= one && (NO_PIN..=AMOUNT_MAX).contains(&product.pin_above) && days_ok;
+            let rates_ok = product.discount < one && product.accrual <= 1_000_000 * one;
+            if product.id == 0 || !rates_ok || !limits_ok || !whole_ok {
+                return bad(format!("product {}: id, discount, accrual, a limit or its days are out of range", product.id));
             }
         }
         let bands = &self.top_up_bonus;
@@ -157,6 +277,7 @@ impl Tables {
                 return bad(format!("top_up_bonus from {}: from, bonus or rate is out of range", band.from));
             }
         }
+        self.check_units()?;
         self.check_waterfall()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
@@ -167,17 +288,42 @@ impl Tables {
         Ok(())
     }
 
+    fn check_units(&self) -> Result<(), String> {
+        let bad = |what: String| Err(format!("tables: {what}"));
+        if self.units.len() > 4096 || !self.units.is_sorted_by(|a, b| a.id < b.id) {
+            return bad("units: at most 4,096 of them, by ascending id".into());
+        }
+        if self.bundles.len() > 4096 || !self.bundles.is_sorted_by(|a, b| a.id < b.id) {
+            return bad("bundles: at most 4,096 of them, by ascending id".into());
+        }
+        if !self.channels.is_sorted_by(|a, b| a.id < b.id) {
+            return bad("channels: by ascending id".into());
+        }
+        self.units.iter().try_for_each(UnitRule::check).or_else(bad)?;
+        self.bundles.iter().try_for_each(|bundle| bundle.check(&self.units)).or_else(bad)?;
+        if !(1..=365).contains(&self.hold_days) || self.grace_days > 365 {
+            return bad("hold_days: 1 to 365, and grace_days: 0 to 365".into());
+        }
+        Ok(())
+    }
+
     fn check_waterfall(&self) -> Result<(), String> {
         for (at, step) in self.waterfall.iter().enumerate() {
-            let points_only = if step.pay == Payer::Points {
-                (1..=RATE_ONE).contains(&step.price) && (0..=PURSE_MAX).contains(&step.min_points)
-            } else {
-                step.price == 0 && step.min_points == 0
+            let unit_ok = match step.pay {
+                Payer::Unit => self.unit(step.unit).is_some_and(|unit| unit.kind == UnitKind::Value),
+                _ => step.unit == 0,
             };
-            let again = self.waterfall[..at].iter().any(|other| other.pay == step.pay);
-            if step.share > RATE_ONE || !points_only || again {
+            let price_ok = match step.pay {
+                Payer::Points | Payer::Unit => {
+                    (1..=1_000_000 * RATE_ONE).contains(&step.price) && (0..=PURSE_MAX).contains(&step.min_points)
+                }
+                _ => step.price == 0 && step.min_points == 0,
+            };
+            let price_ok = price_ok && (step.pay != Payer::Points || step.price <= RATE_ONE);
+            let again = self.waterfall[..at].iter().any(|other| (other.pay, other.unit) == (step.pay, step.unit));
+            if step.share > RATE_ONE || !price_ok || !unit_ok || again {
                 return Err(format!(
-                    "tables: waterfall step {}: share, price or min_points is out of range, or it stands twice",
+                    "tables: waterfall step {}: share, price, min_points or unit is out of range, or it stands twice",
                     at + 1
                 ));
             }
@@ -204,35 +350,72 @@ impl Tables {
         }
     }
 
-    /// Prices a purchase of `amount` (1 to 10^14) on a card with these purses.
+    /// The unit with this id.
+    #[inline]
+    pub fn unit(&self, id: u16) -> Option<&UnitRule> {
+        let at = self.units.binary_search_by_key(&id, |unit| unit.id).ok()?;
+        Some(&self.units[at])
+    }
+
+    /// The bundle with this id.
+    pub fn bundle(&self, id: u16) -> Option<&Bundle> {
+        let at = self.bundles.binary_search_by_key(&id, |bundle| bundle.id).ok()?;
+        Some(&self.bundles[at])
+    }
+
+    /// True if the issuer itself takes in the money that comes by this channel.
+    #[inline]
+    pub fn is_collected_by_issuer(&self, channel: u8) -> bool {
+        !self.channels.is_empty() && self.channels.iter().any(|of| of.id == channel && of.collects == Collector::Issuer)
+    }
+
+    /// True if units pay, too, when a card has them.
+    #[inline]
+    pub fn has_other_payers(&self) -> bool {
+        self.waterfall.iter().any(|step| step.pay == Payer::Unit)
+    }
+
+    /// Lets the steps of the waterfall pay what is unpaid of what is due, in their order: `pay` is told each and the most that it may pay of
+    /// what is left, and says what it pays. What is left in the end is the result.
+    #[inline(always)]
+    pub fn pour(&self, due: i64, unpaid: i64, mut pay: impl FnMut(&Step, i64) -> i64) -> i64 {
+        let mut unpaid = unpaid;
+        for step in &self.waterfall {
+            let most = if step.share == RATE_ONE { due } else { rate_of(due, step.share) as i64 }.min(unpaid);
+            unpaid -= pay(step, most);
+        }
+        unpaid
+    }
+
+    /// Prices a purchase of `amount` (1 to 10^14) on a card with these purses and nothing else.
     #[inline]
     pub fn price(&self, product: &Product, amount: i64, use_points: bool, purses: Purses) -> Sale {
         let due = amount - rate_of(amount, product.discount) as i64;
-        let mut sale = Sale { due, unpaid: due, ..Sale::default() };
-        for step in &self.waterfall {
-            let most = if step.share == RATE_ONE { due } else { rate_of(due, step.share) as i64 }.min(sale.unpaid);
-            let paid = match step.pay {
-                Payer::Principal => {
-                    sale.principal = most.min(purses.principal);
-                    sale.principal
-                }
-                Payer::Bonus => {
-                    sale.bonus = most.min(purses.bonus);
-                    sale.bonus
-                }
-                Payer::Points if use_points && purses.points >= step.min_points => {
-                    let worth = rate_of(purses.points, step.price);
-                    sale.offset = i128::from(most).min(worth) as i64;
-                    sale.spent = points_for(sale.offset, step.price);
-                    sale.offset
-                }
-                Payer::Points => 0,
-            };
-            sale.unpaid -= paid;
-        }
-        sale.earned = i64::try_from(rate_of(sale.bonus + sale.principal, product.accrual)).unwrap_or(i64::MAX);
+        let mut sale = Sale { due, ..Sale::default() };
+        sale.unpaid = self.pour(due, due, |step, most| match step.pay {
+            Payer::Principal => {
+                sale.principal = most.min(purses.principal);
+                sale.principal
+            }
+            Payer::Bonus => {
+                sale.bonus = most.min(purses.bonus);
+                sale.bonus
+            }
+            Payer::Points if use_points => {
+                (sale.offset, sale.spent) = step.offset(purses.points, most);
+                sale.offset
+            }
+            _ => 0,
+        });
+        sale.earned = earned(sale.bonus + sale.principal, product);
         sale
     }
+}
+
+/// Points that so much money paid earns; 2^63 - 1: that, or more.
+#[inline]
+pub fn earned(paid: i64, product: &Product) -> i64 {
+    i64::try_from(rate_of(paid, product.accrual)).unwrap_or(i64::MAX)
 }
 
 /// `ceil(money x 10^12 / price)`: never more than the purse whose worth `money` is.

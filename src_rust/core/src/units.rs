@@ -14,7 +14,12 @@ pub enum Unit {
     Money,
     /// 1/10,000 of a point.
     Points,
+    /// Things of a unit of the rules; which one is said beside it.
+    Counted,
 }
+
+/// First unit that the rules may give: purses below it are principal, bonus and points.
+pub const UNIT_MIN: u16 = 16;
 
 /// `floor(amount x rate / 10^12)`, for `amount` and `rate` below 2^63 that are not negative.
 ///

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use onecard_core::checkpoint::CheckpointError;
 use onecard_core::commands::USE_POINTS;
 use onecard_core::storage::Storage;
-use onecard_core::{Answer, Code, Engine, Error, Kind, Options, Registration, Request, verify};
+use onecard_core::{Answer, Code, Engine, Error, Kind, Options, Registration, Request, Secrets, verify};
 
 const DAY: i32 = 20_000;
 const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name": "POINTS", "scale": 4},
@@ -20,7 +20,7 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
 
 fn options(checkpoint_entries: u64) -> Options {
     let (journal_bytes_max, checkpoint_bytes_max) = (1 << 30, 1 << 30);
-    Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock: || 1, new_id: || [7; 16] }
+    Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock: || 1, new_id: || [7; 16], secrets: Secrets::default() }
 }
 
 fn open(path: &Path) -> Engine {
@@ -52,7 +52,7 @@ fn on_card(kind: Kind, trace: u32, amount: i64) -> Request {
 fn ask(engine: &Engine, rows: Vec<Request>) -> Result<Vec<Answer>, Error> {
     let (give, take) = mpsc::channel();
     engine.submit(rows, move |result| give.send(result).unwrap());
-    take.recv().unwrap()
+    take.recv().unwrap().map(|answers| answers.rows)
 }
 
 fn issue() -> Request {
@@ -327,9 +327,9 @@ fn a_damaged_checkpoint_is_named() {
     ask(&engine, (0..5_000).map(issue_of).collect()).unwrap();
     engine.checkpoint().unwrap();
     engine.close().unwrap();
-    let names = ["cards", "shared", "marks", "keys"];
+    let names = ["cards", "shared", "marks", "keys", "wallets", "names"];
     let path = directory.path().join("checkpoint");
-    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 4").unwrap();
+    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 5").unwrap();
     let second = storage().reading().unwrap().get("cards", &1u32.to_be_bytes()).unwrap().unwrap().to_vec();
     let put = |value: Option<&[u8]>| {
         let storage = storage();
@@ -415,8 +415,8 @@ fn parts_of_keys_are_missed_and_leftovers_are_removed() {
     ask(&engine, vec![issue(), on_card(Kind::TopUp, 2, 100)]).unwrap();
     engine.checkpoint().unwrap();
     engine.close().unwrap();
-    let names = ["cards", "shared", "marks", "keys"];
-    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 4").unwrap();
+    let names = ["cards", "shared", "marks", "keys", "wallets", "names"];
+    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 5").unwrap();
     let put = |bucket, key: &[u8], value: Option<&[u8]>| {
         let storage = storage();
         let mut writing = storage.writing().unwrap();

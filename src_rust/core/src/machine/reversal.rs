@@ -2,10 +2,13 @@
 //!
 //! Idempotent. A reversal that comes before its original marks the key, and the original is void when it comes.
 
-use crate::accounts::{Account, Move, Moves};
 use crate::codes::Code;
 use crate::commands::Kind;
-use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::details::Reason;
+use crate::journal::entry::{Change, Transaction};
+use crate::machine::lots::{Purse, card_at};
+use crate::machine::refund::{posts_of, take_back};
+use crate::machine::sale::Refused;
 use crate::machine::{Admitted, Found, Machine, answer_of};
 
 impl Machine {
@@ -16,75 +19,104 @@ impl Machine {
         found: Found<'_>,
         sequence: u64,
         transaction: &mut Transaction,
-    ) -> Code {
+    ) -> Result<Code, Refused> {
+        let plain = |code| Err((code, Reason::None));
         let (number, original) = match found {
-            Found::Nothing => return Code::OriginalNotFound,
-            Found::Marked => return Code::Approved,
+            Found::Nothing => return plain(Code::OriginalNotFound),
+            Found::Marked => return Ok(Code::Approved),
             Found::UnknownKey => {
                 transaction.changes.push(Change::Marked);
-                return Code::Approved;
+                return Ok(Code::Approved);
             }
             Found::Entry(number, original) => (number, original),
         };
-        if let CardRef::Known { index, .. } = original.card {
-            self.take_card(admitted.programme, index, sequence, transaction);
-        }
-        if !matches!(original.kind, Kind::TopUp | Kind::Purchase | Kind::Refund) {
-            return Code::InvalidTransaction;
+        self.take_cards_of(admitted, original, sequence, transaction);
+        if !is_reversible(original.kind) {
+            return plain(Code::InvalidTransaction);
         }
         let mark = self.mark(number);
         if mark.reversed {
-            return Code::Approved;
+            return Ok(Code::Approved);
         }
-        if original.code != Code::Approved {
+        if !original.code.is_approved() {
             transaction.changes.push(Change::Reversed { sequence: number, amount: 0 });
-            return Code::Approved;
+            return Ok(Code::Approved);
         }
-        if original.kind == Kind::Purchase && mark.refunded > 0 {
-            return Code::InvalidTransaction;
+        if original.kind != Kind::Refund && mark.refunded > 0 {
+            return plain(Code::InvalidTransaction);
         }
-        if let Some(Change::Refunded { sequence: purchase, refunded }) = original.changes.first() {
-            let now = self.mark(*purchase);
-            if now.reversed || now.refunded != *refunded {
-                return Code::InvalidTransaction;
+        let refund = original.changes.iter().find_map(|change| match *change {
+            Change::Refunded { sequence, refunded } => Some((sequence, refunded)),
+            _ => None,
+        });
+        if let Some((sequence, refunded)) = refund {
+            let now = self.mark(sequence);
+            if now.reversed || now.refunded != refunded {
+                return plain(Code::InvalidTransaction);
             }
-            let before = Change::Refunded { sequence: *purchase, refunded: refunded - original.amount };
-            transaction.changes.push(before);
+            transaction.changes.push(Change::Refunded { sequence, refunded: refunded - original.amount });
+        }
+        transaction.detailed = true;
+        if original.kind == Kind::Authorise {
+            self.release(transaction, number)?;
+        } else {
+            self.invert(admitted, original, transaction)?;
         }
         let amount = answer_of(original, number).amount;
         transaction.changes.push(Change::Reversed { sequence: number, amount });
-        let CardRef::Known { index, .. } = transaction.card else { return Code::InvalidTransaction };
-        self.invert(index, &original.moves, &mut transaction.moves);
+        transaction.detail.cash = original.detail.cash;
         transaction.store = original.store;
-        Code::Approved
+        Ok(Code::Approved)
     }
 
-    /// The moves in the opposite direction, those that give to the card first; what a purse cannot give back the shortfall of its unit does.
-    fn invert(&self, index: u32, original: &[Move], moves: &mut Moves) {
-        let mut purses = self.balances(index);
-        let from_purse = |one: &&Move| purse(one.to).is_some();
-        for undone in original.iter().filter(|one| !from_purse(one)) {
-            if let Some((purse, _)) = purse(undone.from) {
-                purses[purse] += undone.amount;
+    /// Ends the hold of an authorisation of which nothing was captured.
+    fn release(&self, transaction: &mut Transaction, sequence: u64) -> Result<(), Refused> {
+        let index = card_at(transaction, 0);
+        let hold = index.and_then(|index| self.wallet(index)).and_then(|wallet| wallet.hold_of(sequence));
+        match hold {
+            Some(hold) if hold.captured == 0 => {
+                transaction.changes.push(Change::Captured { sequence, captured: 0, ended: true });
+                Ok(())
             }
-            moves.add(undone.to, undone.from, undone.amount);
+            Some(_) => Err((Code::InvalidTransaction, Reason::None)),
+            None => Ok(()),
         }
-        for undone in original.iter().filter(from_purse) {
-            let Some((purse, shortfall)) = purse(undone.to) else { continue };
-            let given = undone.amount.min(purses[purse]);
-            purses[purse] -= given;
-            moves.add(undone.to, undone.from, given);
-            moves.add(shortfall, undone.from, undone.amount - given);
+    }
+
+    /// The moves in the opposite direction, those that give to a card first; what a lot cannot give back the shortfall of its unit does. Things
+    /// of a unit that are not there any more cannot be undone.
+    fn invert(&self, admitted: &Admitted<'_>, original: &Transaction, transaction: &mut Transaction) -> Result<(), Refused> {
+        let posts = posts_of(original);
+        let gave = |post: &&crate::accounts::Post| post.to.is_card() && post.purse() != 0;
+        for post in posts.iter().filter(|post| !gave(post)) {
+            self.bring_back(admitted, transaction, post, post.amount);
         }
+        for post in posts.iter().filter(gave) {
+            let purse = Purse { card: post.card, number: post.purse() };
+            let there = self.in_lot(transaction, purse, (post.begins, post.expires));
+            if there < post.amount && purse.number > Purse::POINTS {
+                return Err((Code::InsufficientFunds, Reason::Used));
+            }
+            take_back(transaction, post, post.amount.min(there), post.amount);
+        }
+        for change in &original.changes {
+            match *change {
+                Change::Code { unit, serial, used } => transaction.changes.push(Change::Code { unit, serial, used: !used }),
+                Change::Sold { staff, amount } => transaction.changes.push(Change::Sold { staff, amount: -amount }),
+                Change::Taken { bundle, .. } => {
+                    let wallet = card_at(transaction, 0).and_then(|index| self.wallet(index));
+                    let count = wallet.map_or(0, |wallet| wallet.taken_of(bundle)).saturating_sub(original.amount as u32);
+                    transaction.changes.push(Change::Taken { bundle, count });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
-/// The purse that an account of a card is, by its place among the balances, and the shortfall of its unit.
-fn purse(account: Account) -> Option<(usize, Account)> {
-    match account {
-        Account::CardPrincipal => Some((0, Account::CardShortfallMoney)),
-        Account::CardBonus => Some((1, Account::CardShortfallMoney)),
-        Account::CardPoints => Some((2, Account::CardShortfallPoints)),
-        _ => None,
-    }
+/// True if a transaction of this kind can be undone.
+fn is_reversible(kind: Kind) -> bool {
+    use Kind::*;
+    matches!(kind, TopUp | Purchase | Refund | Grant | Authorise | Capture | Transfer | BulkTopUp)
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
+use zeroize::Zeroize;
 
-use crate::cards::Cards;
 use crate::checkpoint::state_digest;
 use crate::clearing::report;
 use crate::codes::Code;
@@ -25,6 +25,7 @@ use crate::keys::Keys;
 use crate::machine::Machine;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::recovery::{Recovered, forget_old_keys};
+use crate::secrets::Secrets;
 use crate::storage::Storage;
 
 use behind::Pass;
@@ -78,6 +79,7 @@ pub(crate) struct Writer {
     /// Callers that wait for a pass to end; the flag says that it was begun for them.
     pass_waiters: Vec<Reply<()>>,
     next_pass_waiters: Vec<Reply<()>>,
+    secrets: Secrets,
     options: Options,
 }
 
@@ -118,6 +120,7 @@ impl Writer {
             passes: 0,
             pass_waiters: Vec::new(),
             next_pass_waiters: Vec::new(),
+            secrets: options.secrets.clone(),
             options,
         }
     }
@@ -285,12 +288,13 @@ impl Writer {
 
     fn take(&mut self, job: Job) -> Result<(), Error> {
         match job {
-            Job::Rows(rows, checked, reply) => {
-                self.rows += rows.len();
-                self.rows_since += rows.len();
-                let answers = self.execute(&rows, &checked)?;
+            Job::Rows(mut batch, checked, reply) => {
+                self.rows += batch.rows.len();
+                self.rows_since += batch.rows.len();
+                let answers = self.execute(&batch, &checked)?;
+                batch.items.zeroize();
                 self.deliver(answers, reply);
-                self.wait_for_passes(rows.len());
+                self.wait_for_passes(batch.rows.len());
             }
             Job::Register(registrations, reply) => {
                 let codes = registrations.iter().map(|registration| self.register(registration)).collect();
@@ -305,11 +309,10 @@ impl Writer {
                 self.deliver(report, reply);
             }
             Job::Newest(programme, number, reply) => {
-                let found = self.machine.cards.find(Cards::hash(programme, number), programme, number);
                 let known = self.machine.organisation.programme(programme).is_some();
-                let newest = match found {
-                    Some(index) => (Code::Approved, self.machine.cards.card(index).last),
-                    None => (if known { Code::InvalidCard } else { Code::UnknownTerminal }, 0),
+                let newest = match self.machine.ever_of(programme, number) {
+                    Some(index) => (Code::Approved, index, self.machine.cards.card(index).last),
+                    None => (if known { Code::InvalidCard } else { Code::UnknownTerminal }, 0, 0),
                 };
                 self.deliver(newest, reply);
             }
@@ -320,6 +323,10 @@ impl Writer {
             Job::Positions(programme, reply) => {
                 let positions = self.machine.positions(programme);
                 self.deliver(positions, reply);
+            }
+            Job::Staff(programme, reply) => {
+                let staff = self.machine.staff(programme);
+                self.deliver(staff, reply);
             }
             Job::Liabilities(programme, reply) => {
                 let liabilities = self.machine.liabilities(programme);
@@ -394,7 +401,8 @@ impl Writer {
             return Ok(CloseReport::refused(Code::InvalidTransaction, date));
         }
         // Two growths may be completed, that of the day before and, if the cards are few, its own.
-        if !self.has_room(ENTRY_BYTES_MAX * (found.stores.len() + found.merchants.len() + 4) as u64) {
+        let units = found.books.units.len();
+        if !self.has_room(ENTRY_BYTES_MAX * (found.stores.len() + 2 * found.merchants.len() + units + 5) as u64) {
             return Ok(CloseReport::refused(Code::NotAvailable, date));
         }
         while self.machine.organisation.programmes[programme].growth.is_some() {
@@ -407,9 +415,9 @@ impl Writer {
         let sequence = self.block.next() - 1;
         self.sweep(programme, CLOSE_CARDS);
         let (opens, closed) = match closing.entries.as_slice() {
-            [Entry::GrowthOpens(opens), Entry::DayClosed(closed)] => (Some(opens), closed),
-            [Entry::DayClosed(closed)] => (None, closed),
-            _ => unreachable!("a close is a day's entry, after a growth's if there is one"),
+            [.., Entry::GrowthOpens(opens), Entry::DayClosed(closed)] => (Some(opens), closed),
+            [.., Entry::DayClosed(closed)] => (None, closed),
+            _ => unreachable!("a close is a day's entry, after those of lapse and growth if there are any"),
         };
         Ok(report(sequence, closed, opens, false))
     }

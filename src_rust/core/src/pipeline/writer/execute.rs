@@ -4,17 +4,20 @@
 //! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap.
 
 use crate::codes::Code;
-use crate::commands::{Answer, Kind, Original, Request};
+use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
+use crate::details::{Item, ItemKind, Part};
 use crate::error::Error;
 use crate::journal::JournalError;
 use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
 use crate::keys::Key;
-use crate::machine::{Admitted, Found, answer};
+use crate::machine::{Admitted, Found, answer, parts as parts_of};
 use crate::memory::prefetch;
 
 use super::Writer;
 use crate::pipeline::door::Checked;
 
+/// Most bytes that a transaction with details takes, rounded up: some ten thousand moves, items and balances of a few bytes each.
+const DETAILED_BYTES_MAX: u64 = 512 << 10;
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
 
@@ -29,16 +32,22 @@ struct Ahead {
 }
 
 impl Writer {
-    pub(super) fn execute(&mut self, rows: &[Request], checked: &[Checked]) -> Result<Vec<Answer>, Error> {
-        let mut answers = Vec::with_capacity(rows.len());
+    pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
+        let rows = &batch.rows;
+        let mut answers = Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::new() };
         for (rows, checked) in rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS)) {
             let ahead = self.look_ahead(rows, checked);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 // In place: an answer is too large to be handed from function to function.
-                answers.push(Answer { kind: request.kind, ..Answer::default() });
-                let place = answers.last_mut().expect("one was just added");
-                if let Err(code) = self.execute_one(request, checked, ahead, place)? {
+                answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
+                let place = answers.rows.last_mut().expect("one was just added");
+                let items = if request.items == 0 { &[] } else { batch.items_of(request).unwrap_or(&[]) };
+                let first = answers.parts.len();
+                if let Err(code) = self.execute_one(request, items, checked, ahead, place, &mut answers.parts)? {
                     place.code = code.number().into();
+                }
+                if answers.parts.len() > first {
+                    (place.first_part, place.parts) = (first as u32, (answers.parts.len() - first) as u16);
                 }
             }
         }
@@ -80,9 +89,11 @@ impl Writer {
     fn execute_one(
         &mut self,
         request: &Request,
+        items: &[Item],
         checked: &Checked,
         ahead: &Ahead,
         place: &mut Answer,
+        parts: &mut Vec<Part>,
     ) -> Result<Result<(), Code>, Error> {
         let Some(kind) = checked.kind else { return Ok(Err(Code::FormatError)) };
         let programme = match self.machine.admit(request, kind) {
@@ -95,15 +106,26 @@ impl Writer {
             && !self.is_new(request, terminal)
             && let Some(earlier) = self.find_by_key(request.business_date, checked.key_hash, || request.key())?
         {
-            return Ok(self.answer_again(request, checked, &earlier, place));
+            return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
         let (number, card_hash, likely_card) = (checked.number, checked.card_hash, ahead.likely_card);
-        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card };
-        if kind == Kind::Balance {
-            return Ok(self.machine.balance(&admitted, sequence, place));
+        let (forged, mut salt) = (checked.forged, None);
+        let hashed;
+        let mut items = items;
+        if items.iter().any(|item| is_pin(item.what())) {
+            (hashed, salt) = match self.hash_pins(request, checked, items) {
+                Some(hashed) => hashed,
+                None => return Ok(Err(Code::NotAvailable)),
+            };
+            items = &hashed;
         }
-        if !self.has_room(TRANSACTION_BYTES_MAX as u64) {
+        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, items, forged, salt };
+        if kind == Kind::Balance {
+            return Ok(self.machine.balance(&admitted, sequence, place, parts));
+        }
+        let plain = items.is_empty() & (kind as u8 <= Kind::Purchase as u8);
+        if !self.has_room(if plain { TRANSACTION_BYTES_MAX as u64 } else { DETAILED_BYTES_MAX }) {
             return Ok(Err(Code::NotAvailable));
         }
         let original = match request.named_original(kind) {
@@ -117,7 +139,40 @@ impl Writer {
             self.keys.insert(marked.date, marked.hash(), sequence);
         }
         answer(transaction, sequence, false, place);
+        if transaction.detailed {
+            parts_of(transaction, parts);
+        }
         Ok(Ok(()))
+    }
+
+    /// The items with the hashes of PINs in place of the PINs, and the salt of a new one; None if there is no key.
+    #[cold]
+    fn hash_pins(&self, request: &Request, checked: &Checked, items: &[Item]) -> Option<(Vec<Item>, Option<u64>)> {
+        let mut hashed = items.to_vec();
+        let mut salt = None;
+        let mut card = self.machine.named_card(request.programme(), checked.number, items);
+        for item in &mut hashed {
+            match item.what() {
+                ItemKind::Card => card = item.card_number().and_then(|number| self.machine.locate(request.programme(), number).ok()),
+                ItemKind::Pin => {
+                    let pin = card.and_then(|index| self.machine.wallet(index)?.pin.map(|pin| (index, pin)));
+                    let hash = match pin {
+                        Some((index, pin)) => Some((pin.key, self.secrets.pin(pin.key, index, pin.salt, item.digits, item.low)?)),
+                        None => None,
+                    };
+                    let (key, hash) = hash.unwrap_or_default();
+                    (item.number, item.high, item.low) = (key, (hash >> 64) as u64, hash as u64);
+                }
+                ItemKind::NewPin => {
+                    let new = u64::from_le_bytes(*(self.options.new_id)().first_chunk()?);
+                    let pin = self.secrets.new_pin(card.unwrap_or(u32::MAX), new, item.digits, item.low)?;
+                    salt = Some(new);
+                    (item.number, item.high, item.low) = (pin.key, (pin.hash >> 64) as u64, pin.hash as u64);
+                }
+                _ => {}
+            }
+        }
+        Some((hashed, salt))
     }
 
     #[inline]
@@ -171,35 +226,40 @@ impl Writer {
     fn answer_again(
         &self,
         request: &Request,
+        items: &[Item],
         checked: &Checked,
         earlier: &(u64, Transaction),
         place: &mut Answer,
+        parts: &mut Vec<Part>,
     ) -> Result<(), Code> {
         let (sequence, entry) = (earlier.0, &earlier.1);
         if entry.key != request.key() {
             (place.sequence, place.business_date) = (sequence, entry.posted);
             return Err(Code::InvalidTransaction);
         }
-        if !self.same_content(request, checked, entry) {
+        if !self.same_content(request, items, checked, entry) {
             return Err(Code::Duplicate);
         }
         answer(entry, sequence, true, place);
+        parts_of(entry, parts);
         Ok(())
     }
 
-    fn same_content(&self, request: &Request, checked: &Checked, entry: &Transaction) -> bool {
+    fn same_content(&self, request: &Request, items: &[Item], checked: &Checked, entry: &Transaction) -> bool {
+        let of_content = |item: &&Item| !is_pin(item.what());
         let same_card = match (checked.number, entry.card) {
             (None, _) => true,
             (Some(_), CardRef::None) => false,
             (Some(named), CardRef::Unknown(number) | CardRef::Known { issued: Some(number), .. }) => named == number,
-            (Some(named), CardRef::Known { index, .. }) => named == self.machine.cards.card(index).number(),
+            (Some(named), CardRef::Known { index, .. }) => self.machine.ever_of(request.programme(), named) == Some(index),
         };
         checked.kind == Some(entry.kind)
             && same_card
             && entry.terminal == request.terminal
             && entry.channel == request.channel
             && entry.amount == request.amount
-            && entry.use_points == (request.flags != 0)
+            && entry.flags == request.flags
+            && items.iter().filter(of_content).eq(&entry.detail.items)
             && entry.product == request.product
             && entry.expires == request.expires
             && entry.status == request.status
@@ -224,6 +284,11 @@ impl Writer {
             }),
         }
     }
+}
+
+/// True for what is in no content, no entry and no error.
+fn is_pin(kind: ItemKind) -> bool {
+    matches!(kind, ItemKind::Pin | ItemKind::NewPin)
 }
 
 /// An original as it was looked up.

@@ -1,0 +1,236 @@
+//! What a row carries beyond its fields: the items of a request and the parts of an answer (`docs/card.md`).
+//!
+//! Both are fixed-size rows with the same layout everywhere. A plain swipe has neither. [`items_fit`] is their door: behind it each has
+//! only the fields that its kind uses, and stands where its kind may stand.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::cards::CardNumber;
+use crate::commands::Kind;
+use crate::units::AMOUNT_MAX;
+
+/// Most items of a request, but for a bulk top-up.
+pub const ITEMS_MAX: usize = 64;
+/// Most cards of a bulk top-up.
+pub const BULK_MAX: usize = 1_000;
+/// Most coupons or visits that an item takes.
+pub const TAKEN_MAX: i64 = 100;
+
+/// One item of a request. Fields that its kind does not use are zero.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Item {
+    /// Number of an [`ItemKind`].
+    pub kind: u8,
+    /// Of a card number or a PIN: how many; of an alias: its kind.
+    pub digits: u8,
+    /// A unit of the rules.
+    pub unit: u16,
+    /// Of a PIN that the pipeline has hashed: the number of the key.
+    pub number: u32,
+    /// How much, or how many.
+    pub amount: i64,
+    /// Upper half of a hash or a MAC.
+    pub high: u64,
+    /// Lower half, a number's value, a serial or an id.
+    pub low: u64,
+}
+
+const _: () = assert!(size_of::<Item>() == 32);
+
+// PINs are wiped when the machine has seen them.
+impl zeroize::DefaultIsZeroes for Item {}
+
+/// Kinds of items.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)] // docs/card.md has the table
+pub enum ItemKind {
+    Coupon = 1,
+    Code = 2,
+    Pass = 3,
+    Card = 4,
+    Pin = 5,
+    Cash = 6,
+    Staff = 7,
+    Alias = 8,
+    Number = 9,
+    Member = 10,
+    NewPin = 11,
+}
+
+/// Fields of an item that some kinds use: bits of [`ItemKind::fields`].
+mod fields {
+    pub const DIGITS: u8 = 1;
+    pub const UNIT: u8 = 2;
+    pub const AMOUNT: u8 = 4;
+    pub const HIGH: u8 = 8;
+    pub const LOW: u8 = 16;
+}
+
+impl ItemKind {
+    /// The kind with this number, if there is one.
+    pub fn from_number(number: u8) -> Option<ItemKind> {
+        use ItemKind::*;
+        let all = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin];
+        all.get(usize::from(number).wrapping_sub(1)).copied()
+    }
+
+    fn fields(self) -> u8 {
+        use ItemKind::*;
+        use fields::*;
+        match self {
+            Coupon | Pass => UNIT | AMOUNT,
+            Code => UNIT | HIGH | LOW,
+            Card => DIGITS | LOW | AMOUNT,
+            Pin | NewPin | Staff | Number => DIGITS | LOW,
+            Cash => AMOUNT,
+            Alias => DIGITS | HIGH | LOW,
+            Member => LOW | AMOUNT,
+        }
+    }
+
+    /// True if a request of this kind may have it.
+    fn stands_in(self, kind: Kind) -> bool {
+        use ItemKind::*;
+        match self {
+            Coupon | Pass | Staff => matches!(kind, Kind::Purchase | Kind::Authorise),
+            Code | Cash => kind == Kind::Purchase,
+            Card => matches!(kind, Kind::Purchase | Kind::Transfer | Kind::Bind | Kind::BulkTopUp),
+            Pin | Alias => kind.has_card() && kind != Kind::Issue,
+            Number => kind == Kind::Replace,
+            Member => kind == Kind::Holder,
+            NewPin => kind == Kind::SetPin,
+        }
+    }
+}
+
+impl Item {
+    /// Its kind; it was let in.
+    #[inline]
+    pub fn what(&self) -> ItemKind {
+        ItemKind::from_number(self.kind).expect("items are checked at the door")
+    }
+
+    /// The card number that it names.
+    pub fn card_number(&self) -> Option<CardNumber> {
+        CardNumber::new(self.low, self.digits)
+    }
+
+    /// True if it is well formed and may stand in a request of this kind.
+    fn fits(&self, kind: Kind) -> bool {
+        let Some(what) = ItemKind::from_number(self.kind) else { return false };
+        let bit = |used: bool, field: u8| if used { field } else { 0 };
+        let used = bit(self.digits != 0, fields::DIGITS)
+            | bit(self.unit != 0, fields::UNIT)
+            | bit(self.amount != 0, fields::AMOUNT)
+            | bit(self.high != 0, fields::HIGH)
+            | bit(self.low != 0, fields::LOW);
+        if used & !what.fields() != 0 || self.number != 0 || !what.stands_in(kind) {
+            return false;
+        }
+        match what {
+            ItemKind::Coupon | ItemKind::Pass => self.unit >= 16 && (1..=TAKEN_MAX).contains(&self.amount),
+            ItemKind::Code => self.unit >= 16,
+            ItemKind::Card => self.card_number().is_some() && (self.amount == 0 || kind == Kind::BulkTopUp),
+            ItemKind::Staff | ItemKind::Number => self.card_number().is_some(),
+            ItemKind::Pin | ItemKind::NewPin => {
+                (4..=12).contains(&self.digits) && self.low < 10u64.pow(self.digits.into())
+            }
+            ItemKind::Cash => (1..=AMOUNT_MAX).contains(&self.amount),
+            ItemKind::Alias => self.digits != 0,
+            ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
+        }
+    }
+}
+
+/// True if these may be the items of a request of this kind, which names its card in the row or does not.
+pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool) -> bool {
+    let count = |what: ItemKind| items.iter().filter(|item| item.kind == what as u8).count();
+    let most = if kind == Kind::BulkTopUp { BULK_MAX } else { ITEMS_MAX };
+    let once = |what: ItemKind| count(what) <= 1;
+    let only = |what: ItemKind| count(what) == 1;
+    let alias = count(ItemKind::Alias) > 0;
+    let named_once = match kind {
+        Kind::Bind => row_has_card,
+        _ if kind.has_card() => row_has_card != alias,
+        _ => !alias,
+    };
+    let needed = match kind {
+        Kind::Replace => only(ItemKind::Number),
+        Kind::Holder => only(ItemKind::Member),
+        Kind::Bind => only(ItemKind::Alias) && once(ItemKind::Card),
+        Kind::Transfer => only(ItemKind::Card),
+        Kind::BulkTopUp => count(ItemKind::Card) > 0,
+        Kind::SetPin => once(ItemKind::Pin),
+        _ => true,
+    };
+    items.len() <= most
+        && named_once
+        && needed
+        && [ItemKind::Cash, ItemKind::Staff, ItemKind::Alias, ItemKind::NewPin].into_iter().all(once)
+        && items.iter().all(|item| item.fits(kind))
+}
+
+/// One part of an answer: what happened to a lot, or who paid money.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Part {
+    /// Code of the account; 0: a balance.
+    pub account: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// 0: the request's card; 1 and more: the further cards in their order.
+    pub card: u16,
+    /// The purse.
+    pub purse: u16,
+    /// Zero.
+    pub reserved_too: u16,
+    /// First valid date of the lot; 0: at once.
+    pub begins: i32,
+    /// Last valid date of the lot; 0: it never expires.
+    pub expires: i32,
+    /// Signed change of the lot, or money.
+    pub amount: i64,
+    /// The whole purse afterwards.
+    pub balance: i64,
+}
+
+const _: () = assert!(size_of::<Part>() == 32);
+
+/// Account of a part that says what was paid in cash.
+pub const PART_CASH: u8 = 17;
+/// Account of a part that says what is left to pay.
+pub const PART_UNPAID: u8 = 16;
+
+/// Why coupons, passes or aliases were refused: what the code alone does not say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+#[allow(missing_docs)] // docs/codes.md has the table
+pub enum Reason {
+    #[default]
+    None = 0,
+    Forged = 1,
+    Foreign = 2,
+    Used = 3,
+    Expired = 4,
+    NotYetValid = 5,
+    BelowMinimum = 6,
+    OutOfScope = 7,
+    TooMany = 8,
+    BoundElsewhere = 9,
+    NotBound = 10,
+    NotStaff = 11,
+}
+
+impl Reason {
+    /// The reason with this number.
+    pub fn from_number(number: u8) -> Option<Reason> {
+        use Reason::*;
+        let all = [
+            None, Forged, Foreign, Used, Expired, NotYetValid, BelowMinimum, OutOfScope, TooMany, BoundElsewhere, NotBound,
+            NotStaff,
+        ];
+        all.get(usize::from(number)).copied()
+    }
+}

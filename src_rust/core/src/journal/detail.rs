@@ -1,0 +1,348 @@
+//! The details of a transaction: what it has beyond a plain one, and how it is written (`docs/journal-format.md`).
+//!
+//! Invariant: as for [`entry`](super::entry), decoding gives what was encoded, and trusts nothing.
+
+use crate::accounts::{Account, Post};
+use crate::details::{Item, ItemKind, Reason};
+use crate::journal::entry::{CardRef, Change, Malformed, Out, Reader, Transaction, put_id, put_uint};
+use crate::units::PURSE_MAX;
+
+/// What a transaction with details has beyond the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// As they were sent, but for PINs.
+    pub items: Vec<Item>,
+    /// The further cards: index, and the sequence of the previous entry.
+    pub cards: Vec<(u32, u64)>,
+    /// Its moves; of an authorisation what is held.
+    pub posts: Vec<Post>,
+    /// Card, purse and balance afterwards, of each purse that a post changed and of no other.
+    pub balances: Vec<(u16, u16, i64)>,
+    /// Paid in cash.
+    pub cash: i64,
+    /// Left to pay.
+    pub unpaid: i64,
+    /// Price less what was asked for it: discounts, and coupons that lower the price.
+    pub discount: i64,
+    /// Why it was refused.
+    pub reason: Reason,
+}
+
+/// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[allow(missing_docs)]
+pub struct PinHash {
+    pub key: u32,
+    pub salt: u64,
+    pub hash: u128,
+}
+
+const HAS_DIGITS: u8 = 1;
+const HAS_UNIT: u8 = 2;
+const HAS_AMOUNT: u8 = 4;
+const HAS_HIGH: u8 = 8;
+const HAS_LOW: u8 = 16;
+
+/// Bits of the first byte of a post beside the account that it takes from.
+const HAS_CARD: u8 = 32;
+const HAS_DATES: u8 = 64;
+const HAS_UNIT_OF_POST: u8 = 128;
+const PLACE: u8 = 31;
+
+impl Detail {
+    /// Takes out all of it.
+    pub fn clear(&mut self) {
+        let Detail { items, cards, posts, balances, .. } = self;
+        items.clear();
+        cards.clear();
+        posts.clear();
+        balances.clear();
+        (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
+    }
+}
+
+impl Transaction {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn encode_detail(&self, sequence: u64, base: i32, out: &mut impl Out) {
+        let detail = &self.detail;
+        out.push(self.flags);
+        out.push(self.status);
+        out.push(detail.reason as u8);
+        let amounts = [self.amount, detail.cash, detail.unpaid, detail.discount];
+        put_uint(out, self.product.into());
+        put_uint(out, u64::from(self.expires.unsigned_abs()));
+        out.push(amounts.iter().enumerate().fold(0, |bits, (at, &amount)| bits | u8::from(amount != 0) << at));
+        amounts.into_iter().filter(|&amount| amount != 0).for_each(|amount| put_uint(out, amount as u64));
+        out.push(self.original.is_some().into());
+        if self.original.is_some() {
+            self.encode_original(base, out);
+        }
+        if let CardRef::Known { issued, .. } = self.card {
+            out.push(issued.is_some().into());
+            issued.into_iter().for_each(|number| crate::journal::entry::put_number(out, number));
+            self.balances.iter().for_each(|balance| put_uint(out, balance.unsigned_abs()));
+        }
+        put_uint(out, detail.items.len() as u64);
+        detail.items.iter().for_each(|item| put_item(out, item));
+        put_uint(out, detail.cards.len() as u64);
+        for &(index, previous) in &detail.cards {
+            put_uint(out, index.into());
+            put_uint(out, if previous == 0 { 0 } else { sequence - previous });
+        }
+        put_uint(out, detail.posts.len() as u64);
+        detail.posts.iter().for_each(|post| put_post(out, post));
+        put_uint(out, detail.balances.len() as u64);
+        for &(card, purse, balance) in &detail.balances {
+            put_uint(out, card.into());
+            put_uint(out, purse.into());
+            put_uint(out, balance.unsigned_abs());
+        }
+        put_uint(out, self.changes.len() as u64);
+        self.changes.iter().for_each(|change| change.encode(out));
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn read_detail(
+        &mut self,
+        original_by_key: bool,
+        sequence: u64,
+        base: i32,
+        from: &mut Reader,
+    ) -> Result<(), Malformed> {
+        let previous = |distance: u64| if distance == 0 { Some(0) } else { sequence.checked_sub(distance) };
+        (self.flags, self.status) = (from.byte()?, from.byte()?);
+        let detail = &mut self.detail;
+        detail.reason = Reason::from_number(from.byte()?).ok_or("reason")?;
+        (self.product, self.expires) = (from.number()?, from.number()?);
+        let bits = from.byte()?;
+        for (at, amount) in [&mut self.amount, &mut detail.cash, &mut detail.unpaid, &mut detail.discount].into_iter().enumerate() {
+            *amount = if bits >> at & 1 != 0 { from.number::<u64>()? as i64 } else { 0 };
+        }
+        self.original = match from.flag()? {
+            true => Some(from.original(self.key.programme, original_by_key, base)?),
+            false => None,
+        };
+        self.balances = [0; 3];
+        if let CardRef::Known { issued, .. } = &mut self.card {
+            *issued = if from.flag()? { Some(from.card_number()?) } else { None };
+            for balance in &mut self.balances {
+                *balance = from.number()?;
+            }
+        }
+        for _ in 0..from.count(2)? {
+            detail.items.push(from.item()?);
+        }
+        for _ in 0..from.count(2)? {
+            detail.cards.push((from.number()?, previous(from.number()?).ok_or("previous entry")?));
+        }
+        for _ in 0..from.count(3)? {
+            detail.posts.push(from.post()?);
+        }
+        for _ in 0..from.count(3)? {
+            detail.balances.push((from.number()?, from.number()?, from.number()?));
+        }
+        self.moves.clear();
+        self.changes.clear();
+        for _ in 0..from.count(1)? {
+            self.changes.push(Change::decode(from)?);
+        }
+        Ok(())
+    }
+}
+
+fn put_item(out: &mut impl Out, item: &Item) {
+    let bit = |used: bool, field: u8| if used { field } else { 0 };
+    let bits = bit(item.digits != 0, HAS_DIGITS)
+        | bit(item.unit != 0, HAS_UNIT)
+        | bit(item.amount != 0, HAS_AMOUNT)
+        | bit(item.high != 0, HAS_HIGH)
+        | bit(item.low != 0, HAS_LOW);
+    out.push(item.kind);
+    out.push(bits);
+    if item.digits != 0 {
+        out.push(item.digits);
+    }
+    if item.unit != 0 {
+        put_uint(out, item.unit.into());
+    }
+    if item.amount != 0 {
+        put_uint(out, item.amount as u64);
+    }
+    if item.high != 0 {
+        put_id(out, u128::from(item.high) << 64 | u128::from(item.low));
+    } else if item.low != 0 {
+        put_uint(out, item.low);
+    }
+}
+
+fn put_post(out: &mut impl Out, post: &Post) {
+    let bit = |used: bool, field: u8| if used { field } else { 0 };
+    let dates = post.begins != 0 || post.expires != 0;
+    out.push(post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST));
+    out.push(post.to as u8);
+    if post.card != 0 {
+        put_uint(out, post.card.into());
+    }
+    if dates {
+        put_uint(out, u64::from(post.begins.unsigned_abs()));
+        put_uint(out, u64::from(post.expires.unsigned_abs()));
+    }
+    if post.unit != 0 {
+        put_uint(out, post.unit.into());
+    }
+    put_uint(out, post.amount.unsigned_abs());
+}
+
+impl Reader<'_> {
+    fn item(&mut self) -> Result<Item, Malformed> {
+        let kind = self.byte()?;
+        ItemKind::from_number(kind).ok_or("item")?;
+        let bits = self.byte()?;
+        let mut item = Item { kind, ..Item::default() };
+        if bits & HAS_DIGITS != 0 {
+            item.digits = self.byte()?;
+        }
+        if bits & HAS_UNIT != 0 {
+            item.unit = self.number()?;
+        }
+        if bits & HAS_AMOUNT != 0 {
+            item.amount = self.number::<u64>()? as i64;
+        }
+        if bits & HAS_HIGH != 0 {
+            let hash = self.id()?;
+            (item.high, item.low) = ((hash >> 64) as u64, hash as u64);
+        } else if bits & HAS_LOW != 0 {
+            item.low = self.number()?;
+        }
+        Ok(item)
+    }
+
+    fn post(&mut self) -> Result<Post, Malformed> {
+        let (first, second) = (self.byte()?, self.byte()?);
+        let account = |place: u8| Account::ALL.get(usize::from(place)).copied().ok_or("account");
+        let (from, to) = (account(first & PLACE)?, account(second)?);
+        let card = if first & HAS_CARD != 0 { self.number()? } else { 0 };
+        let (begins, expires) = if first & HAS_DATES != 0 { (self.number()?, self.number()?) } else { (0, 0) };
+        let unit = if first & HAS_UNIT_OF_POST != 0 { self.number()? } else { 0 };
+        let amount = self.number()?;
+        if from.unit() != to.unit() || from == to || from.is_card() && to.is_card() {
+            return Err("accounts");
+        }
+        if !(1..=PURSE_MAX).contains(&amount) {
+            return Err("amount");
+        }
+        Ok(Post { from, to, card, unit, begins, expires, amount })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+    use crate::cards::CardNumber;
+    use crate::codes::Code;
+    use crate::commands::{Kind, Original};
+    use crate::journal::entry::Entry;
+    use crate::units::PURSE_MAX;
+    use proptest::prelude::*;
+
+    const BASE: i32 = 20_000;
+    const SEQUENCE: u64 = 1 << 40;
+
+    fn item() -> impl Strategy<Value = Item> {
+        (1u8..=11, any::<u8>(), any::<u16>(), 0..i64::MAX, any::<u64>(), any::<u64>())
+            .prop_map(|(kind, digits, unit, amount, high, low)| Item { kind, digits, unit, number: 0, amount, high, low })
+    }
+
+    fn post() -> impl Strategy<Value = Post> {
+        let account = || prop::sample::select(Account::ALL.to_vec());
+        let post = (account(), account(), 0u16..300, any::<u16>(), 0..i32::MAX, 0..i32::MAX, 1..=PURSE_MAX);
+        let posts = post.prop_map(|(from, to, card, unit, begins, expires, amount)| {
+            let (begins, expires) = if unit % 2 == 0 { (0, 0) } else { (begins, expires) };
+            Post { from, to, card, unit, begins, expires, amount }
+        });
+        let fits = |post: &Post| post.from.unit() == post.to.unit() && post.from != post.to && !(post.from.is_card() && post.to.is_card());
+        posts.prop_filter("of one unit, at most one end a card's", fits)
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let number = |value: u64| CardNumber::new(value % 100_000_000, 8).expect("it has 8 digits");
+        let numbers = (0..i64::MAX as u64, any::<u64>(), any::<u32>(), any::<u16>(), any::<u8>(), any::<bool>(), any::<u128>());
+        (1u8..=16, numbers).prop_map(move |(kind, (a, b, c, d, e, yes, hash))| match kind {
+            1 => Change::Refunded { sequence: b, refunded: a as i64 },
+            2 => Change::Reversed { sequence: b, amount: a as i64 },
+            3 => Change::Marked,
+            4 => Change::Status(e),
+            5 => Change::Taken { bundle: d, count: c },
+            6 => Change::Spent { count: c, sum: a as i64 },
+            7 => Change::Tries { card: d, tries: e },
+            8 => Change::Pin(PinHash { key: c, salt: b, hash }),
+            9 => Change::Holder { member: b, named: yes },
+            10 => Change::Number { number: number(a), former: number(b), code: Code::LostCard },
+            11 => Change::Alias { kind: e, hash, bound: yes },
+            12 => Change::Held { expires: c as i32 & i32::MAX, total: a as i64, earned: 0, rebate: 7 },
+            13 => Change::Captured { sequence: b, captured: a as i64, ended: yes },
+            14 => Change::Codes { unit: d, first: b, count: c, expires: 5 },
+            15 => Change::Code { unit: d, serial: b, used: yes },
+            _ => Change::Sold { staff: c, amount: b as i64 },
+        })
+    }
+
+    prop_compose! {
+        fn transaction()(
+            kind in prop::sample::select(vec![Kind::Purchase, Kind::Refund, Kind::Authorise, Kind::Bind, Kind::BulkTopUp, Kind::Issue]),
+            items in prop::collection::vec(item(), 0..5),
+            cards in prop::collection::vec((any::<u32>(), 0..SEQUENCE), 0..4),
+            posts in prop::collection::vec(post(), 0..9),
+            balances in prop::collection::vec((any::<u16>(), any::<u16>(), 0..i64::MAX), 0..5),
+            changes in prop::collection::vec(change(), 0..20),
+            numbers in (any::<u8>(), any::<u8>(), any::<u16>(), 0..i32::MAX, 0u8..12, any::<bool>()),
+            amounts in [0..i64::MAX, 0i64..2, 0..i64::MAX, 0..i64::MAX],
+        ) -> Transaction {
+            let (flags, status, product, expires, reason, issued) = numbers;
+            let mut transaction = Transaction::blank();
+            transaction.kind = kind;
+            transaction.key.programme = 1;
+            transaction.key.name = crate::keys::KeyName::Trace { terminal: 0, trace: 9 };
+            (transaction.key.date, transaction.posted) = (BASE, BASE);
+            (transaction.flags, transaction.status, transaction.product, transaction.expires) = (flags, status, product, expires);
+            transaction.amount = amounts[0];
+            transaction.original = (kind == Kind::Refund).then_some(Original::Sequence(77));
+            let issued = issued.then(|| CardNumber::parse("0000012345").unwrap());
+            transaction.card = CardRef::Known { index: 3, previous: 5, issued };
+            transaction.balances = [1, 2, 3];
+            (transaction.detailed, transaction.changes) = (true, changes);
+            let reason = Reason::from_number(reason).unwrap();
+            let [_, cash, unpaid, discount] = amounts;
+            transaction.detail = Detail { items, cards, posts, balances, cash, unpaid, discount, reason };
+            transaction
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_gives_what_was_encoded(transaction in transaction(), other in transaction()) {
+            let mut bytes = Vec::new();
+            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            let mut place = Entry::Transaction(other);
+            bytes.extend([0x80; 7]);
+            place.read(&bytes, 7, SEQUENCE, BASE).unwrap();
+            prop_assert_eq!(place, Entry::Transaction(transaction));
+            prop_assert!(Entry::decode(&bytes, SEQUENCE, BASE).is_err());
+        }
+
+        #[test]
+        fn a_damaged_entry_is_an_error_or_another_entry_but_never_a_panic(
+            transaction in transaction(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            prop_assert!(Entry::decode(&bytes[..cut.index(bytes.len())], SEQUENCE, BASE).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Entry::decode(&bytes, SEQUENCE, BASE);
+        }
+    }
+}

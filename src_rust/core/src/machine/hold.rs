@@ -1,0 +1,109 @@
+//! Authorisations: what they hold, and how captures and voids end them.
+//!
+//! A hold is priced once and names its lots. A capture takes them in the order in which the hold was priced, without pricing again; what has
+//! been earned after so much was captured is a function of that alone.
+
+use crate::codes::Code;
+use crate::commands::{FINAL, Kind};
+use crate::details::{Item, ItemKind, Reason};
+use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::sale::{Refused, note_staff};
+use crate::machine::{Admitted, Found, Machine, is_amount};
+use crate::rules::Tables;
+use crate::units::part_of;
+use crate::wallets::{Hold, taken};
+
+/// Turns the moves of an authorisation into a hold: what it pays, earns and gives back.
+pub(super) fn hold(
+    admitted: &Admitted<'_>,
+    tables: &Tables,
+    transaction: &mut Transaction,
+    today: i32,
+    [total, earned, rebate]: [i64; 3],
+) -> Result<(), Refused> {
+    let expires = match admitted.request.expires {
+        0 => today + tables.hold_days as i32 - 1,
+        date => date,
+    };
+    if expires < today {
+        return Err((Code::InvalidTransaction, Reason::None));
+    }
+    transaction.changes.retain(|change| !matches!(change, Change::Sold { .. }));
+    transaction.changes.push(Change::Held { expires, total, earned, rebate });
+    Ok(())
+}
+
+impl Machine {
+    /// The authorisation that a capture or a void names, and its hold.
+    fn held<'a>(&'a self, found: Found<'a>, transaction: &Transaction) -> Result<(u64, &'a Transaction, &'a Hold), Code> {
+        let Found::Entry(sequence, original) = found else { return Err(Code::OriginalNotFound) };
+        if original.kind != Kind::Authorise || !original.code.is_approved() {
+            return Err(Code::InvalidTransaction);
+        }
+        let CardRef::Known { index, .. } = transaction.card else { return Err(Code::InvalidTransaction) };
+        let hold = self.wallet(index).and_then(|wallet| wallet.hold_of(sequence));
+        hold.map(|hold| (sequence, original, hold)).ok_or(Code::InvalidTransaction)
+    }
+
+    /// Takes the card of an original.
+    pub(super) fn take_card_of(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64, transaction: &mut Transaction) {
+        if let Found::Entry(_, original) = found
+            && let CardRef::Known { index, .. } = original.card
+        {
+            self.take_card(admitted.programme, index, sequence, transaction);
+        }
+    }
+
+    #[cold]
+    pub(super) fn decide_capture(
+        &mut self,
+        admitted: &Admitted<'_>,
+        found: Found<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
+        let plain = |code| (code, Reason::None);
+        self.take_card_of(admitted, found, sequence, transaction);
+        let (authorisation, original, hold) = self.held(found, transaction).map_err(plain)?;
+        let amount = admitted.request.amount;
+        if !is_amount(amount) || amount > hold.total - hold.captured {
+            return Err(plain(Code::InvalidAmount));
+        }
+        let captured = hold.captured + amount;
+        let ended = transaction.flags & FINAL != 0 || captured == hold.total;
+        let (before, after) = (taken(hold, hold.captured), taken(hold, captured));
+        for ((post, before), after) in hold.posts.iter().zip(before).zip(after) {
+            if after > before {
+                transaction.detail.posts.push(crate::accounts::Post { amount: after - before, ..*post });
+            }
+        }
+        let part = |whole| part_of(whole, captured, hold.total) - part_of(whole, hold.captured, hold.total);
+        let (earned, rebate) = (part(hold.earned), part(hold.rebate));
+        let CardRef::Known { index, .. } = transaction.card else { return Err(plain(Code::InvalidTransaction)) };
+        let (_, product) = self.rules_of(admitted.programme, self.cards.card(index));
+        let today = self.organisation.programmes[admitted.programme].calendar.open;
+        self.reward(product, transaction, today, earned, rebate);
+        transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended });
+        let staff = original.detail.items.iter().find(|item| item.kind == ItemKind::Staff as u8).and_then(Item::card_number);
+        if let Some(staff) = staff.and_then(|number| self.ever_of(admitted.request.programme(), number)) {
+            transaction.changes.push(Change::Sold { staff, amount: 0 });
+            note_staff(transaction, amount);
+        }
+        Ok(Code::Approved)
+    }
+
+    #[cold]
+    pub(super) fn decide_void(
+        &mut self,
+        admitted: &Admitted<'_>,
+        found: Found<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
+        self.take_card_of(admitted, found, sequence, transaction);
+        let (authorisation, _, hold) = self.held(found, transaction).map_err(|code| (code, Reason::None))?;
+        let captured = hold.captured;
+        transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended: true });
+        Ok(Code::Approved)
+    }
+}

@@ -1,0 +1,159 @@
+//! The life of a card: its state, its number, its names, its holder, and its end. The wallet outlives the number.
+
+use crate::accounts::Account;
+use crate::cards::Status;
+use crate::codes::Code;
+use crate::commands::UNBIND;
+use crate::details::{ItemKind, Reason};
+use crate::journal::entry::{Change, Transaction};
+use crate::machine::lots::{Purse, card_at, move_lot};
+use crate::machine::sale::Refused;
+use crate::machine::{Admitted, Machine, above, is_amount};
+use crate::names::FORMER;
+
+fn plain(code: Code) -> Refused {
+    (code, Reason::None)
+}
+
+impl Machine {
+    fn card_of(&self, transaction: &Transaction) -> Result<u32, Refused> {
+        let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
+        match self.cards.card(index).status {
+            status if status == Status::Closed as u8 => Err(plain(Code::ClosedCard)),
+            _ => Ok(index),
+        }
+    }
+
+    /// Sets the card's status; a closed one stays closed.
+    #[cold]
+    pub(super) fn decide_status(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        self.card_of(transaction)?;
+        transaction.changes.push(Change::Status(admitted.request.status));
+        Ok(Code::Approved)
+    }
+
+    /// Gives the wallet another number: exchange and reissue. The old one is refused from then on, as lost, stolen or replaced.
+    #[cold]
+    pub(super) fn decide_replace(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        let index = self.card_of(transaction)?;
+        let item = admitted.items.iter().find(|item| item.kind == ItemKind::Number as u8).expect("it was let in");
+        let number = item.card_number().expect("it was let in");
+        if self.locate(admitted.request.programme(), number) != Err(Code::InvalidCard) {
+            return Err(plain(Code::InvalidCard));
+        }
+        let code = Status::refusal(admitted.request.status.max(1)).unwrap_or(Code::PickUp);
+        transaction.changes.push(Change::Number { number, former: self.cards.card(index).number(), code });
+        transaction.changes.push(Change::Status(Status::Active as u8));
+        Ok(Code::Approved)
+    }
+
+    /// Gives the wallet to another holder, or notes that the holder's real name is known.
+    #[cold]
+    pub(super) fn decide_holder(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        self.card_of(transaction)?;
+        let item = admitted.items.iter().find(|item| item.kind == ItemKind::Member as u8).expect("it was let in");
+        transaction.changes.push(Change::Holder { member: item.low, named: item.amount == 1 });
+        Ok(Code::Approved)
+    }
+
+    /// Lets an alias lead to the card, or takes it off. One that leads to another card is moved only by who names that card, with its PIN if it
+    /// has one.
+    #[cold]
+    pub(super) fn decide_bind(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<Code, Refused> {
+        let index = self.card_of(transaction)?;
+        self.find_further_cards(admitted, sequence, transaction)?;
+        let alias = admitted.items.iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");
+        let (kind, hash) = (alias.digits, u128::from(alias.high) << 64 | u128::from(alias.low));
+        let bound = self.names.find(admitted.request.programme(), kind, hash).map(|(card, _)| card);
+        let unbind = transaction.flags & UNBIND != 0;
+        match (bound, card_at(transaction, 1)) {
+            (Some(card), None) if card == index && !unbind => return Ok(Code::Approved),
+            (Some(card), None) if card == index => {}
+            (None, None) if !unbind => {}
+            (Some(_), None) if !unbind => return Err((Code::NotPermitted, Reason::BoundElsewhere)),
+            (Some(card), Some(from)) if card == from && !unbind => {
+                let has_pin = self.wallet(from).is_some_and(|wallet| wallet.pin.is_some());
+                self.check_pin(admitted.items, transaction, 1, has_pin)?;
+            }
+            _ => return Err((Code::NotPermitted, Reason::NotBound)),
+        }
+        transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
+        Ok(Code::Approved)
+    }
+
+    /// Moves value of one purse from a further card to this one, lot by lot.
+    #[cold]
+    pub(super) fn decide_transfer(
+        &mut self,
+        admitted: &Admitted<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
+        let index = self.card_of(transaction)?;
+        self.must_be_usable(admitted, self.cards.card(index))?;
+        self.find_further_cards(admitted, sequence, transaction)?;
+        let (purse, amount) = (admitted.request.product, admitted.request.amount);
+        if !is_amount(amount) {
+            return Err(plain(Code::InvalidAmount));
+        }
+        let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
+        let transit = match purse {
+            Purse::PRINCIPAL => Account::TransitMoney,
+            Purse::POINTS => Account::TransitPoints,
+            unit if tables.unit(unit).is_some() => Account::TransitUnits,
+            _ => return Err(plain(Code::InvalidTransaction)),
+        };
+        self.check_pins(admitted, transaction, false)?;
+        let today = self.organisation.programmes[admitted.programme].calendar.open;
+        let source = Purse { card: 1, number: purse };
+        if self.take(transaction, source, transit, amount, today) < amount {
+            return Err(plain(Code::InsufficientFunds));
+        }
+        for post in transaction.detail.posts.clone() {
+            self.give(transaction, Purse { card: 0, number: purse }, (post.begins, post.expires), transit, post.amount);
+        }
+        let after = |number| self.purse_after(transaction, Purse { card: 0, number });
+        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
+        if purse == Purse::PRINCIPAL && above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
+            return Err(plain(Code::ExceedsLimit));
+        }
+        Ok(Code::Approved)
+    }
+
+    /// Closes the card: its principal is paid out, all else lapses.
+    #[cold]
+    pub(super) fn decide_close(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        let index = self.card_of(transaction)?;
+        if self.wallet(index).is_some_and(|wallet| !wallet.holds.is_empty()) {
+            return Err(plain(Code::InvalidTransaction));
+        }
+        let (tables, _) = self.rules_of(admitted.programme, self.cards.card(index));
+        let out = crate::machine::lots::collection(tables, admitted.request.channel);
+        let card = *self.cards.card(index);
+        // What the card owes is kept back.
+        let kept = card.principal.min(-card.shortfall_money);
+        move_lot(transaction, Account::CardPrincipal, Account::StoreCollection, 0, 0, (0, 0), kept);
+        move_lot(transaction, Account::StoreCollection, Account::CardShortfallMoney, 0, 0, (0, 0), kept);
+        move_lot(transaction, Account::CardPrincipal, out, 0, 0, (0, 0), card.principal - kept);
+        let mut purses = vec![Purse::BONUS, Purse::POINTS];
+        let units = self.wallet(index).map_or(&[][..], |wallet| &wallet.lots);
+        purses.extend(units.iter().map(|lot| lot.purse).filter(|&purse| purse > Purse::POINTS));
+        purses.dedup();
+        for number in purses {
+            let purse = Purse { card: 0, number };
+            let lots: Vec<_> = self.lots(index, number).collect();
+            for (dates, amount, _) in lots {
+                let unit = if number > Purse::POINTS { number } else { 0 };
+                move_lot(transaction, purse.account(), purse.pool(), 0, unit, dates, amount);
+            }
+        }
+        transaction.changes.push(Change::Status(Status::Closed as u8));
+        Ok(Code::Approved)
+    }
+
+    /// What a number that is no card's now leads to: the code of a former number, or 14.
+    pub(super) fn refusal_of(&self, programme: u16, number: crate::cards::CardNumber) -> Code {
+        let former = self.names.find(programme, FORMER, crate::names::former(number));
+        former.and_then(|(_, code)| Code::from_number(code)).unwrap_or(Code::InvalidCard)
+    }
+}

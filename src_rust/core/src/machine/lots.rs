@@ -1,0 +1,195 @@
+//! Taking from lots and giving to them: how a transaction with details makes its moves.
+//!
+//! Moves are planned one after the other on the state as it is; what was planned before counts. Nothing is changed here.
+
+use crate::accounts::{Account, Post};
+use crate::journal::entry::{CardRef, Transaction};
+use crate::machine::Machine;
+use crate::rules::Tables;
+use crate::wallets::Wallet;
+
+/// First and last valid date of a lot; 0: at once, and never.
+pub(super) type Dates = (i32, i32);
+/// The lot that has none.
+pub(super) const UNDATED: Dates = (0, 0);
+
+/// A purse that a card has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Purse {
+    /// 0: the transaction's card; 1 and more: its further cards.
+    pub card: u16,
+    /// 1 to 3, or a unit.
+    pub number: u16,
+}
+
+impl Purse {
+    pub(crate) const PRINCIPAL: u16 = 1;
+    pub(crate) const BONUS: u16 = 2;
+    pub(crate) const POINTS: u16 = 3;
+
+    /// The account of a card that it is.
+    pub(crate) fn account(self) -> Account {
+        match self.number {
+            Purse::PRINCIPAL => Account::CardPrincipal,
+            Purse::BONUS => Account::CardBonus,
+            Purse::POINTS => Account::CardPoints,
+            _ => Account::CardUnit,
+        }
+    }
+
+    /// Its unit, if it is one of the rules'.
+    pub(crate) fn unit(self) -> u16 {
+        if self.number > Purse::POINTS { self.number } else { 0 }
+    }
+
+    /// Where what is taken out of circulation goes, and what is granted comes from.
+    pub(crate) fn pool(self) -> Account {
+        match self.number {
+            Purse::PRINCIPAL | Purse::BONUS => Account::IssuerBonus,
+            Purse::POINTS => Account::PointsPool,
+            _ => Account::UnitPool,
+        }
+    }
+}
+
+/// Index of the card that stands at a place of a transaction.
+pub(super) fn card_at(transaction: &Transaction, card: u16) -> Option<u32> {
+    match (card, transaction.card) {
+        (0, CardRef::Known { index, .. }) => Some(index),
+        (0, _) => None,
+        (further, _) => transaction.detail.cards.get(usize::from(further) - 1).map(|&(index, _)| index),
+    }
+}
+
+/// The account that takes in money by a channel.
+pub(super) fn collection(tables: &Tables, channel: u8) -> Account {
+    match tables.is_collected_by_issuer(channel) {
+        true => Account::IssuerCollection,
+        false => Account::StoreCollection,
+    }
+}
+
+/// Adds a move without a lot, unless it is of nothing.
+pub(super) fn move_plain(transaction: &mut Transaction, from: Account, to: Account, unit: u16, amount: i64) {
+    move_lot(transaction, from, to, 0, unit, UNDATED, amount);
+}
+
+/// Adds a move, unless it is of nothing.
+pub(super) fn move_lot(
+    transaction: &mut Transaction,
+    from: Account,
+    to: Account,
+    card: u16,
+    unit: u16,
+    (begins, expires): Dates,
+    amount: i64,
+) {
+    assert!(amount >= 0, "a move takes from where it says");
+    if amount > 0 {
+        transaction.detail.posts.push(Post { from, to, card, unit, begins, expires, amount });
+    }
+}
+
+/// True if a lot may be spent today. What was held past its last date, and is not any more, lapses with the day.
+fn is_valid((begins, expires): Dates, today: i32) -> bool {
+    begins <= today && (expires == 0 || expires >= today)
+}
+
+impl Machine {
+    /// The wallet of a card.
+    #[inline]
+    pub fn wallet(&self, index: u32) -> Option<&Wallet> {
+        self.cards.wallet(index).map(|handle| self.wallets.get(handle))
+    }
+
+    /// The lots of a card's purse in the order of spending: dates, amount, held.
+    pub(super) fn lots(&self, index: u32, purse: u16) -> impl Iterator<Item = (Dates, i64, i64)> {
+        let wallet = self.wallet(index);
+        let lots = wallet.map_or(&[][..], |wallet| wallet.lots_of(purse));
+        let (expiring, lasting) = lots.split_at(lots.partition_point(|lot| lot.expires != 0));
+        let undated = (purse <= Purse::POINTS).then(|| {
+            let held = wallet.map_or(0, |wallet| wallet.held[usize::from(purse) - 1]);
+            (UNDATED, self.undated(index)[usize::from(purse) - 1], held)
+        });
+        let of = |lot: &crate::wallets::Lot| ((lot.begins, lot.expires), lot.amount, lot.held);
+        expiring.iter().map(of).chain(undated).chain(lasting.iter().map(of))
+    }
+
+    /// The undated principal, bonus and points of a card.
+    #[inline]
+    pub(super) fn undated(&self, index: u32) -> [i64; 3] {
+        let card = self.cards.card(index);
+        [card.principal, card.bonus, self.cards.points(index)]
+    }
+
+    /// The whole purse of a card, whatever its dates.
+    pub fn purse(&self, index: u32, purse: u16) -> i64 {
+        let undated = if purse <= Purse::POINTS { self.undated(index)[usize::from(purse) - 1] } else { 0 };
+        undated + self.wallet(index).map_or(0, |wallet| wallet.balance(purse))
+    }
+
+    /// What the moves so far change a lot by.
+    pub(super) fn planned(transaction: &Transaction, purse: Purse, (begins, expires): Dates) -> i64 {
+        let of_lot = |post: &&Post| (post.card, post.begins, post.expires) == (purse.card, begins, expires) && post.purse() == purse.number;
+        let change = |post: &Post| post.card_end().map_or(0, |(_, change)| change);
+        transaction.detail.posts.iter().filter(of_lot).map(change).sum()
+    }
+
+    /// What may be taken from a purse today.
+    pub(super) fn available(&self, transaction: &Transaction, purse: Purse, today: i32) -> i64 {
+        let Some(index) = card_at(transaction, purse.card) else { return 0 };
+        let lots = self.lots(index, purse.number).filter(|&(dates, ..)| is_valid(dates, today));
+        lots.map(|(dates, amount, held)| amount - held + Self::planned(transaction, purse, dates)).sum()
+    }
+
+    /// What the moves so far make of a purse.
+    pub(super) fn purse_after(&self, transaction: &Transaction, purse: Purse) -> i64 {
+        let Some(index) = card_at(transaction, purse.card) else { return 0 };
+        let of_purse = |post: &&Post| post.card == purse.card && post.purse() == purse.number;
+        let change = |post: &Post| post.card_end().map_or(0, |(_, change)| change);
+        self.purse(index, purse.number) + transaction.detail.posts.iter().filter(of_purse).map(change).sum::<i64>()
+    }
+
+    /// Moves up to so much of a purse to an account, lot after lot; what it was. A `unit` beside money says what is paid with it.
+    pub(super) fn take(&self, transaction: &mut Transaction, purse: Purse, to: Account, amount: i64, today: i32) -> i64 {
+        let Some(index) = card_at(transaction, purse.card) else { return 0 };
+        let mut left = amount;
+        for ((begins, expires), amount, held) in self.lots(index, purse.number) {
+            if left == 0 {
+                break;
+            }
+            if !is_valid((begins, expires), today) {
+                continue;
+            }
+            let there = amount - held + Self::planned(transaction, purse, (begins, expires));
+            let taken = left.min(there.max(0));
+            move_lot(transaction, purse.account(), to, purse.card, purse.unit(), (begins, expires), taken);
+            left -= taken;
+        }
+        amount - left
+    }
+
+    /// Gives to a lot from an account; first what the card owes of the unit is made good.
+    pub(super) fn give(&self, transaction: &mut Transaction, purse: Purse, dates: Dates, from: Account, amount: i64) {
+        let owed = self.owed(transaction, purse).min(amount);
+        if owed > 0 {
+            let shortfall = if purse.number == Purse::POINTS { Account::CardShortfallPoints } else { Account::CardShortfallMoney };
+            move_lot(transaction, from, shortfall, purse.card, 0, UNDATED, owed);
+        }
+        move_lot(transaction, from, purse.account(), purse.card, purse.unit(), dates, amount - owed);
+    }
+
+    /// What the card still owes of a purse's unit, the moves so far included; 0 or more.
+    pub(super) fn owed(&self, transaction: &Transaction, purse: Purse) -> i64 {
+        let Some(index) = card_at(transaction, purse.card) else { return 0 };
+        let card = self.cards.card(index);
+        let (shortfall, account) = match purse.number {
+            Purse::PRINCIPAL | Purse::BONUS => (card.shortfall_money, Account::CardShortfallMoney),
+            Purse::POINTS => (card.shortfall_points, Account::CardShortfallPoints),
+            _ => return 0,
+        };
+        let of_it = transaction.detail.posts.iter().filter(|post| post.card == purse.card);
+        let changes = of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change);
+        -(shortfall + changes.sum::<i64>())
+    }
+}

@@ -1,0 +1,91 @@
+//! PINs: who must give one, whether it is the right one, and how wrong ones are counted.
+//!
+//! The pipeline hashes a PIN with the salt and the key of the card that it is meant for before the machine sees it. Hashes are compared in
+//! constant time. A wrong PIN is a kept refusal: a retry of it is not counted again.
+
+use subtle::ConstantTimeEq;
+
+use crate::codes::Code;
+use crate::commands::BY_OPERATOR;
+use crate::details::{Item, ItemKind, Reason};
+use crate::journal::entry::{Change, PinHash, Transaction};
+use crate::machine::lots::card_at;
+use crate::machine::sale::Refused;
+use crate::machine::{Admitted, Machine};
+use crate::wallets::TRIES_MAX;
+
+/// The PIN that is given for the card at a place: it follows the item that names the card; that of the request's card stands before all of these.
+fn pin_for(items: &[Item], card: u16) -> Option<&Item> {
+    let mut at = 0;
+    let mut found = None;
+    for item in items {
+        match item.what() {
+            ItemKind::Card => at += 1,
+            ItemKind::Pin if at == card => found = Some(item),
+            _ => {}
+        }
+    }
+    found
+}
+
+impl Machine {
+    /// Checks the PINs of a request's cards: the own one if it is given or `demanded`; that of a further card unless it has the same holder.
+    pub(super) fn check_pins(&self, admitted: &Admitted<'_>, transaction: &mut Transaction, demanded: bool) -> Result<(), Refused> {
+        let holder = |index: Option<u32>| index.and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.member);
+        let own = holder(card_at(transaction, 0));
+        for card in 0..=transaction.detail.cards.len() as u16 {
+            let needed = if card == 0 { demanded } else { own == 0 || holder(card_at(transaction, card)) != own };
+            self.check_pin(admitted.items, transaction, card, needed)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the PIN of the card at a place, if one is given or needed.
+    pub(super) fn check_pin(&self, items: &[Item], transaction: &mut Transaction, card: u16, needed: bool) -> Result<(), Refused> {
+        let refuse = |code| Err((code, Reason::None));
+        let Some(index) = card_at(transaction, card) else { return refuse(Code::InvalidCard) };
+        let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));
+        let Some(item) = pin_for(items, card) else {
+            return if needed { refuse(Code::PinRequired) } else { Ok(()) };
+        };
+        let Some(pin) = pin else { return refuse(Code::IncorrectPin) };
+        if tries >= TRIES_MAX {
+            return refuse(Code::PinTriesExceeded);
+        }
+        if is_right(item, &pin) {
+            if tries > 0 {
+                transaction.changes.push(Change::Tries { card, tries: 0 });
+            }
+            return Ok(());
+        }
+        transaction.changes.push(Change::Tries { card, tries: tries + 1 });
+        refuse(if tries + 1 == TRIES_MAX { Code::PinTriesExceeded } else { Code::IncorrectPin })
+    }
+
+    /// Sets the card's PIN, or lets it be tried again. Who is no operator must know the one before.
+    #[cold]
+    pub(super) fn decide_set_pin(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        let by_operator = transaction.flags & BY_OPERATOR != 0;
+        let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
+        let has_pin = self.wallet(index).is_some_and(|wallet| wallet.pin.is_some());
+        if !by_operator {
+            self.must_be_usable(admitted, self.cards.card(index))?;
+            self.check_pin(admitted.items, transaction, 0, has_pin)?;
+        }
+        match admitted.items.iter().find(|item| item.kind == ItemKind::NewPin as u8) {
+            Some(item) => {
+                let hash = u128::from(item.high) << 64 | u128::from(item.low);
+                let Some(salt) = admitted.salt else { return Err((Code::NotAvailable, Reason::None)) };
+                transaction.changes.push(Change::Pin(PinHash { key: item.number, salt, hash }));
+            }
+            None => transaction.changes.push(Change::Tries { card: 0, tries: 0 }),
+        }
+        Ok(Code::Approved)
+    }
+}
+
+/// Compares without telling by its time where they differ.
+fn is_right(item: &Item, pin: &PinHash) -> bool {
+    let given = u128::from(item.high) << 64 | u128::from(item.low);
+    bool::from(given.ct_eq(&pin.hash) & item.number.ct_eq(&pin.key))
+}

@@ -1,0 +1,409 @@
+//! Sales with details: purchases and authorisations of a card whose wallet, product or request has more than a plain one.
+//!
+//! One call pours the bill over coupons, passes, units, points, bonus, principal, further cards and cash in the order of the rules. A purchase
+//! posts the moves; an authorisation holds them.
+
+use crate::accounts::Account;
+use crate::cards::{Card, Status};
+use crate::codes::Code;
+use crate::commands::{ACCEPT_PARTIAL, Kind, USE_POINTS};
+use crate::details::{Item, ItemKind, Reason};
+use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::hold::hold;
+use crate::machine::lots::{Purse, card_at, move_plain};
+use crate::machine::{Admitted, Machine, above, is_amount};
+use crate::rules::{Funder, Payer, Product, Step, Tables, UnitKind, UnitRule, earned};
+use crate::series::Serial;
+use crate::units::{PURSE_MAX, rate_of};
+
+/// Why a request is refused: the code, and what the code alone does not say.
+pub(super) type Refused = (Code, Reason);
+
+/// What a sale is, as it is being poured.
+struct Till<'a> {
+    tables: &'a Tables,
+    items: &'a [Item],
+    /// The store's number: coupons and passes may be bound to some.
+    store: u32,
+    today: i32,
+    /// List amount.
+    amount: i64,
+    use_points: bool,
+    /// Money paid from principal and bonus of all cards.
+    stored: i64,
+    /// Of it from principal of the request's card.
+    principal: i64,
+    cash: i64,
+}
+
+impl Machine {
+    /// Decides a purchase or an authorisation with details. The card is found already.
+    #[cold]
+    pub(super) fn decide_sale(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        transaction.detailed = true;
+        let refused = self.find_further_cards(admitted, sequence, transaction);
+        match refused.map_or_else(Err, |()| self.sell(admitted, transaction)) {
+            Ok(code) => code,
+            Err((code, reason)) => {
+                transaction.detail.reason = reason;
+                code
+            }
+        }
+    }
+
+    fn sell(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+        let CardRef::Known { index, .. } = transaction.card else { return Err((Code::InvalidCard, Reason::None)) };
+        let plain = |code| Err((code, Reason::None));
+        let amount = admitted.request.amount;
+        let card = self.cards.card(index);
+        self.must_be_usable(admitted, card)?;
+        if !is_amount(amount) {
+            return plain(Code::InvalidAmount);
+        }
+        let today = self.organisation.programmes[admitted.programme].calendar.open;
+        let (tables, product) = self.rules_of(admitted.programme, card);
+        self.must_serve(admitted, transaction)?;
+        self.must_be_takable(admitted, tables, transaction, today)?;
+        let lowered = self.lower_price(admitted, tables, transaction, today);
+        let off = rate_of(amount, product.discount) as i64;
+        let lowered = lowered.min(amount - off);
+        let due = amount - off - lowered;
+        self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
+        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
+        if above(due, limits.purchase_max) {
+            return plain(Code::ExceedsLimit);
+        }
+        let mut till = Till {
+            tables,
+            items: admitted.items,
+            store: transaction.store,
+            today,
+            amount,
+            use_points: transaction.flags & USE_POINTS != 0,
+            stored: 0,
+            principal: 0,
+            cash: 0,
+        };
+        let unpaid = self.pour(&mut till, transaction, due);
+        let paid = due - unpaid;
+        if unpaid > 0 && (transaction.flags & ACCEPT_PARTIAL == 0 || paid == 0) {
+            return plain(Code::InsufficientFunds);
+        }
+        self.count_day(index, today, paid, limits.day_sum, limits.day_count, transaction)?;
+        let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
+        let earned = earned(till.stored + till.cash, product);
+        if earned > PURSE_MAX {
+            return plain(Code::ExceedsLimit);
+        }
+        let detail = &mut transaction.detail;
+        (detail.cash, detail.unpaid, detail.discount) = (till.cash, unpaid, off + lowered);
+        if transaction.kind == Kind::Authorise {
+            hold(admitted, tables, transaction, today, [paid, earned, rebate])?;
+        } else {
+            self.reward(product, transaction, today, earned, rebate);
+            note_staff(transaction, paid);
+        }
+        Ok(if unpaid > 0 { Code::PartlyApproved } else { Code::Approved })
+    }
+
+    /// What is earned by a sale: points, and a rebate as bonus.
+    pub(super) fn reward(&self, product: &Product, transaction: &mut Transaction, today: i32, earned: i64, rebate: i64) {
+        let points = Purse { card: 0, number: Purse::POINTS };
+        let expires = product.points_round.expires(today, product.points_days);
+        self.give(transaction, points, (0, expires), Account::PointsPool, earned);
+        let bonus = Purse { card: 0, number: Purse::BONUS };
+        let expires = crate::rules::Rounding::Day.expires(today, product.bonus_days);
+        self.give(transaction, bonus, (0, expires), Account::IssuerBonus, rebate);
+    }
+
+    /// The card is active and has not expired.
+    pub(super) fn must_be_usable(&self, admitted: &Admitted<'_>, card: &Card) -> Result<(), Refused> {
+        if let Some(code) = Status::refusal(card.status) {
+            return Err((code, Reason::None));
+        }
+        if card.expires != 0 && self.organisation.programmes[admitted.programme].calendar.open > card.expires {
+            return Err((Code::ExpiredCard, Reason::None));
+        }
+        Ok(())
+    }
+
+    /// Finds the further cards of a request, and brings them up to date.
+    pub(super) fn find_further_cards(
+        &mut self,
+        admitted: &Admitted<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<(), Refused> {
+        let named = admitted.items.iter().filter(|item| item.kind == ItemKind::Card as u8);
+        for number in named.filter_map(Item::card_number) {
+            let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
+            let known = card_at(transaction, 0) == Some(index) || transaction.detail.cards.iter().any(|card| card.0 == index);
+            if known {
+                return Err((Code::InvalidTransaction, Reason::None));
+            }
+            self.touch(admitted.programme, index, sequence);
+            transaction.detail.cards.push((index, self.cards.card(index).last));
+            self.must_be_usable(admitted, self.cards.card(index))?;
+        }
+        Ok(())
+    }
+
+    /// The staff card, if one is named, is one.
+    fn must_serve(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
+        let Some(item) = admitted.items.iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
+        let number = item.card_number().expect("it was let in");
+        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::NotStaff))?;
+        let card = self.cards.card(index);
+        let (_, product) = self.rules_of(admitted.programme, card);
+        if !product.staff || card.status != Status::Active as u8 {
+            return Err((Code::NotPermitted, Reason::NotStaff));
+        }
+        transaction.changes.push(Change::Sold { staff: index, amount: 0 });
+        Ok(())
+    }
+
+    /// Coupons, codes and passes are there, valid, and taken by this store for this purchase.
+    fn must_be_takable(
+        &self,
+        admitted: &Admitted<'_>,
+        tables: &Tables,
+        transaction: &Transaction,
+        today: i32,
+    ) -> Result<(), Refused> {
+        let no = |reason| Err((Code::NotPermitted, reason));
+        for (at, item) in admitted.items.iter().enumerate() {
+            let wanted = match item.what() {
+                ItemKind::Coupon | ItemKind::Code => [UnitKind::Coupon; 2],
+                ItemKind::Pass => [UnitKind::Visits, UnitKind::Time],
+                _ => continue,
+            };
+            if admitted.forged && item.what() == ItemKind::Code {
+                return Err((Code::SuspectedFraud, Reason::Forged));
+            }
+            let Some(unit) = tables.unit(item.unit).filter(|unit| wanted.contains(&unit.kind)) else {
+                return no(Reason::Foreign);
+            };
+            if !unit.is_taken_by(transaction.store) {
+                return no(Reason::OutOfScope);
+            }
+            if admitted.request.amount < unit.min_spend {
+                return no(Reason::BelowMinimum);
+            }
+            let count = |item: &Item| if item.what() == ItemKind::Code { 1 } else { item.amount };
+            let alike = |other: &&Item| other.unit == item.unit && matches!(other.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass);
+            let in_all: i64 = admitted.items.iter().filter(alike).map(count).sum();
+            if unit.per_purchase != 0 && in_all > unit.per_purchase.into() {
+                return Err((Code::ExceedsCount, Reason::TooMany));
+            }
+            if item.what() == ItemKind::Code {
+                let repeated = admitted.items[..at].iter().any(|other| other == item);
+                self.must_be_good(admitted.programme, item, repeated, today)?;
+            } else {
+                let from_card = |other: &&Item| other.unit == item.unit && other.what() != ItemKind::Code;
+                let wanted = admitted.items.iter().filter(|other| alike(other) && from_card(other)).map(count).sum();
+                self.must_have(transaction, unit, wanted, today)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A code is one of its series, in its time, and not used.
+    fn must_be_good(&self, programme: usize, item: &Item, repeated: bool, today: i32) -> Result<(), Refused> {
+        let series = self.organisation.programmes[programme].series.get(&item.unit);
+        let reason = match series.map_or(Serial::Unknown, |series| series.look_up(item.low, today)) {
+            Serial::Unknown => Reason::Foreign,
+            Serial::Expired => Reason::Expired,
+            Serial::Used => Reason::Used,
+            Serial::Good if repeated => Reason::Used,
+            Serial::Good => return Ok(()),
+        };
+        Err((Code::NotPermitted, reason))
+    }
+
+    /// The card has so many of a unit; a right to a time is not used up.
+    fn must_have(&self, transaction: &Transaction, unit: &UnitRule, wanted: i64, today: i32) -> Result<(), Refused> {
+        let purse = Purse { card: 0, number: unit.id };
+        let there = self.available(transaction, purse, today);
+        let enough = if unit.kind == UnitKind::Time { there > 0 } else { there >= wanted };
+        if enough {
+            return Ok(());
+        }
+        let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
+        let not_yet = self.lots(index, unit.id).any(|((begins, _), ..)| begins > today);
+        Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
+    }
+
+    /// Takes the coupons that lower the price; by how much they do.
+    fn lower_price(&self, admitted: &Admitted<'_>, tables: &Tables, transaction: &mut Transaction, today: i32) -> i64 {
+        let mut lowered = 0;
+        for item in admitted.items {
+            if let Some((unit, count)) = coupon(tables, item, Funder::Store) {
+                self.take_coupons(transaction, item, unit, count, today);
+                lowered += unit.takes_off(admitted.request.amount) * count;
+            }
+        }
+        lowered
+    }
+
+    fn take_coupons(&self, transaction: &mut Transaction, item: &Item, unit: &UnitRule, count: i64, today: i32) {
+        if item.what() == ItemKind::Code {
+            move_plain(transaction, Account::Codes, Account::UnitPool, unit.id, 1);
+            transaction.changes.push(Change::Code { unit: unit.id, serial: item.low, used: true });
+        } else {
+            let purse = Purse { card: 0, number: unit.id };
+            let taken = self.take(transaction, purse, Account::UnitPool, count, today);
+            assert_eq!(taken, count, "it was looked at before");
+        }
+    }
+
+    /// Lets everything pay, in the order of the rules; what is left to pay.
+    fn pour(&self, till: &mut Till<'_>, transaction: &mut Transaction, due: i64) -> i64 {
+        let tables = till.tables;
+        let listed = |payer: Payer| tables.waterfall.iter().any(|step| step.pay == payer);
+        let mut unpaid = due;
+        for payer in [Payer::Coupons, Payer::Passes] {
+            if !listed(payer) {
+                unpaid -= self.pay_other(till, transaction, payer, unpaid);
+            }
+        }
+        unpaid = tables.pour(due, unpaid, |step, most| self.pay(till, transaction, step, most));
+        for payer in [Payer::Cards, Payer::Cash] {
+            if !listed(payer) {
+                unpaid -= self.pay_other(till, transaction, payer, unpaid);
+            }
+        }
+        unpaid
+    }
+
+    fn pay(&self, till: &mut Till<'_>, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+        let own = |number| Purse { card: 0, number };
+        match step.pay {
+            Payer::Points if !till.use_points => 0,
+            Payer::Points => self.offset(till, transaction, step, own(Purse::POINTS), Account::IssuerPoints, most),
+            Payer::Unit => {
+                let scope = till.tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(till.store));
+                if scope { self.offset(till, transaction, step, own(step.unit), Account::IssuerUnits, most) } else { 0 }
+            }
+            Payer::Bonus => {
+                let paid = self.take(transaction, own(Purse::BONUS), Account::StoreClearing, most, till.today);
+                till.stored += paid;
+                paid
+            }
+            Payer::Principal => {
+                let paid = self.take(transaction, own(Purse::PRINCIPAL), Account::StoreClearing, most, till.today);
+                till.stored += paid;
+                till.principal += paid;
+                paid
+            }
+            payer => self.pay_other(till, transaction, payer, most),
+        }
+    }
+
+    /// Points or things of a unit pay: they are taken, and the issuer pays the store.
+    fn offset(&self, till: &Till<'_>, transaction: &mut Transaction, step: &Step, purse: Purse, payer: Account, most: i64) -> i64 {
+        let there = self.available(transaction, purse, till.today);
+        let (money, units) = step.offset(there, most);
+        let taken = self.take(transaction, purse, purse.pool(), units, till.today);
+        assert_eq!(taken, units, "what is available can be taken");
+        move_plain(transaction, payer, Account::StoreClearing, step.unit, money);
+        money
+    }
+
+    fn pay_other(&self, till: &mut Till<'_>, transaction: &mut Transaction, payer: Payer, most: i64) -> i64 {
+        let mut left = most;
+        match payer {
+            Payer::Coupons => {
+                for item in till.items {
+                    if let Some((unit, count)) = coupon(till.tables, item, Funder::Issuer) {
+                        self.take_coupons(transaction, item, unit, count, till.today);
+                        let money = left.min(unit.takes_off(till.amount).saturating_mul(count));
+                        move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
+                        left -= money;
+                    }
+                }
+            }
+            Payer::Passes => {
+                for item in till.items.iter().filter(|item| item.what() == ItemKind::Pass) {
+                    let Some(unit) = till.tables.unit(item.unit) else { continue };
+                    if unit.kind == UnitKind::Visits {
+                        self.take(transaction, Purse { card: 0, number: unit.id }, Account::UnitPool, item.amount, till.today);
+                    }
+                    let money = left.min(unit.worth.saturating_mul(item.amount));
+                    move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
+                    left -= money;
+                }
+            }
+            Payer::Cards => {
+                for card in 1..=transaction.detail.cards.len() as u16 {
+                    left -= self.pay_with(till, transaction, card, left);
+                }
+            }
+            Payer::Cash => {
+                let offered = till.items.iter().find(|item| item.kind == ItemKind::Cash as u8).map_or(0, |item| item.amount);
+                till.cash = left.min(offered);
+                left -= till.cash;
+            }
+            _ => {}
+        }
+        most - left
+    }
+
+    /// A further card pays with bonus and principal, in the order and up to the shares of the rules.
+    fn pay_with(&self, till: &mut Till<'_>, transaction: &mut Transaction, card: u16, due: i64) -> i64 {
+        let tables = till.tables;
+        let unpaid = tables.pour(due, due, |step, most| {
+            let number = match step.pay {
+                Payer::Bonus => Purse::BONUS,
+                Payer::Principal => Purse::PRINCIPAL,
+                _ => return 0,
+            };
+            self.take(transaction, Purse { card, number }, Account::StoreClearing, most, till.today)
+        });
+        till.stored += due - unpaid;
+        due - unpaid
+    }
+
+    /// Counts a purchase among those of the day, if the product limits them.
+    fn count_day(
+        &self,
+        index: u32,
+        today: i32,
+        paid: i64,
+        sum_max: i64,
+        count_max: u32,
+        transaction: &mut Transaction,
+    ) -> Result<(), Refused> {
+        if sum_max == 0 && count_max == 0 {
+            return Ok(());
+        }
+        let day = self.wallet(index).map(|wallet| wallet.day).filter(|day| day.date == today).unwrap_or_default();
+        let (count, sum) = (day.count + 1, day.sum + paid);
+        if sum_max != 0 && sum > sum_max {
+            return Err((Code::ExceedsLimit, Reason::None));
+        }
+        if count_max != 0 && count > count_max {
+            return Err((Code::ExceedsCount, Reason::None));
+        }
+        transaction.changes.push(Change::Spent { count, sum });
+        Ok(())
+    }
+}
+
+/// Fills in what the member of staff sold.
+pub(super) fn note_staff(transaction: &mut Transaction, paid: i64) {
+    for change in &mut transaction.changes {
+        if let Change::Sold { amount, .. } = change {
+            *amount = paid;
+        }
+    }
+}
+
+/// The unit and the count of an item that is a coupon, or the code of one, which this one bears.
+fn coupon<'a>(tables: &'a Tables, item: &Item, funder: Funder) -> Option<(&'a UnitRule, i64)> {
+    let count = match item.what() {
+        ItemKind::Coupon => item.amount,
+        ItemKind::Code => 1,
+        _ => return None,
+    };
+    tables.unit(item.unit).filter(|unit| unit.funded == funder).map(|unit| (unit, count))
+}

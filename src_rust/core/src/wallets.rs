@@ -1,0 +1,421 @@
+//! Wallets: what hangs on a card beyond its three undated purses - dated lots, units, holds, PIN, holder, counters.
+//!
+//! A plain card has none. A wallet is made when the first of these comes, and stays. Its lots are in the order in which they are spent;
+//! no lot is empty, and none holds more than it has. The checkpoint writes those that changed, whole.
+
+use serde::{Deserialize, Serialize};
+
+use crate::accounts::{Account, Post};
+use crate::growth::grow;
+use crate::journal::entry::PinHash;
+
+/// Part of a purse with its own dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lot {
+    /// 2, 3, or a unit of the rules.
+    pub purse: u16,
+    /// First valid date; 0: at once.
+    pub begins: i32,
+    /// Last valid date; 0: it never expires.
+    pub expires: i32,
+    /// Smallest units, above 0.
+    pub amount: i64,
+    /// Of these, what holds have taken.
+    pub held: i64,
+    /// Remainder of the last growth, over 10^12.
+    pub carry: u64,
+}
+
+impl Lot {
+    /// What it is found by; in the order of spending.
+    #[inline]
+    fn order(&self) -> (u16, i32, i32) {
+        (self.purse, last_date(self.expires), self.begins)
+    }
+}
+
+/// A date until which something is valid, so that "for ever" comes last.
+#[inline]
+fn last_date(expires: i32) -> i32 {
+    if expires == 0 { i32::MAX } else { expires }
+}
+
+/// What an authorisation holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Sequence of the authorisation.
+    pub sequence: u64,
+    /// Its last date.
+    pub expires: i32,
+    /// What captures post, in the order in which they take it.
+    pub posts: Vec<Post>,
+    /// What the posts pay in all.
+    pub total: i64,
+    /// Captured so far.
+    pub captured: i64,
+    /// Points that all of it earns.
+    pub earned: i64,
+    /// Bonus that all of it is given back.
+    pub rebate: i64,
+}
+
+/// Purchases of a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Day {
+    /// Which day.
+    pub date: i32,
+    /// How many purchases.
+    pub count: u32,
+    /// What they came to.
+    pub sum: i64,
+}
+
+/// Everything of a card that a plain one has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wallet {
+    /// Index of the card.
+    pub card: u32,
+    /// Sequence of the newest entry that changed it.
+    pub last: u64,
+    /// Growths applied to its lots of points.
+    pub grown: u32,
+    /// In the order of spending.
+    pub lots: Vec<Lot>,
+    /// Held of the undated principal, bonus and points.
+    pub held: [i64; 3],
+    /// In the order in which they came.
+    pub holds: Vec<Hold>,
+    /// None: it has none.
+    pub pin: Option<PinHash>,
+    /// Wrong ones since the last right one.
+    pub tries: u8,
+    /// The holder's id; 0: nobody knows.
+    pub member: u64,
+    /// The holder's real name is known.
+    pub named: bool,
+    /// Purchases of the last day that had any, if the product limits them.
+    pub day: Day,
+    /// How many of each bundle it was granted, by bundle.
+    pub taken: Vec<(u16, u32)>,
+}
+
+/// Wrong PINs after which none is taken any more.
+pub const TRIES_MAX: u8 = 3;
+
+impl Wallet {
+    /// True if a plain purchase or top-up of its card must know of it.
+    fn concerns_all(&self) -> bool {
+        let dated = |lot: &Lot| lot.purse <= 3;
+        self.pin.is_some() || self.member != 0 || !self.holds.is_empty() || self.lots.iter().any(dated)
+    }
+
+    /// The date after which something in it lapses or is released.
+    fn earliest(&self) -> i32 {
+        let lots = self.lots.iter().filter(|lot| lot.amount > lot.held).map(|lot| last_date(lot.expires));
+        lots.chain(self.holds.iter().map(|hold| hold.expires)).min().unwrap_or(i32::MAX)
+    }
+
+    /// The lots of a purse, in the order of spending.
+    #[inline]
+    pub fn lots_of(&self, purse: u16) -> &[Lot] {
+        let first = self.lots.partition_point(|lot| lot.purse < purse);
+        let count = self.lots[first..].partition_point(|lot| lot.purse == purse);
+        &self.lots[first..first + count]
+    }
+
+    /// Sum of the lots of a purse.
+    pub fn balance(&self, purse: u16) -> i64 {
+        self.lots_of(purse).iter().map(|lot| lot.amount).sum()
+    }
+
+    fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {
+        self.lots.binary_search_by_key(&(purse, last_date(expires), begins), Lot::order)
+    }
+
+    /// What a lot has, and what of it is held.
+    pub fn lot(&self, purse: u16, begins: i32, expires: i32) -> (i64, i64) {
+        self.find(purse, begins, expires).map_or((0, 0), |at| (self.lots[at].amount, self.lots[at].held))
+    }
+
+    /// Adds to a lot, or takes from it; one that is empty is gone. False if it has not so much.
+    pub fn add(&mut self, purse: u16, begins: i32, expires: i32, change: i64) -> bool {
+        match self.find(purse, begins, expires) {
+            Ok(at) => {
+                let lot = &mut self.lots[at];
+                lot.amount += change;
+                let whole = lot.amount >= 0;
+                if lot.amount <= 0 {
+                    self.lots.remove(at);
+                }
+                whole
+            }
+            Err(at) if change > 0 => {
+                self.lots.insert(at, Lot { purse, begins, expires, amount: change, held: 0, carry: 0 });
+                true
+            }
+            Err(_) => change == 0,
+        }
+    }
+
+    /// Holds so much more of what a post takes from the card; less, if it is negative.
+    pub fn hold(&mut self, post: &Post, change: i64) {
+        let Some((account, _)) = post.card_end() else { return };
+        let purse = post.purse();
+        if purse <= 3 && post.begins == 0 && post.expires == 0 {
+            match account {
+                Account::CardPrincipal => self.held[0] += change,
+                Account::CardBonus => self.held[1] += change,
+                Account::CardPoints => self.held[2] += change,
+                _ => {}
+            }
+        } else if let Ok(at) = self.find(purse, post.begins, post.expires) {
+            self.lots[at].held += change;
+        }
+    }
+
+    /// The hold of an authorisation.
+    pub fn hold_of(&self, sequence: u64) -> Option<&Hold> {
+        self.holds.iter().find(|hold| hold.sequence == sequence)
+    }
+
+    /// Notes what is captured of a hold now; if it has ended, nothing is held by it any more.
+    pub fn capture(&mut self, sequence: u64, captured: i64, ended: bool) {
+        let Some(at) = self.holds.iter().position(|hold| hold.sequence == sequence) else { return };
+        let before = taken(&self.holds[at], self.holds[at].captured);
+        let after = if ended { all(&self.holds[at]) } else { taken(&self.holds[at], captured) };
+        let posts = self.holds[at].posts.clone();
+        for ((post, before), after) in posts.iter().zip(before).zip(after) {
+            self.hold(post, before - after);
+        }
+        if ended {
+            self.holds.remove(at);
+        } else {
+            self.holds[at].captured = captured;
+        }
+    }
+
+    /// Ends the holds whose last date this is or was, then takes out what lapses with it and tells of each lot: purse and amount.
+    pub fn lapse(&mut self, date: i32, mut lapsed: impl FnMut(u16, i64)) {
+        while let Some(hold) = self.holds.iter().find(|hold| hold.expires <= date) {
+            let (sequence, captured) = (hold.sequence, hold.captured);
+            self.capture(sequence, captured, true);
+        }
+        self.lots.retain_mut(|lot| {
+            let free = lot.amount - lot.held;
+            if last_date(lot.expires) <= date && free > 0 {
+                lapsed(lot.purse, free);
+                lot.amount = lot.held;
+            }
+            lot.amount > 0
+        });
+    }
+
+    /// Lets its lots of points grow by growth number `number`, unless they have; what they grew by.
+    pub fn grow(&mut self, number: u32, rate: u64) -> Option<u64> {
+        if self.grown >= number {
+            return None;
+        }
+        self.grown = number;
+        let points = self.lots.iter_mut().filter(|lot| lot.purse == 3);
+        Some(points.map(|lot| grow(&mut lot.amount, &mut lot.carry, rate)).sum())
+    }
+
+    /// How many of a bundle it was granted.
+    pub fn taken_of(&self, bundle: u16) -> u32 {
+        self.taken.iter().find(|taken| taken.0 == bundle).map_or(0, |taken| taken.1)
+    }
+
+    /// Notes how many of a bundle it was granted.
+    pub fn set_taken(&mut self, bundle: u16, count: u32) {
+        match self.taken.binary_search_by_key(&bundle, |taken| taken.0) {
+            Ok(at) => self.taken[at].1 = count,
+            Err(at) => self.taken.insert(at, (bundle, count)),
+        }
+    }
+}
+
+/// What captures of so much in all have taken of each post of a hold.
+///
+/// Money is taken in the order of the posts. What is not money - points, coupons, visits - stands before the money that it pays, and goes
+/// with it: as large a part of it, rounded up.
+pub fn taken(hold: &Hold, captured: i64) -> Vec<i64> {
+    if captured == hold.total {
+        return all(hold);
+    }
+    let mut left = captured;
+    let mut taken = vec![0; hold.posts.len()];
+    let mut waiting = 0;
+    for (at, post) in hold.posts.iter().enumerate() {
+        if !post.is_money() {
+            continue;
+        }
+        let now = left.min(post.amount);
+        left -= now;
+        taken[at] = now;
+        for before in waiting..at {
+            let (whole, money) = (i128::from(hold.posts[before].amount), i128::from(post.amount));
+            taken[before] = ((whole * i128::from(now) + money - 1) / money) as i64;
+        }
+        waiting = at + 1;
+    }
+    taken
+}
+
+fn all(hold: &Hold) -> Vec<i64> {
+    hold.posts.iter().map(|post| post.amount).collect()
+}
+
+/// All wallets. A card knows the handle of its own.
+#[derive(Default)]
+pub struct Wallets {
+    wallets: Vec<Wallet>,
+    /// Of each, the date after which something in it lapses: a close looks at these alone.
+    earliest: Vec<i32>,
+    /// Which changed since they were last taken, each once.
+    changed: Vec<u32>,
+    is_changed: Vec<bool>,
+    /// Some were read from a checkpoint, and may be ahead of the journal's tail.
+    pub loaded: bool,
+}
+
+impl Wallets {
+    /// Number of wallets.
+    pub fn len(&self) -> u32 {
+        self.wallets.len() as u32
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.wallets.is_empty()
+    }
+
+    /// Adds a wallet; its handle.
+    pub fn push(&mut self, wallet: Wallet) -> u32 {
+        let handle = self.len();
+        self.earliest.push(wallet.earliest());
+        self.is_changed.push(false);
+        self.wallets.push(wallet);
+        handle
+    }
+
+    /// The same of one that the checkpoint gives; and whether its card is plain no more.
+    pub fn push_loaded(&mut self, wallet: Wallet) -> (u32, bool) {
+        let wary = wallet.concerns_all();
+        (self.push(wallet), wary)
+    }
+
+    /// The wallet with this handle.
+    #[inline]
+    pub fn get(&self, handle: u32) -> &Wallet {
+        &self.wallets[handle as usize]
+    }
+
+    /// All of them, by handle.
+    pub fn iter(&self) -> impl Iterator<Item = &Wallet> {
+        self.wallets.iter()
+    }
+
+    /// Changes a wallet; whether its card is plain no more is the result.
+    #[inline]
+    pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
+        let at = handle as usize;
+        let wallet = &mut self.wallets[at];
+        change(wallet);
+        self.earliest[at] = wallet.earliest();
+        if !self.is_changed[at] {
+            self.is_changed[at] = true;
+            self.changed.push(handle);
+        }
+        self.wallets[at].concerns_all()
+    }
+
+    /// Handles of the wallets in which something lapses with this date or has before.
+    pub fn lapsing(&self, date: i32) -> Vec<u32> {
+        let handles = self.earliest.iter().enumerate().filter(|&(_, &earliest)| earliest <= date);
+        handles.map(|(handle, _)| handle as u32).collect()
+    }
+
+    /// Handles of those that changed since this was last asked.
+    pub fn take_changed(&mut self) -> Vec<u32> {
+        self.is_changed.fill(false);
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Bytes of memory, roughly.
+    pub fn size(&self) -> usize {
+        let lots: usize = self.wallets.iter().map(|wallet| wallet.lots.capacity() * size_of::<Lot>()).sum();
+        self.wallets.len() * (size_of::<Wallet>() + 5) + lots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lots(wallet: &Wallet) -> Vec<(u16, i32, i32, i64)> {
+        wallet.lots.iter().map(|lot| (lot.purse, lot.begins, lot.expires, lot.amount)).collect()
+    }
+
+    #[test]
+    fn lots_of_the_same_dates_are_one_and_lie_in_the_order_of_spending() {
+        let mut wallet = Wallet::default();
+        for (purse, begins, expires, amount) in [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)] {
+            assert!(wallet.add(purse, begins, expires, amount));
+        }
+        assert_eq!(lots(&wallet), [(3, 0, 7, 5), (16, 0, 8, 1), (16, 0, 9, 4), (16, 3, 9, 1), (16, 0, 0, 5)]);
+        assert_eq!((wallet.balance(3), wallet.balance(16), wallet.balance(17)), (5, 11, 0));
+        assert!(wallet.add(16, 0, 8, -1) && !wallet.add(16, 0, 8, -1) && !wallet.add(16, 0, 9, -5));
+    }
+
+    #[test]
+    fn held_lots_lapse_only_with_the_hold() {
+        let mut wallet = Wallet::default();
+        wallet.add(2, 0, 10, 100);
+        let post = Post {
+            from: Account::CardBonus,
+            to: Account::StoreClearing,
+            card: 0,
+            unit: 0,
+            begins: 0,
+            expires: 10,
+            amount: 60,
+        };
+        wallet.hold(&post, 60);
+        wallet.holds.push(Hold { sequence: 5, expires: 12, posts: vec![post], total: 60, captured: 0, earned: 0, rebate: 0 });
+        let mut lapsed = Vec::new();
+        assert_eq!(wallet.earliest(), 10);
+        wallet.lapse(10, |purse, amount| lapsed.push((purse, amount)));
+        assert_eq!((lapsed.as_slice(), wallet.balance(2), wallet.earliest()), ([(2, 40)].as_slice(), 60, 12));
+        wallet.lapse(12, |purse, amount| lapsed.push((purse, amount)));
+        assert_eq!((lapsed.as_slice(), wallet.lots.len(), wallet.holds.len()), ([(2, 40), (2, 60)].as_slice(), 0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn captures_take_all_in_the_end_and_never_less_than_before(
+            amounts in prop::collection::vec((1i64..50, 0i64..5), 1..6), parts in prop::collection::vec(1i64..40, 1..10),
+        ) {
+            let post = |from, to, amount| Post { from, to, card: 0, unit: 0, begins: 0, expires: 0, amount };
+            let mut posts = Vec::new();
+            for (money, units) in amounts {
+                if units > 0 {
+                    posts.push(post(Account::CardPoints, Account::PointsPool, units));
+                }
+                posts.push(post(Account::CardPrincipal, Account::StoreClearing, money));
+            }
+            let total = posts.iter().filter(|post| post.is_money()).map(|post| post.amount).sum();
+            let hold = Hold { sequence: 1, expires: 1, posts, total, captured: 0, earned: 0, rebate: 0 };
+            let (mut captured, mut before) = (0, vec![0; hold.posts.len()]);
+            for part in parts.into_iter().chain([total]) {
+                captured = total.min(captured + part);
+                let after = taken(&hold, captured);
+                let money: i64 = after.iter().zip(&hold.posts).filter(|(_, post)| post.is_money()).map(|(taken, _)| taken).sum();
+                prop_assert_eq!(money, captured);
+                prop_assert!(before.iter().zip(&after).all(|(before, after)| before <= after));
+                before = after;
+            }
+            prop_assert_eq!(before, all(&hold));
+        }
+    }
+}
