@@ -62,6 +62,11 @@ class Account(IntEnum):
     GROWTH_FUNDING = 41
     GROWTH_RESERVE = 42
     MEMBERS_GROWTH = 43
+    CARD_UNIT = 6
+    ISSUER_UNITS = 34
+    ISSUER_COLLECTION = 35
+    UNIT_POOL = 44
+    CODES = 45
 
     @property
     def in_points(self) -> bool:

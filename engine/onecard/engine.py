@@ -65,6 +65,7 @@ class Engine:
             journal_bytes_max=journal_bytes_max,
             checkpoint_bytes_max=checkpoint_bytes_max,
             checkpoint_entries=checkpoint_entries,
+            secrets=[],
         )
         # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that
         # takes away what the completion of futures needs.
@@ -88,7 +89,7 @@ class Engine:
         """
         _check(batch)
         if len(batch) <= rows.GROUP_MAX:
-            return np.frombuffer(memoryview(self._core.execute(_bytes(batch))), rows.ANSWER)
+            return np.frombuffer(memoryview(self._core.execute(_bytes(batch), b"")), rows.ANSWER)
         futures = [
             self.submit(batch[at : at + rows.GROUP_MAX]) for at in range(0, len(batch), rows.GROUP_MAX)
         ]
@@ -120,7 +121,7 @@ class Engine:
             )
         self._slots.acquire()
         try:
-            self._core.submit(_bytes(batch), done)
+            self._core.submit(_bytes(batch), b"", done)
         except BaseException:
             self._slots.release()
             raise

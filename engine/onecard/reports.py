@@ -100,8 +100,10 @@ class DayReport:
     """Day's change of the issuer's bonus account."""
     points: int = 0
     """Day's change of the issuer's points account."""
+    units: int = 0
+    """Day's change of the issuer's units account and of what it took in itself."""
     issuer_net: int = 0
-    """Sum of the three: positive is received by the issuer."""
+    """Sum of the four: positive is received by the issuer."""
     growth: Growth | None = None
     """None if the rules have no compounding."""
 
@@ -149,6 +151,8 @@ class TrialBalance:
     entries: int = 0
     totals: dict[int, int] = field(default_factory=dict)
     """Total of every account, by its code (`onecard.codes.Account`)."""
+    units: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Of every unit that was ever granted: on cards, in the pool, out as codes; their sum is zero."""
     money_sum: int = 0
     points_sum: int = 0
     growing: bool = False

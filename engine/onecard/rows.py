@@ -45,7 +45,9 @@ REQUEST = np.dtype(
         ("original_date", "<i4"),
         ("expires", "<i4"),
         ("status", "u1"),
-        ("reserved", "u1", (7,)),
+        ("reserved", "u1"),
+        ("items", "<u2"),
+        ("first_item", "<u4"),
     ]
 )
 
@@ -73,8 +75,40 @@ ANSWER = np.dtype(
                 "points_balance",
             )
         ),
+        ("first_part", "<u4"),
+        ("parts", "<u2"),
+        ("reason", "u1"),
+        ("reserved", "u1"),
     ]
 )
+
+ITEM = np.dtype(
+    [
+        ("kind", "u1"),
+        ("digits", "u1"),
+        ("unit", "<u2"),
+        ("number", "<u4"),
+        ("amount", "<i8"),
+        ("high", "<u8"),
+        ("low", "<u8"),
+    ]
+)
+"""What a row carries beyond its fields: docs/card.md."""
+
+PART = np.dtype(
+    [
+        ("account", "u1"),
+        ("reserved", "u1"),
+        ("card", "<u2"),
+        ("purse", "<u2"),
+        ("reserved_too", "<u2"),
+        ("begins", "<i4"),
+        ("expires", "<i4"),
+        ("amount", "<i8"),
+        ("balance", "<i8"),
+    ]
+)
+"""What an answer carries beyond its fields: docs/card.md."""
 
 GROUP_MAX = 8192
 """Most rows of one group: what the engine executes and makes durable together."""

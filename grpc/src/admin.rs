@@ -245,7 +245,7 @@ fn trial_balance(balance: &TrialBalance) -> v1::GetTrialBalanceResponse {
         match Account::from_code(code).map(Account::unit) {
             Some(Unit::Money) => money += total,
             Some(Unit::Points) => points += total,
-            None => {}
+            Some(Unit::Counted) | None => {}
         }
     }
     v1::GetTrialBalanceResponse {

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use onecard_core::{Answer, Engine, Error, Request as Row};
+use onecard_core::{Answer, Answers, Batch, Engine, Error, Item, Part, Request as Row};
 use tokio::sync::{Notify, oneshot};
 use tonic::Status;
 
@@ -35,26 +35,26 @@ pub fn unknown() -> Status {
     Status::unavailable("the engine has stopped and the outcome is unknown; send the same request again")
 }
 
-/// An answer, or why there is none.
-pub type Outcome = Result<Answer, Error>;
+/// An answer with its parts, or why there is none.
+pub type Outcome = Result<(Answer, Vec<Part>), Error>;
 
 /// Submits rows; the receiver gets their answers when all that they saw is durable. Dropping it takes nothing back.
-pub fn submit(engine: &Engine, rows: Vec<Row>) -> oneshot::Receiver<Result<Vec<Answer>, Error>> {
+pub fn submit(engine: &Engine, batch: Batch) -> oneshot::Receiver<Result<Answers, Error>> {
     let (sender, receiver) = oneshot::channel();
-    engine.submit(rows, move |outcome| drop(sender.send(outcome)));
+    engine.submit(batch, move |outcome| drop(sender.send(outcome)));
     receiver
 }
 
 #[derive(Default)]
 struct Queue {
-    rows: Vec<Row>,
+    batch: Batch,
     callers: Vec<oneshot::Sender<Outcome>>,
 }
 
 impl Queue {
     /// With room for as many as came last time: a load is steady.
     fn of_size(rows: usize) -> Queue {
-        Queue { rows: Vec::with_capacity(rows), callers: Vec::with_capacity(rows) }
+        Queue { batch: Batch { rows: Vec::with_capacity(rows), items: Vec::new() }, callers: Vec::with_capacity(rows) }
     }
 }
 
@@ -63,7 +63,7 @@ pub struct Asked(oneshot::Receiver<Outcome>);
 
 impl Asked {
     /// Its answer, when it is durable.
-    pub async fn answer(self) -> Result<Answer, Status> {
+    pub async fn answer(self) -> Result<(Answer, Vec<Part>), Status> {
         match self.0.await {
             Ok(outcome) => outcome.map_err(|error| failed(&error)),
             Err(_) => Err(unknown()),
@@ -85,13 +85,13 @@ impl Counter {
     }
 
     /// Queues a row; [`Asked::answer`] waits. Whoever stops waiting does not take it back.
-    pub fn ask(&self, row: Row) -> Asked {
+    pub fn ask(&self, row: Row, items: &[Item]) -> Asked {
         let (caller, answer) = oneshot::channel();
         let first = {
             let mut queue = self.queue();
-            queue.rows.push(row);
+            queue.batch.push(row, items);
             queue.callers.push(caller);
-            queue.rows.len() == 1
+            queue.callers.len() == 1
         };
         if first {
             self.arrived.notify_one();
@@ -103,24 +103,26 @@ impl Counter {
     pub async fn serve(self, engine: Engine) {
         loop {
             self.arrived.notified().await;
-            let Queue { mut rows, mut callers } = {
+            let Queue { batch, mut callers } = {
                 let mut queue = self.queue();
-                let next = Queue::of_size(queue.rows.len());
+                let next = Queue::of_size(queue.callers.len());
                 std::mem::replace(&mut *queue, next)
             };
-            while !rows.is_empty() {
-                let rest = rows.split_off(rows.len().min(ROWS_MAX));
-                let waiting = callers.split_off(callers.len().min(ROWS_MAX));
-                let answers = submit(&engine, std::mem::replace(&mut rows, rest));
-                tokio::spawn(hand_out(answers, std::mem::replace(&mut callers, waiting)));
+            for batch in batch.split(ROWS_MAX) {
+                let rest = callers.split_off(batch.rows.len());
+                tokio::spawn(hand_out(submit(&engine, batch), std::mem::replace(&mut callers, rest)));
             }
         }
     }
 }
 
-async fn hand_out(answers: oneshot::Receiver<Result<Vec<Answer>, Error>>, callers: Vec<oneshot::Sender<Outcome>>) {
+async fn hand_out(answers: oneshot::Receiver<Result<Answers, Error>>, callers: Vec<oneshot::Sender<Outcome>>) {
     match answers.await {
-        Ok(Ok(answers)) => callers.into_iter().zip(answers).for_each(|(caller, answer)| drop(caller.send(Ok(answer)))),
+        Ok(Ok(answers)) => {
+            for (caller, answer) in callers.into_iter().zip(&answers.rows) {
+                let _ = caller.send(Ok((*answer, answers.parts_of(answer).to_vec())));
+            }
+        }
         Ok(Err(error)) => callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone())))),
         // Dropping the callers tells them.
         Err(_) => {}

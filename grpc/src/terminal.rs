@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use onecard_core::{Answer, Engine, Error, Request as Row};
+use onecard_core::{Answers, Batch, Engine, Error};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -40,7 +40,7 @@ impl Terminals {
     /// Queues what a call asks for. The request is gone before the answer is waited for: what it holds is free for the next
     /// call while it is still in the cache.
     fn ask(&self, request: Request<impl Ask>) -> Result<Asked, Status> {
-        Ok(self.counter.ask(request.get_ref().row()?))
+        Ok(self.counter.ask(request.get_ref().row()?, &[]))
     }
 }
 
@@ -100,7 +100,8 @@ impl TerminalService for Terminals {
 }
 
 async fn answer(asked: Asked) -> Result<Option<v1::Answer>, Status> {
-    Ok(Some(rows::answer(&asked.answer().await?)))
+    let (row, _) = asked.answer().await?;
+    Ok(Some(rows::answer(&row)))
 }
 
 /// The answers of one Transact stream.
@@ -111,7 +112,7 @@ pub struct Transactions {
     inbound: Streaming<TransactRequest>,
     drained: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Oldest first.
-    pending: VecDeque<oneshot::Receiver<Result<Vec<Answer>, Error>>>,
+    pending: VecDeque<oneshot::Receiver<Result<Answers, Error>>>,
     /// Set once no more messages are taken: how the stream ends when all are answered.
     end: Option<Result<(), Status>>,
 }
@@ -152,7 +153,7 @@ impl Stream for Transactions {
         let Poll::Ready(received) = Pin::new(oldest).poll(context) else { return Poll::Pending };
         this.pending.pop_front();
         let outcome = received.map_or_else(|_| Err(unknown()), |outcome| outcome.map_err(|error| failed(&error)));
-        let response = outcome.map(|answers| TransactResponse { answers: answers.iter().map(rows::answer).collect() });
+        let response = outcome.map(|answers| TransactResponse { answers: answers.rows.iter().map(rows::answer).collect() });
         if response.is_err() {
             this.pending.clear();
             this.end = Some(Ok(()));
@@ -162,9 +163,10 @@ impl Stream for Transactions {
 }
 
 /// The rows of a message; a malformed transaction becomes a row that the core answers with 30.
-fn rows_of(message: &TransactRequest) -> Result<Vec<Row>, Status> {
+fn rows_of(message: &TransactRequest) -> Result<Batch, Status> {
     if !(1..=MESSAGE_TRANSACTIONS_MAX).contains(&message.transactions.len()) {
         return Err(Status::invalid_argument("transactions: send 1 to 1,000 in a message"));
     }
-    Ok(message.transactions.iter().map(|transaction| transaction.row().unwrap_or_default()).collect())
+    let rows = message.transactions.iter().map(|transaction| transaction.row().unwrap_or_default());
+    Ok(rows.collect::<Vec<_>>().into())
 }

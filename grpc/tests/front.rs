@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use onecard_core::{Engine, Options};
+use onecard_core::{Engine, Options, Secrets};
 use onecard_grpc::v1::admin_service_client::AdminServiceClient;
 use onecard_grpc::v1::terminal_service_client::TerminalServiceClient;
 use onecard_grpc::{ServeError, Server, serve, v1};
@@ -43,6 +43,7 @@ fn options() -> Options {
         checkpoint_entries: 1_000_000,
         clock: micros,
         new_id: || [7; 16],
+        secrets: Secrets::default(),
     }
 }
 

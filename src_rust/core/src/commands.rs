@@ -211,15 +211,52 @@ impl From<Vec<Request>> for Batch {
 }
 
 impl Batch {
+    /// Adds a row with these items.
+    #[inline]
+    pub fn push(&mut self, mut row: Request, items: &[Item]) {
+        if !items.is_empty() {
+            (row.first_item, row.items) = (self.items.len() as u32, items.len() as u16);
+            self.items.extend_from_slice(items);
+        }
+        self.rows.push(row);
+    }
+
+    /// Parts of so many rows at most, each with the items of its rows.
+    pub fn split(mut self, rows_max: usize) -> impl Iterator<Item = Batch> {
+        // Nearly always it is one part, and no row is copied.
+        let whole = (!self.rows.is_empty() && self.rows.len() <= rows_max).then(|| std::mem::take(&mut self));
+        let mut rows = std::mem::take(&mut self.rows).into_iter().peekable();
+        let parts = std::iter::from_fn(move || {
+            rows.peek()?;
+            let mut part = Batch { rows: rows.by_ref().take(rows_max).collect(), items: Vec::new() };
+            for row in part.rows.iter_mut().filter(|row| row.items != 0) {
+                if let Some(items) = items_at(&self.items, row) {
+                    row.first_item = part.items.len() as u32;
+                    part.items.extend_from_slice(items);
+                } else {
+                    // It has not what it says, and must not find others'.
+                    row.first_item = u32::MAX;
+                }
+            }
+            Some(part)
+        });
+        whole.into_iter().chain(parts)
+    }
+
     /// The items of a row, if it has those that it says.
     #[inline]
     pub fn items_of(&self, row: &Request) -> Option<&[Item]> {
         if row.items == 0 {
             return (row.first_item == 0).then_some(&[]);
         }
-        let first = row.first_item as usize;
-        self.items.get(first..first + usize::from(row.items))
+        items_at(&self.items, row)
     }
+}
+
+#[inline]
+fn items_at<'a>(items: &'a [Item], row: &Request) -> Option<&'a [Item]> {
+    let first = row.first_item as usize;
+    items.get(first..first + usize::from(row.items))
 }
 
 /// What a batch is answered: row for row, and the parts that they have.
@@ -232,6 +269,14 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// Adds those of the batch that follows.
+    pub fn append(&mut self, mut next: Answers) {
+        let before = self.parts.len() as u32;
+        next.rows.iter_mut().filter(|row| row.parts != 0).for_each(|row| row.first_part += before);
+        self.rows.append(&mut next.rows);
+        self.parts.append(&mut next.parts);
+    }
+
     /// The parts of an answer of these.
     pub fn parts_of(&self, answer: &Answer) -> &[Part] {
         let first = answer.first_part as usize;

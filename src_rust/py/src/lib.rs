@@ -14,15 +14,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 use onecard_core::pipeline::ROWS_MAX;
-use onecard_core::{Answer, CardNumber, Engine, Error, Options, Registration, Request};
+use onecard_core::{Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Options, Part, Registration, Request, Secrets};
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
-use crate::answers::Answers;
+use crate::answers::{Answers, Parts};
 use crate::reports::Stores;
 use crate::server::Server;
 
@@ -65,7 +65,7 @@ fn new_id() -> [u8; 16] {
     id
 }
 
-type Done = (Py<PyAny>, Result<Vec<Answer>, Error>);
+type Done = (Py<PyAny>, Result<Rows, Error>);
 
 /// One open data directory.
 #[pyclass(frozen, module = "onecard._core")]
@@ -78,15 +78,17 @@ struct Core {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (path, *, journal_bytes_max, checkpoint_bytes_max, checkpoint_entries))]
+    #[pyo3(signature = (path, *, journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, secrets))]
     fn new(
         py: Python<'_>,
         path: PathBuf,
         journal_bytes_max: usize,
         checkpoint_bytes_max: usize,
         checkpoint_entries: u64,
+        secrets: Vec<(u32, Vec<u8>)>,
     ) -> PyResult<Core> {
-        let options = Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock, new_id };
+        let secrets = secrets_of(secrets)?;
+        let options = Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock, new_id, secrets };
         let engine = py.detach(|| Engine::open(&path, options)).map_err(raise)?;
         let (done, finished) = unbounded::<Done>();
         let thread = std::thread::Builder::new().name("onecard-python".into()).spawn(move || {
@@ -100,31 +102,48 @@ impl Core {
         Ok(Core { engine, completing: Mutex::new(Some((done, thread))) })
     }
 
-    fn execute(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> PyResult<Answers> {
-        let rows = read_rows(rows)?;
+    fn execute(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, items: &Bound<'_, PyAny>) -> PyResult<Answers> {
+        let batch = Batch { rows: read_rows(rows)?, items: read_rows(items)? };
         let answers = py.detach(|| {
             let (give, take) = unbounded();
-            for group in rows.chunks(ROWS_MAX) {
+            for part in batch.split(ROWS_MAX) {
                 let give = give.clone();
-                self.engine.submit(group.to_vec(), move |result| drop(give.send(result)));
+                self.engine.submit(part, move |result| drop(give.send(result)));
             }
             drop(give);
             // Groups are answered in the order in which they were submitted.
-            let mut answers = Vec::with_capacity(rows.len());
+            let mut answers = Rows::default();
             for result in take {
-                answers.extend(result?);
+                answers.append(result?);
             }
             Ok(answers)
         });
-        Ok(Answers(answers.map_err(raise)?))
+        Answers::new(py, answers.map_err(raise)?)
     }
 
-    fn submit(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, done: Py<PyAny>) -> PyResult<()> {
-        let rows = read_rows(rows)?;
+    fn submit(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, items: &Bound<'_, PyAny>, done: Py<PyAny>) -> PyResult<()> {
+        let batch = Batch { rows: read_rows(rows)?, items: read_rows(items)? };
         let finished = self.completing.lock().ok().and_then(|open| open.as_ref().map(|(done, _)| done.clone()));
         let finished = finished.ok_or_else(|| EngineClosed::new_err("the engine is closed"))?;
-        py.detach(|| self.engine.submit(rows, move |result| drop(finished.send((done, result)))));
+        py.detach(|| self.engine.submit(batch, move |result| drop(finished.send((done, result)))));
         Ok(())
+    }
+
+    /// Upper and lower half of what an alias is known by.
+    fn alias(&self, programme: u16, kind: u8, text: &str) -> PyResult<(u64, u64)> {
+        let hash = self.engine.secrets().alias(programme.max(1), kind, text).ok_or_else(no_secrets)?;
+        Ok(((hash >> 64) as u64, hash as u64))
+    }
+
+    /// The MAC of a coupon's code.
+    fn code(&self, programme: u16, unit: u16, serial: u64) -> PyResult<u64> {
+        self.engine.secrets().code(programme.max(1), unit, serial).ok_or_else(no_secrets)
+    }
+
+    fn staff<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
+        let (code, staff) = py.detach(|| self.engine.staff(programme)).map_err(raise)?;
+        let staff = staff.iter().map(|sales| reports::staff(py, sales)).collect::<PyResult<_>>()?;
+        Ok((code.number(), staff))
     }
 
     fn register(&self, py: Python<'_>, registrations: Vec<(String, u16, i64, i64, String)>) -> PyResult<Vec<u16>> {
@@ -210,9 +229,9 @@ impl Core {
     }
 }
 
-fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Vec<Answer>, Error>) {
+fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Rows, Error>) {
     let outcome = match result {
-        Ok(answers) => call.call1(py, (Answers(answers), py.None())),
+        Ok(answers) => Answers::new(py, answers).and_then(|answers| call.call1(py, (answers, py.None()))),
         Err(error) => call.call1(py, (py.None(), raise(error))),
     };
     if let Err(error) = outcome {
@@ -220,15 +239,26 @@ fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Vec<Answer>, Error>)
     }
 }
 
-/// Copies rows out of any contiguous buffer of bytes.
-fn read_rows(rows: &Bound<'_, PyAny>) -> PyResult<Vec<Request>> {
+fn no_secrets() -> PyErr {
+    PyValueError::new_err("PINs, aliases and codes need keys: open the engine with secrets=Secrets.load(FILE) (onecard secrets new FILE makes one)")
+}
+
+fn secrets_of(keys: Vec<(u32, Vec<u8>)>) -> PyResult<Secrets> {
+    let of = |(number, key): (u32, Vec<u8>)| {
+        let key = key.try_into().map_err(|_| PyValueError::new_err(format!("secrets: key {number} has not 32 bytes")))?;
+        Ok((number, key))
+    };
+    Ok(Secrets::new(keys.into_iter().map(of).collect::<PyResult<Vec<_>>>()?))
+}
+
+/// Copies rows, or items, out of any contiguous buffer of bytes.
+fn read_rows<T: FromBytes + IntoBytes + Default + Clone>(rows: &Bound<'_, PyAny>) -> PyResult<Vec<T>> {
     let buffer = PyBuffer::<u8>::get(rows)?;
     let bytes = buffer.len_bytes();
-    if bytes % size_of::<Request>() != 0 {
-        let what = format!("{bytes} bytes are no whole number of rows of {} bytes", size_of::<Request>());
-        return Err(PyValueError::new_err(what));
+    if bytes % size_of::<T>() != 0 {
+        return Err(PyValueError::new_err(format!("{bytes} bytes are no whole number of rows of {} bytes", size_of::<T>())));
     }
-    let mut copied = vec![Request::default(); bytes / size_of::<Request>()];
+    let mut copied = vec![T::default(); bytes / size_of::<T>()];
     buffer.copy_to_slice(rows.py(), copied.as_mut_bytes())?;
     Ok(copied)
 }
@@ -281,10 +311,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DEBUG_BUILD", cfg!(debug_assertions))?;
     module.add("REQUEST_SIZE", size_of::<Request>())?;
     module.add("ANSWER_SIZE", size_of::<Answer>())?;
+    module.add("ITEM_SIZE", size_of::<Item>())?;
+    module.add("PART_SIZE", size_of::<Part>())?;
     module.add("EngineError", module.py().get_type::<EngineError>())?;
     module.add("EnginePoisoned", module.py().get_type::<EnginePoisoned>())?;
     module.add("EngineClosed", module.py().get_type::<EngineClosed>())?;
     module.add_class::<Answers>()?;
+    module.add_class::<Parts>()?;
     module.add_class::<Core>()?;
     module.add_class::<Server>()?;
     module.add_class::<Stores>()?;

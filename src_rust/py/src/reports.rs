@@ -1,6 +1,7 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
 use onecard_core::verify::Verdict;
+use onecard_core::commands::StaffSales;
 use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
@@ -22,6 +23,7 @@ pub fn close<'py>(py: Python<'py>, mut report: CloseReport) -> PyResult<Bound<'p
     dict.set_item("members", report.members)?;
     dict.set_item("bonus", report.bonus)?;
     dict.set_item("points", report.points)?;
+    dict.set_item("units", report.units)?;
     let growth = match &report.growth {
         None => None,
         Some(growth) => {
@@ -119,9 +121,24 @@ pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<B
     dict.set_item("cards", balance.cards)?;
     dict.set_item("entries", balance.entries)?;
     dict.set_item("totals", totals)?;
+    let units = PyDict::new(py);
+    for (unit, [cards, pool, codes]) in &balance.units {
+        units.set_item(unit, (cards, pool, codes))?;
+    }
+    dict.set_item("units", units)?;
     dict.set_item("money_sum", money)?;
     dict.set_item("points_sum", points)?;
     dict.set_item("growing", balance.growing)?;
+    Ok(dict)
+}
+
+/// What a member of staff sold.
+pub fn staff<'py>(py: Python<'py>, sales: &StaffSales) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
+    dict.set_item("card", format!("{value:0digits$}"))?;
+    dict.set_item("sales", sales.sales)?;
+    dict.set_item("amount", sales.amount)?;
     Ok(dict)
 }
 
