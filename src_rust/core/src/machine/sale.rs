@@ -171,15 +171,15 @@ impl Machine {
         today: i32,
     ) -> Result<(), Refused> {
         let no = |reason| Err((Code::NotPermitted, reason));
+        if admitted.forged {
+            return Err((Code::SuspectedFraud, Reason::Forged));
+        }
         for (at, item) in admitted.items.iter().enumerate() {
             let wanted = match item.what() {
                 ItemKind::Coupon | ItemKind::Code => [UnitKind::Coupon; 2],
                 ItemKind::Pass => [UnitKind::Visits, UnitKind::Time],
                 _ => continue,
             };
-            if admitted.forged && item.what() == ItemKind::Code {
-                return Err((Code::SuspectedFraud, Reason::Forged));
-            }
             let Some(unit) = tables.unit(item.unit).filter(|unit| wanted.contains(&unit.kind)) else {
                 return no(Reason::Foreign);
             };
