@@ -17,6 +17,7 @@ pub mod growth;
 pub mod journal;
 pub mod keys;
 pub mod machine;
+pub mod members;
 pub mod memory;
 pub mod names;
 pub mod organisation;
@@ -40,6 +41,7 @@ pub use commands::{
 };
 pub use details::{Item, ItemKind, Part, Reason};
 pub use error::Error;
+pub use members::{Consent, Member, RealName};
 pub use pipeline::{Engine, Options};
 pub use secrets::Secrets;
 pub use verify::{Verdict, verify};

@@ -3,6 +3,8 @@
 //! A plain card has none. A wallet is made when the first of these comes, and stays. Its lots are in the order in which they are spent;
 //! no lot is empty, and none holds more than it has. The checkpoint writes those that changed, whole.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Post};
@@ -274,6 +276,8 @@ pub struct Wallets {
     /// Which changed since they were last taken, each once.
     changed: Vec<u32>,
     is_changed: Vec<bool>,
+    /// Member and card of each that has a holder.
+    holders: BTreeSet<(u64, u32)>,
     /// Some were read from a checkpoint, and may be ahead of the journal's tail.
     pub loaded: bool,
 }
@@ -292,6 +296,9 @@ impl Wallets {
     /// Adds a wallet; its handle.
     pub fn push(&mut self, wallet: Wallet) -> u32 {
         let handle = self.len();
+        if wallet.member != 0 {
+            self.holders.insert((wallet.member, wallet.card));
+        }
         self.earliest.push(wallet.earliest());
         self.is_changed.push(false);
         self.wallets.push(wallet);
@@ -320,13 +327,23 @@ impl Wallets {
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
         let at = handle as usize;
         let wallet = &mut self.wallets[at];
+        let member = wallet.member;
         change(wallet);
+        if wallet.member != member {
+            self.holders.remove(&(member, wallet.card));
+            self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
+        }
         self.earliest[at] = wallet.earliest();
         if !self.is_changed[at] {
             self.is_changed[at] = true;
             self.changed.push(handle);
         }
         self.wallets[at].concerns_all()
+    }
+
+    /// Indexes of the cards that a member holds.
+    pub fn held_by(&self, member: u64) -> impl Iterator<Item = u32> {
+        self.holders.range((member, 0)..=(member, u32::MAX)).map(|&(_, card)| card)
     }
 
     /// Handles of the wallets in which something lapses with this date or has before.
