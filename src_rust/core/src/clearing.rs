@@ -554,7 +554,8 @@ impl Machine {
                 }
             }
             if let Some((unit, sum)) = units.first_key_value() {
-                wrong.push(format!("programme {}: unit {unit}: cards have {sum}, the books know nothing of it", programme.number));
+                wrong
+                    .push(format!("programme {}: unit {unit}: cards have {sum}, the books know nothing of it", programme.number));
             }
             for (sum, (account, total)) in sums.iter().zip(&books.totals) {
                 if sum != total {

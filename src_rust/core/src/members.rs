@@ -221,7 +221,15 @@ mod tests {
 
     fn member(id: u64, name: &str) -> Member {
         let tags = BTreeSet::from(["vip".to_owned(), name.to_owned()]);
-        Member { id, name: name.into(), phone: "13800000000".into(), birthday: Some(-3_000), tags, enrolled: 20_000, ..Member::default() }
+        Member {
+            id,
+            name: name.into(),
+            phone: "13800000000".into(),
+            birthday: Some(-3_000),
+            tags,
+            enrolled: 20_000,
+            ..Member::default()
+        }
     }
 
     fn file_holds(path: &Path, word: &str) -> bool {
@@ -243,11 +251,10 @@ mod tests {
         let verified = Member { real_name: RealName::Verified, ..ada.clone() };
         assert_eq!(members.update(1, &verified).unwrap(), Code::Approved);
         assert_eq!((members.get(1, 7).unwrap(), members.get(2, 7).unwrap()), (Some(verified), None));
-        assert_eq!([members.erase(1, 7), members.erase(1, 7), members.erase(1, 9)].map(Result::unwrap), [
-            Code::Approved,
-            Code::Approved,
-            Code::OriginalNotFound
-        ]);
+        assert_eq!(
+            [members.erase(1, 7), members.erase(1, 7), members.erase(1, 9)].map(Result::unwrap),
+            [Code::Approved, Code::Approved, Code::OriginalNotFound]
+        );
         assert_eq!((members.get(1, 7).unwrap(), members.enrol(1, &ada).unwrap()), (None, Code::Duplicate));
         members.enrol(1, &member(9, "Grace")).unwrap();
         drop(members);

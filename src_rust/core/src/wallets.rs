@@ -254,9 +254,9 @@ pub fn taken(hold: &Hold, captured: i64) -> Vec<i64> {
         let now = left.min(post.amount);
         left -= now;
         taken[at] = now;
-        for before in waiting..at {
-            let (whole, money) = (i128::from(hold.posts[before].amount), i128::from(post.amount));
-            taken[before] = ((whole * i128::from(now) + money - 1) / money) as i64;
+        let money = i128::from(post.amount);
+        for (taken, before) in taken[waiting..at].iter_mut().zip(&hold.posts[waiting..at]) {
+            *taken = ((i128::from(before.amount) * i128::from(now) + money - 1) / money) as i64;
         }
         waiting = at + 1;
     }
@@ -377,7 +377,9 @@ mod tests {
     #[test]
     fn lots_of_the_same_dates_are_one_and_lie_in_the_order_of_spending() {
         let mut wallet = Wallet::default();
-        for (purse, begins, expires, amount) in [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)] {
+        for (purse, begins, expires, amount) in
+            [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)]
+        {
             assert!(wallet.add(purse, begins, expires, amount));
         }
         assert_eq!(lots(&wallet), [(3, 0, 7, 5), (16, 0, 8, 1), (16, 0, 9, 4), (16, 3, 9, 1), (16, 0, 0, 5)]);
@@ -389,15 +391,8 @@ mod tests {
     fn held_lots_lapse_only_with_the_hold() {
         let mut wallet = Wallet::default();
         wallet.add(2, 0, 10, 100);
-        let post = Post {
-            from: Account::CardBonus,
-            to: Account::StoreClearing,
-            card: 0,
-            unit: 0,
-            begins: 0,
-            expires: 10,
-            amount: 60,
-        };
+        let post =
+            Post { from: Account::CardBonus, to: Account::StoreClearing, card: 0, unit: 0, begins: 0, expires: 10, amount: 60 };
         wallet.hold(&post, 60);
         wallet.holds.push(Hold { sequence: 5, expires: 12, posts: vec![post], total: 60, captured: 0, earned: 0, rebate: 0 });
         let mut lapsed = Vec::new();

@@ -467,7 +467,8 @@ fn many_cards_are_topped_up_all_or_none_and_staff_sales_are_counted() {
     for &number in &numbers {
         shop.issue(number, 1);
     }
-    let mut items: Vec<Item> = numbers.iter().map(|&number| Item { amount: 1_000, ..card_item(ItemKind::Card, number) }).collect();
+    let mut items: Vec<Item> =
+        numbers.iter().map(|&number| Item { amount: 1_000, ..card_item(ItemKind::Card, number) }).collect();
     items.push(Item { amount: 1_000, ..card_item(ItemKind::Card, 29_999_999) });
     let row = Request { amount: 301_000, ..shop.row(Kind::BulkTopUp) };
     shop.ask(row, &items, Code::InvalidCard);
