@@ -33,12 +33,12 @@ use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
-use crate::wallets::{Wallet, Wallets};
+use crate::wallets::{self, Wallet, Wallets};
 
 /// What is known of a transaction that others refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Refunded so far of a purchase.
+    /// Refunded so far of what was paid; of an authorisation what was captured.
     pub refunded: i64,
     /// It has been reversed.
     pub reversed: bool,
@@ -632,6 +632,13 @@ impl Machine {
     /// The transactions whose marks changed since this was last asked.
     pub fn take_changed_marks(&mut self) -> BTreeSet<u64> {
         std::mem::take(&mut self.changed_marks)
+    }
+
+    /// Writes the wallets of a chunk of cards.
+    pub fn encode_wallets(&self, chunk: usize, out: &mut Vec<u8>) {
+        let first = (chunk * wallets::CHUNK) as u32;
+        let cards = first..self.cards.len().min(first + wallets::CHUNK as u32);
+        wallets::encode(cards.filter_map(|index| self.wallet(index)), out);
     }
 
     /// Adds a wallet as the checkpoint gives it.

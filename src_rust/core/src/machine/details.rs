@@ -22,14 +22,9 @@ const LOTS_MAX: usize = 4_096;
 
 impl Machine {
     /// Closes a decided transaction: limits of purses, then what is refused leaves only the tries of its PINs; applies it.
-    pub(super) fn finish_detailed(
-        &mut self,
-        admitted: &Admitted<'_>,
-        own_store: u32,
-        transaction: &mut Transaction,
-        sequence: u64,
-    ) {
+    pub(super) fn finish_detailed(&mut self, admitted: &Admitted<'_>, own_store: u32, transaction: &mut Transaction, sequence: u64) {
         transaction.moves.clear();
+        self.note_balances(transaction);
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
         }
@@ -38,64 +33,70 @@ impl Machine {
             (transaction.detail.cash, transaction.detail.unpaid, transaction.detail.discount) = (0, 0, 0);
             transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
             transaction.store = self.organisation.stores[own_store as usize].number;
+            self.note_balances(transaction);
         }
         let store = match transaction.store {
             number if number == self.organisation.stores[own_store as usize].number => own_store,
             other => self.organisation.programmes[admitted.programme].stores[&other],
         };
-        self.note_balances(transaction);
         self.note_traces(Some(admitted.terminal), transaction);
         self.post_detailed(admitted.programme, store, transaction, sequence).expect("it was decided on this state");
     }
 
     /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be.
     fn are_within_limits(&self, transaction: &Transaction) -> bool {
-        let posts = &transaction.detail.posts;
-        let within = posts.iter().all(|post| match (post.card_end(), card_at(transaction, post.card)) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some((account, _)), Some(index)) => {
-                let of_it = |other: &&Post| other.card == post.card && other.card_end().is_some_and(|(end, _)| end == account);
-                let change: i64 = posts.iter().filter(of_it).filter_map(Post::card_end).map(|(_, change)| change).sum();
-                let card = self.cards.card(index);
-                match account {
-                    Account::CardShortfallMoney => card.shortfall_money + change >= -PURSE_MAX,
-                    Account::CardShortfallPoints => card.shortfall_points + change >= -PURSE_MAX,
-                    _ => self.purse_after(transaction, Purse { card: post.card, number: post.purse() }) <= PURSE_MAX,
-                }
-            }
-        });
+        let detail = &transaction.detail;
+        let capped = |balance: &i64| *balance <= PURSE_MAX;
+        let owes = |post: &&Post| matches!(post.from, Account::CardShortfallMoney | Account::CardShortfallPoints);
         let lots = |index| self.wallet(index).map_or(0, |wallet| wallet.lots.len());
-        within && posts.len() <= POSTS_MAX && card_at(transaction, 0).is_none_or(|index| lots(index) < LOTS_MAX)
+        transaction.balances.iter().all(capped)
+            && detail.balances.iter().all(|(_, _, balance)| capped(balance))
+            && detail.posts.iter().filter(owes).all(|post| self.may_owe(transaction, post))
+            && detail.posts.len() <= POSTS_MAX
+            && card_at(transaction, 0).is_none_or(|index| lots(index) < LOTS_MAX)
+    }
+
+    /// True if a card may owe what a move makes it owe.
+    fn may_owe(&self, transaction: &Transaction, post: &Post) -> bool {
+        let purse = if post.is_money() { Purse::PRINCIPAL } else { Purse::POINTS };
+        self.owed(transaction, Purse { card: post.card, number: purse }) <= PURSE_MAX
     }
 
     /// Fills in the balances afterwards: of the three purses of every card, and of every other purse that a move changes.
+    ///
+    /// As sums over the moves: there are few of them, and each purse is looked up once.
     fn note_balances(&self, transaction: &mut Transaction) {
-        let moves = transaction.kind != Kind::Authorise;
-        if let Some(index) = card_at(transaction, 0).filter(|&index| index < self.cards.len()) {
-            transaction.balances = match moves {
-                true => [1, 2, 3].map(|number| self.purse_after(transaction, Purse { card: 0, number })),
-                false => self.balances(index),
-            };
-        }
         let mut balances = std::mem::take(&mut transaction.detail.balances);
+        balances.clear();
+        let mut own = [0; 3];
+        if let Some(index) = card_at(transaction, 0).filter(|&index| index < self.cards.len()) {
+            own = self.balances(index);
+        }
         for (at, &(index, _)) in transaction.detail.cards.iter().enumerate() {
+            let [principal, bonus, points] = self.balances(index);
             let card = at as u16 + 1;
-            balances.extend([1, 2, 3].map(|number| match moves {
-                true => (card, number, self.purse_after(transaction, Purse { card, number })),
-                false => (card, number, self.purse(index, number)),
-            }));
+            balances.extend([(card, 1, principal), (card, 2, bonus), (card, 3, points)]);
         }
+        let moves = transaction.kind != Kind::Authorise;
         for post in &transaction.detail.posts {
-            let purse = Purse { card: post.card, number: post.purse() };
-            let told = purse.number == 0
-                || purse.number <= Purse::POINTS
-                || balances.iter().any(|&(card, number, _)| (card, number) == (purse.card, purse.number));
-            if let Some(index) = card_at(transaction, purse.card).filter(|_| !told) {
-                let balance = if moves { self.purse_after(transaction, purse) } else { self.purse(index, purse.number) };
-                balances.push((purse.card, purse.number, balance));
+            let (purse, card) = (post.purse(), post.card);
+            let Some((_, change)) = post.card_end().filter(|_| purse != 0) else { continue };
+            let change = if moves { change } else { 0 };
+            if card == 0 && purse <= Purse::POINTS {
+                own[usize::from(purse) - 1] += change;
+                continue;
             }
+            // The three of every further card stand in front.
+            let further = usize::from(card.saturating_sub(1)) * 3 + usize::from(purse) - 1;
+            let known = if purse <= Purse::POINTS { Some(further) } else { balances.iter().position(|of| (of.0, of.1) == (card, purse)) };
+            let at = known.unwrap_or_else(|| {
+                let there = card_at(transaction, card).map_or(0, |index| self.purse(index, purse));
+                balances.push((card, purse, there));
+                balances.len() - 1
+            });
+            balances[at].2 += change;
         }
+        transaction.balances = own;
         transaction.detail.balances = balances;
     }
 
@@ -137,6 +138,11 @@ impl Machine {
         ahead: &[Ahead],
         sequence: u64,
     ) -> Result<(), Contradiction> {
+        // What is captured is let off before it is taken: a lot that is emptied and filled again holds nothing.
+        let first = |change: &&Change| matches!(change, Change::Captured { .. });
+        for change in transaction.changes.iter().filter(first) {
+            self.change_detailed(programme, transaction, change, ahead, sequence);
+        }
         if transaction.kind != Kind::Authorise {
             for post in &transaction.detail.posts {
                 self.post_shared(programme, store, transaction, post);
@@ -146,7 +152,7 @@ impl Machine {
                 }
             }
         }
-        for change in &transaction.changes {
+        for change in transaction.changes.iter().filter(|change| !first(change)) {
             self.change_detailed(programme, transaction, change, ahead, sequence);
         }
         Ok(())
@@ -240,6 +246,12 @@ impl Machine {
             Change::Code { unit, serial, used } => programme.series.entry(unit).or_default().set_used(serial, used),
             Change::Sold { staff, amount } => programme.staff.entry(staff).or_default().add(amount),
             _ => {
+                if let Change::Captured { sequence, captured, .. } = *change
+                    && captured > 0
+                {
+                    self.marks.entry(sequence).or_default().refunded = captured;
+                    self.changed_marks.insert(sequence);
+                }
                 if let Some(index) = index.filter(|_| !ahead.wallet) {
                     let open = programme.calendar.open;
                     self.change_wallet(index, sequence, |wallet| change_wallet(wallet, transaction, change, open, sequence));

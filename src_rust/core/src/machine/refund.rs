@@ -211,9 +211,17 @@ impl Machine {
             true => (post.begins, today + grace as i32 - 1),
             false => (post.begins, post.expires),
         };
+        let shortfall = match post.from {
+            Account::CardShortfallMoney => Some(Purse::PRINCIPAL),
+            Account::CardShortfallPoints => Some(Purse::POINTS),
+            _ => None,
+        };
+        if let Some(number) = shortfall {
+            // It may have been made good since: then the purse has it.
+            return self.give(transaction, Purse { card: post.card, number }, (0, 0), post.to, amount);
+        }
         if purse.number == 0 {
-            move_lot(transaction, post.to, post.from, post.card, post.unit, (0, 0), amount);
-            return;
+            return move_lot(transaction, post.to, post.from, post.card, post.unit, (0, 0), amount);
         }
         let owed = self.owed(transaction, purse).min(amount);
         self.give(transaction, purse, dates, post.to, amount);
