@@ -354,6 +354,10 @@ impl Machine {
     }
 
     fn decide_purchase(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        if transaction.detailed {
+            let found = self.find_card(admitted, sequence, transaction);
+            return found.map_or_else(|code| code, |_| self.decide_sale(admitted, sequence, transaction));
+        }
         let amount = admitted.request.amount;
         let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
@@ -362,7 +366,7 @@ impl Machine {
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.has_other_payers() && self.cards.wallet(index).is_some();
-        if transaction.detailed | !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
+        if !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };

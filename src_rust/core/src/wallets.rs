@@ -135,7 +135,7 @@ impl Wallet {
 
     /// Sum of the lots of a purse.
     pub fn balance(&self, purse: u16) -> i64 {
-        self.lots_of(purse).iter().map(|lot| lot.amount).sum()
+        self.lots.iter().filter(|lot| lot.purse == purse).map(|lot| lot.amount).sum()
     }
 
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {

@@ -26,7 +26,41 @@ pub struct Detail {
     pub discount: i64,
     /// Why it was refused.
     pub reason: Reason,
+    /// Which purses the moves so far may have changed, by some bits: most questions about them need no look at the moves.
+    pub touched: Touched,
 }
+
+/// A bit for each of 64 kinds of purses; it is of a transaction that is being decided, and not written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Touched(u64);
+
+impl Touched {
+    #[inline]
+    fn bit(card: u16, purse: u16) -> u64 {
+        1 << (card.wrapping_mul(7).wrapping_add(purse) % 64)
+    }
+
+    /// Notes that a purse is changed.
+    #[inline]
+    pub fn add(&mut self, card: u16, purse: u16) {
+        self.0 |= Touched::bit(card, purse);
+    }
+
+    /// True if it may have been.
+    #[inline]
+    pub fn may_have(self, card: u16, purse: u16) -> bool {
+        self.0 & Touched::bit(card, purse) != 0
+    }
+}
+
+// What was decided and what was read from the journal are the same.
+impl PartialEq for Touched {
+    fn eq(&self, _: &Touched) -> bool {
+        true
+    }
+}
+
+impl Eq for Touched {}
 
 /// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,6 +92,7 @@ impl Detail {
         posts.clear();
         balances.clear();
         (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
+        self.touched = Touched::default();
     }
 }
 
@@ -319,7 +354,8 @@ mod tests {
             (transaction.detailed, transaction.changes) = (true, changes);
             let reason = Reason::from_number(reason).unwrap();
             let [_, cash, unpaid, discount] = amounts;
-            transaction.detail = Detail { items, cards, posts, balances, cash, unpaid, discount, reason };
+            let touched = Touched::default();
+            transaction.detail = Detail { items, cards, posts, balances, cash, unpaid, discount, reason, touched };
             transaction
         }
     }

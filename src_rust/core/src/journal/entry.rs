@@ -216,6 +216,13 @@ impl Out for Vec<u8> {
     fn extend_from_slice(&mut self, bytes: &[u8]) {
         Vec::extend_from_slice(self, bytes);
     }
+    #[inline]
+    fn put_word(&mut self, word: u64, len: usize) {
+        // All of it, then what is too much is cut off: a copy of a length that is known costs no call.
+        let end = self.len() + len;
+        Vec::extend_from_slice(self, &word.to_le_bytes());
+        self.truncate(end);
+    }
 }
 
 /// A place for one transaction.

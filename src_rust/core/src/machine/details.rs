@@ -3,7 +3,7 @@
 //! Every record - a card, its wallet - says which entry it holds last, so that replay skips what a record that was read from the checkpoint
 //! holds already. What is shared - books, stores, series - is as of where replay begins, and takes every entry.
 
-use crate::accounts::{Account, Post};
+use crate::accounts::{ACCOUNTS, Account, Post};
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
@@ -147,9 +147,12 @@ impl Machine {
             for post in &transaction.detail.posts {
                 self.post_shared(programme, store, transaction, post);
                 let Some(ahead) = ahead.get(usize::from(post.card)) else { return Err("a move names no card".into()) };
-                if !self.post_to_card(transaction, post, *ahead, sequence) {
-                    return Err(format!("a lot would go below zero: {post:?}"));
+                if !ahead.card && !self.post_to_record(transaction, post) {
+                    return Err(format!("a purse would go below zero: {post:?}"));
                 }
+            }
+            for (card, _) in ahead.iter().enumerate().filter(|(_, ahead)| !ahead.wallet) {
+                self.post_to_wallet(transaction, card as u16, sequence)?;
             }
         }
         for change in transaction.changes.iter().filter(|change| !first(change)) {
@@ -178,21 +181,10 @@ impl Machine {
         }
     }
 
-    /// What a move changes of its card, as far as the records do not hold it already; false if there is not so much.
-    fn post_to_card(&mut self, transaction: &Transaction, post: &Post, ahead: Ahead, sequence: u64) -> bool {
-        let Some((account, change)) = post.card_end() else { return true };
+    /// What a move changes of its card's record; false if there is not so much.
+    fn post_to_record(&mut self, transaction: &Transaction, post: &Post) -> bool {
+        let Some((account, change)) = post.card_end().filter(|_| !is_of_wallet(post)) else { return true };
         let Some(index) = card_at(transaction, post.card) else { return false };
-        let purse = post.purse();
-        if purse > Purse::POINTS || (post.begins, post.expires) != (0, 0) {
-            let mut whole = true;
-            if !ahead.wallet {
-                self.change_wallet(index, sequence, |wallet| whole = wallet.add(purse, post.begins, post.expires, change));
-            }
-            return whole;
-        }
-        if ahead.card {
-            return true;
-        }
         let (card, points) = self.cards.card_mut(index);
         let (balance, bounds) = match account {
             Account::CardPrincipal => (&mut card.principal, 0..=PURSE_MAX),
@@ -204,6 +196,23 @@ impl Machine {
         let Some(after) = balance.checked_add(change).filter(|after| bounds.contains(after)) else { return false };
         *balance = after;
         true
+    }
+
+    /// What the moves change of the wallet of the card at a place: all of them at once.
+    fn post_to_wallet(&mut self, transaction: &Transaction, card: u16, sequence: u64) -> Result<(), Contradiction> {
+        let of_it = |post: &&Post| post.card == card && is_of_wallet(post);
+        let posts = &transaction.detail.posts;
+        let Some(index) = card_at(transaction, card).filter(|_| posts.iter().any(|post| of_it(&post))) else { return Ok(()) };
+        let mut short = None;
+        self.change_wallet(index, sequence, |wallet| {
+            for post in posts.iter().filter(of_it) {
+                let (_, change) = post.card_end().expect("it is of a wallet");
+                if !wallet.add(post.purse(), post.begins, post.expires, change) {
+                    short = Some(*post);
+                }
+            }
+        });
+        short.map_or(Ok(()), |post| Err(format!("a lot would go below zero: {post:?}")))
     }
 
     /// Changes the wallet of a card, which is made if there is none.
@@ -244,7 +253,7 @@ impl Machine {
                 programme.series.entry(unit).or_default().add(first, count, expires);
             }
             Change::Code { unit, serial, used } => programme.series.entry(unit).or_default().set_used(serial, used),
-            Change::Sold { staff, amount } => programme.staff.entry(staff).or_default().add(amount),
+            Change::Sold { staff, amount } => programme.staff.entry(staff).or_default().add(amount, matches!(transaction.kind, Kind::Purchase | Kind::Capture)),
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
@@ -340,6 +349,12 @@ pub struct Ahead {
     wallet: bool,
 }
 
+/// True if a move changes a lot that lies in a wallet, not in the card's record.
+#[inline]
+fn is_of_wallet(post: &Post) -> bool {
+    post.card_end().is_some_and(|(account, _)| account == Account::CardUnit || (post.begins, post.expires) != (0, 0))
+}
+
 /// A change of what a wallet has besides lots.
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
@@ -371,27 +386,23 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         return;
     }
     let moves = if transaction.kind == Kind::Authorise { &[][..] } else { &detail.posts };
-    let sum = |of: &dyn Fn(&Post) -> bool| moves.iter().filter(|post| of(post)).map(|post| post.amount).sum::<i64>();
-    let net = |account| sum(&|post| post.to == account) - sum(&|post| post.from == account);
-    let own =
-        |account| sum(&|post| post.to == account && post.card == card) - sum(&|post| post.from == account && post.card == card);
-    answer.principal = own(Account::CardPrincipal);
-    answer.bonus = own(Account::CardBonus);
+    let Sums { own, all, into_pool, out_of_pool } = Sums::of(moves, card, transaction.posted);
+    answer.principal = own[Account::CardPrincipal as usize];
+    answer.bonus = own[Account::CardBonus as usize];
     if card > 0 {
         answer.amount = (answer.principal + answer.bonus).abs();
         return;
     }
+    let net = |account: Account| all[account as usize];
     answer.offset = -net(Account::IssuerPoints);
-    answer.shortfall_money = -own(Account::CardShortfallMoney);
-    answer.shortfall_points = -own(Account::CardShortfallPoints);
+    answer.shortfall_money = -own[Account::CardShortfallMoney as usize];
+    answer.shortfall_points = -own[Account::CardShortfallPoints as usize];
     answer.discount = detail.discount;
     let sold = net(Account::StoreClearing);
     let undoes = sold < 0 || sold == 0 && matches!(transaction.kind, Kind::Refund | Kind::Reversal);
-    // What came back past its last date and lapsed at once is neither.
-    let lapsed = |post: &Post| post.from == Account::CardPoints && post.expires != 0 && post.expires < transaction.posted;
-    let (into, out) =
-        (sum(&|post| post.to == Account::PointsPool && !lapsed(post)), sum(&|post| post.from == Account::PointsPool));
-    (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };
+    if transaction.kind != Kind::Close {
+        (answer.points_spent, answer.points_earned) = if undoes { (-out_of_pool, -into_pool) } else { (into_pool, out_of_pool) };
+    }
     let held = |change: &Change| if let Change::Held { total, .. } = change { *total } else { 0 };
     let undone = |change: &Change| if let Change::Reversed { amount, .. } = change { *amount } else { 0 };
     answer.amount = match transaction.kind {
@@ -403,6 +414,38 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };
+}
+
+/// What moves come to.
+struct Sums {
+    /// By account, of the card at a place.
+    own: [i64; ACCOUNTS],
+    /// By account, of all cards and everything else.
+    all: [i64; ACCOUNTS],
+    /// Points that went back into the pool, but for those that came back past their last date and lapsed at once.
+    into_pool: i64,
+    /// Points that came from it.
+    out_of_pool: i64,
+}
+
+impl Sums {
+    fn of(moves: &[Post], card: u16, posted: i32) -> Sums {
+        let mut sums = Sums { own: [0; ACCOUNTS], all: [0; ACCOUNTS], into_pool: 0, out_of_pool: 0 };
+        for post in moves {
+            for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
+                sums.all[account as usize] += change;
+                sums.own[account as usize] += if post.card == card { change } else { 0 };
+            }
+            if post.from == Account::PointsPool {
+                sums.out_of_pool += post.amount;
+            }
+            let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < posted;
+            if post.to == Account::PointsPool && !lapsed {
+                sums.into_pool += post.amount;
+            }
+        }
+        sums
+    }
 }
 
 /// What a transaction changes the points of the card at a place by.

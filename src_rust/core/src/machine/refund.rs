@@ -252,8 +252,13 @@ impl Machine {
     /// What a lot would hold that may be taken, the moves so far included.
     pub(super) fn in_lot(&self, transaction: &Transaction, purse: Purse, dates: Dates) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let lot = self.lots(index, purse.number).find(|&(of, ..)| of == dates);
-        let (amount, held) = lot.map_or((0, 0), |(_, amount, held)| (amount, held));
+        let (mut amount, mut held) = (0, 0);
+        self.each_lot(index, purse.number, |of, there, taken| {
+            if of == dates {
+                (amount, held) = (there, taken);
+            }
+            of != dates
+        });
         (amount - held + Self::planned(transaction, purse, dates)).max(0)
     }
 

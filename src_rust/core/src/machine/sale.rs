@@ -152,7 +152,7 @@ impl Machine {
     fn must_serve(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
         let Some(item) = admitted.items.iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
         let number = item.card_number().expect("it was let in");
-        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::NotStaff))?;
+        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
         let card = self.cards.card(index);
         let (_, product) = self.rules_of(admitted.programme, card);
         if !product.staff || card.status != Status::Active as u8 {
@@ -231,7 +231,7 @@ impl Machine {
             return Ok(());
         }
         let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
-        let not_yet = self.lots(index, unit.id).any(|((begins, _), ..)| begins > today);
+        let not_yet = self.lots(index, unit.id).iter().any(|((begins, _), ..)| *begins > today);
         Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
     }
 
