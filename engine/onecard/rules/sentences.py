@@ -45,8 +45,8 @@ def _product(product: Product, money: str) -> Iterator[str]:
     ]
     yield f"Product {product.id}, {product.name}: " + "; ".join(words) + "."
     if product.named:
-        limits = "; ".join(_limits(product.named, money)) or "no limits at all"
-        yield f"Instead, if the real name of the holder of a card of product {product.id} is known: {limits}."
+        limits = "; ".join(_limits(product.named, money)) or "none"
+        yield f"Limits of product {product.id} instead of these if the holder's real name is known: {limits}."
 
 
 def _extras(product: Product, money: str) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _extras(product: Product, money: str) -> Iterator[str]:
     if product.rebate:
         yield f"{product.rebate}% of what principal and cash pay comes back as bonus"
     if valid := product.points_valid:
-        end = "" if valid.until_end_of == "day" else f", to the end of the {valid.until_end_of}"
+        end = "" if valid.until_end_of == "day" else f", to the end of the {valid.until_end_of} in which those end"
         yield f"points earned are valid for {_days(valid.days)}{end}"
     if product.bonus_valid_days:
         yield f"bonus of top-ups and rebates is valid for {_days(product.bonus_valid_days)}"
@@ -115,7 +115,8 @@ def _scope(unit: CardUnit, money: str) -> str:
 
 def _bundle(bundle: Bundle, money: str) -> str:
     way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
-    most = f", to a card at most {_count(bundle.per_card, 'time')}" if bundle.per_card else ""
+    times = "once" if bundle.per_card == 1 else f"{bundle.per_card} times"
+    most = f", to a card at most {times}" if bundle.per_card else ""
     return (
         f"Bundle {bundle.id}, {bundle.name}, {way}{most}: "
         + "; ".join(_grant(grant, money) for grant in bundle.grants)
@@ -145,7 +146,7 @@ def _channel(channel: Channel) -> str:
 
 
 def _step(step: Step, money: str) -> str:
-    what = step.unit or step.pay if step.pay == "unit" else step.pay
+    what = {"unit": step.unit or "", "cards": "further cards"}.get(step.pay, step.pay)
     words = what if step.share == 100 else f"{what} (at most {step.share}% of the amount due)"
     if step.pay == "points":
         least = f", from {step.min_points} points on" if step.min_points else ""
