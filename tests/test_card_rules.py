@@ -1,6 +1,8 @@
 """Rules of kinds of cards: units, bundles, channels, what goes with them, and that every mistake is named."""
 
 import datetime
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onecard import Engine, Rules, rows
+from onecard import Engine, Rules, RulesError, rows
+from onecard.rules import Problem
+from onecard.rules.wording import TABLES
 from tests.conftest import DAY, found_chain
 from tests.test_rules import GOOD, after, problems, product
 
@@ -130,6 +134,23 @@ def test_the_price_of_a_unit_is_scaled_to_the_currency(scale: int, price: str) -
         text = text.replace('"60.00"', '"60"')
     line = Rules.parse(text).tables["waterfall"][1]
     assert line == {"pay": "unit", "share": 10**12, "price": 10**18, "min_points": 3, "unit": 17}
+
+
+def test_the_docs_show_the_file_its_tables_and_what_is_said_of_it() -> None:
+    page = (CARDS.parent.parent / "docs" / "rules.md").read_text()
+    assert f"```toml\n{CARDS.read_text()}```\n" in page
+    rules = Rules.load(CARDS)
+    _, shown = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    tables = json.loads(shown)
+    assert tables == {name: rules.tables[name] for name in tables}
+    (said,) = re.findall(r"among other things:\n\n```\n(.*?)```", page, re.DOTALL)
+    assert set(said.splitlines()) <= set(rules.explain())
+
+
+def test_every_key_is_in_the_docs() -> None:
+    page = (CARDS.parent.parent / "docs" / "rules.md").read_text()
+    keys = {field.alias or name for model in TABLES.values() for name, field in model.model_fields.items()}
+    assert not {key for key in keys if not re.search(rf"[`.]{key}`|\b{key} =", page)}
 
 
 # What is wrong is named
@@ -584,7 +605,93 @@ def test_all_mistakes_come_together() -> None:
     assert found == ["7", "20", "20", "21", "23"]
 
 
+@given(st.data())
+def test_any_damage_to_the_kinds_of_cards_is_good_or_named_with_a_line(data: st.DataObject) -> None:
+    text = CARDS.read_text()
+    at = data.draw(st.integers(0, len(text) - 1))
+    cut = data.draw(st.integers(0, 30))
+    text = text[:at] + data.draw(st.text("[]{}\"'=.#\n 019-azé%", max_size=8)) + text[at + cut :]
+    found: list[Problem] = []
+    try:
+        explained = Rules.parse(text).explain()
+        assert all(line.endswith(".") for line in explained)
+    except RulesError as error:
+        found = error.problems
+    assert all(1 <= problem.line <= text.count("\n") + 1 for problem in found)
+
+
 # What they say, and do
+
+
+MOST = '{ unit = "v", amount = "100000000000000", from_days = 36525, days = 36525 },'
+EDGE = f"""
+[units]
+money = {{ name = "CNY", scale = 4 }}
+[[products]]
+id = 65535
+name = "{"x" * 64}"
+rebate = "100%"
+pin_above = "10000000000.0000"
+day_sum = "1000000000000.0000"
+day_count = 4294967295
+points_valid = {{ days = 36525, until_end_of = "month" }}
+bonus_valid_days = 36525
+named = {{ purchase_max = "10000000000", balance_max = "1000000000000", day_sum = "1000000000000" }}
+[[card_units]]
+id = 65535
+name = "{"会" * 21}"
+kind = "value"
+stores = {list(range(10_000, 0, -1))}
+[[card_units]]
+id = 16
+name = "v"
+kind = "visits"
+worth = "10000000000"
+min_spend = "10000000000"
+per_purchase = 4294967295
+[[card_units]]
+id = 17
+name = "c"
+kind = "coupon"
+rate = "100%"
+max = "10000000000"
+[[card_units]]
+id = 18
+name = "d"
+kind = "coupon"
+value = "0.0001"
+funded = "store"
+[[card_units]]
+id = 19
+name = "t"
+kind = "time"
+worth = "0.0001"
+[[bundles]]
+id = 65535
+name = "b"
+price = "10000000000"
+per_card = 4294967295
+grants = [{MOST * 15} {{ unit = "points", amount = "10000000000", until = 9999-12-31 }}]
+[[waterfall]]
+pay = "unit"
+unit = "{"会" * 21}"
+price = "100"
+min = "10000000000000000"
+share = "0.0000000001%"
+[[waterfall]]
+pay = "principal"
+[[channels]]
+id = 255
+name = "x"
+[holds]
+days = 365
+[refunds]
+grace_days = 365
+"""
+
+
+def test_an_engine_takes_what_is_at_the_edge(engine: Engine) -> None:
+    found_chain(engine, Rules.parse(EDGE))
 
 
 def test_an_explanation_says_what_every_part_does() -> None:
@@ -594,7 +701,7 @@ def test_an_explanation_says_what_every_part_does() -> None:
 EXPLAINED = [
     "Product 1, stored value: 0% off every purchase, 1 points per CNY paid; points earned are valid "
     "for 365 days, to the end of the year in which those end; a PIN is asked for if more than 500.00 "
-    "CNY is due; a purchase at most 5000.00 CNY; the balance at most 1000.00 CNY; the purchases of "
+    "CNY is due; a purchase at most 1000.00 CNY; the balance at most 1000.00 CNY; the purchases of "
     "a day at most 3000.00 CNY; at most 20 purchases a day.",
     "Limits of product 1 instead of these if the holder's real name is known: a purchase at most "
     "5000.00 CNY; the balance at most 5000.00 CNY.",

@@ -54,8 +54,8 @@ def _extras(product: Product, money: str) -> Iterator[str]:
     if product.rebate:
         yield f"{product.rebate}% of what principal and cash pay comes back as bonus"
     if valid := product.points_valid:
-        end = "" if valid.until_end_of == "day" else f", to the end of the {valid.until_end_of} in which those end"
-        yield f"points earned are valid for {_days(valid.days)}{end}"
+        end = f", to the end of the {valid.until_end_of} in which those end"
+        yield f"points earned are valid for {_days(valid.days)}" + end * (valid.until_end_of != "day")
     if product.bonus_valid_days:
         yield f"bonus of top-ups and rebates is valid for {_days(product.bonus_valid_days)}"
     if product.pin_above is not None:
