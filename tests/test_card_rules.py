@@ -698,6 +698,32 @@ def test_an_explanation_says_what_every_part_does() -> None:
     assert Rules.parse(CARDS.read_text()).explain() == EXPLAINED
 
 
+def test_an_explanation_says_what_is_not_there() -> None:
+    text = product('pin_above = "0"\nnamed = {}\npoints_valid = { days = 1 }') + (
+        '[[waterfall]]\npay = "cards"\n[[waterfall]]\npay = "passes"\n'
+        + STAMP
+        + '[[card_units]]\nid = 18\nname = "off"\nkind = "coupon"\nrate = "5%"\nstores = [3]\n'
+        '[[bundles]]\nid = 1\nname = "b"\nper_card = 3\n'
+        'grants = [{ unit = "bonus", amount = "1", from_days = 2, until = 2030-01-31 }]\n'
+        '[[channels]]\nid = 0\nname = "till"\n'
+    )
+    said = Rules.parse(text).explain()
+    assert said[:6] == [
+        "Product 1, standard: 0% off every purchase, 0 points per CNY paid; points earned are valid for "
+        "1 day; a PIN is asked for if more than 0 CNY is due.",
+        "Limits of product 1 instead of these if the holder's real name is known: none.",
+        "Unit 17, stamp: pays nothing: it has no step.",
+        "Unit 18, off: coupons, each pays 5% of the list amount, borne by the issuer; in store 3 only.",
+        "Bundle 1, b, is granted without a price, to a card at most 3 times: 1 CNY of bonus, "
+        "valid from 2 days later on until 2030-01-31.",
+        "A purchase is paid by principal, then further cards, then passes.",
+    ]
+    assert said[6:8] == [
+        "What a request brings pays, too: coupons before all these, cash after them.",
+        "What comes in by channel 0, till, is collected by the store.",
+    ]
+
+
 EXPLAINED = [
     "Product 1, stored value: 0% off every purchase, 1 points per CNY paid; points earned are valid "
     "for 365 days, to the end of the year in which those end; a PIN is asked for if more than 500.00 "

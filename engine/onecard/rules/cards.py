@@ -112,10 +112,12 @@ class Cards:
             scaler.problem((*path, "max"), "`max` limits a `rate`: remove it, `value` is the limit itself")
 
     def _stores(self, path: KeyPath, stores: list[int]) -> list[int]:
+        seen = set[int]()
         for at, store in enumerate(stores):
-            if store in stores[:at]:
+            if store in seen:
                 self._scaler.problem((*path, at), f"store {store} stands twice: remove one")
-        return sorted(set(stores))
+            seen.add(store)
+        return sorted(seen)
 
     def bundle_lines(self, rows: list[Bundle]) -> list[dict[str, Any]]:
         """Table of the bundles, by ascending id."""

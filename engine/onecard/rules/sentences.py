@@ -1,7 +1,6 @@
 """What a rule file does, in sentences: for whoever wrote it, to see whether it says what was meant."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 from onecard.rules.source import Bundle, CardUnit, Channel, Grant, Limits, Product, RuleFile, Step
 
@@ -93,11 +92,7 @@ def _unit(unit: CardUnit, money: str, pays: bool) -> str:
                 return f"coupons, each lowers the price by {value}, borne by the store"
             return f"coupons, each pays {value}, borne by the issuer"
         case "value":
-            return (
-                "pays by its step of the waterfall"
-                if pays
-                else "pays nothing, it has no step of the waterfall"
-            )
+            return "pays by its step of the waterfall" if pays else "pays nothing: it has no step"
 
 
 def _scope(unit: CardUnit, money: str) -> str:
@@ -117,11 +112,8 @@ def _bundle(bundle: Bundle, money: str) -> str:
     way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
     times = "once" if bundle.per_card == 1 else f"{bundle.per_card} times"
     most = f", to a card at most {times}" if bundle.per_card else ""
-    return (
-        f"Bundle {bundle.id}, {bundle.name}, {way}{most}: "
-        + "; ".join(_grant(grant, money) for grant in bundle.grants)
-        + "."
-    )
+    grants = "; ".join(_grant(grant, money) for grant in bundle.grants)
+    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}: {grants}."
 
 
 def _grant(grant: Grant, money: str) -> str:
@@ -161,11 +153,10 @@ def _unnamed(steps: list[Step]) -> Iterator[str]:
     """What pays without a step of its own."""
     named = {step.pay for step in steps}
     before = [what for what in ("coupons", "passes") if what not in named]
-    after = [what for what in ("cards", "cash") if what not in named]
-    parts = [f"{' and '.join(before)} before all these"] * bool(before)
-    parts += [
-        f"{' and '.join('further cards' if what == 'cards' else what for what in after)} after them"
-    ] * bool(after)
+    after = [words for what, words in (("cards", "further cards"), ("cash", "cash")) if what not in named]
+    parts = [f"{' and '.join(before)} before all these"] if before else []
+    if after:
+        parts.append(f"{' and '.join(after)} after them")
     if parts:
         yield f"What a request brings pays, too: {', '.join(parts)}."
 
@@ -174,5 +165,5 @@ def _days(days: int) -> str:
     return _count(days, "day")
 
 
-def _count(count: int | Decimal, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
