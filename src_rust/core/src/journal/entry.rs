@@ -10,7 +10,7 @@ use crate::commands::{Kind, Original, Registration, USE_POINTS};
 use crate::keys::{Key, KeyName};
 use crate::units::PURSE_MAX;
 
-pub use crate::journal::detail::{Detail, PinHash};
+pub use crate::journal::detail::{Detail, PinHash, PostSums};
 
 /// A transaction with its effects: kinds 1 to 20.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,16 +3,16 @@
 //! Every record - a card, its wallet - says which entry it holds last, so that replay skips what a record that was read from the checkpoint
 //! holds already. What is shared - books, stores, series - is as of where replay begins, and takes every entry.
 
-use crate::accounts::{ACCOUNTS, Account, Post};
+use crate::accounts::{Account, Post};
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
 use crate::details::{PART_CASH, PART_UNPAID, Part};
-use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::journal::entry::{CardRef, Change, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::{Admitted, Contradiction, Machine};
 use crate::names::{FORMER, former};
-use crate::units::PURSE_MAX;
+use crate::units::{PURSE_MAX, Unit};
 use crate::wallets::{Day, Hold, Wallet};
 
 /// Most moves of a transaction.
@@ -22,15 +22,20 @@ const LOTS_MAX: usize = 4_096;
 
 impl Machine {
     /// Closes a decided transaction: limits of purses, then what is refused leaves only the tries of its PINs; applies it.
-    pub(super) fn finish_detailed(&mut self, admitted: &Admitted<'_>, own_store: u32, transaction: &mut Transaction, sequence: u64) {
+    pub(super) fn finish_detailed(
+        &mut self,
+        admitted: &Admitted<'_>,
+        own_store: u32,
+        transaction: &mut Transaction,
+        sequence: u64,
+    ) {
         transaction.moves.clear();
         self.note_balances(transaction);
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
         }
         if !transaction.code.is_approved() {
-            transaction.detail.posts.clear();
-            (transaction.detail.cash, transaction.detail.unpaid, transaction.detail.discount) = (0, 0, 0);
+            transaction.detail.clear_posts();
             transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
             transaction.store = self.organisation.stores[own_store as usize].number;
             self.note_balances(transaction);
@@ -88,7 +93,8 @@ impl Machine {
             }
             // The three of every further card stand in front.
             let further = usize::from(card.saturating_sub(1)) * 3 + usize::from(purse) - 1;
-            let known = if purse <= Purse::POINTS { Some(further) } else { balances.iter().position(|of| (of.0, of.1) == (card, purse)) };
+            let known =
+                if purse <= Purse::POINTS { Some(further) } else { balances.iter().position(|of| (of.0, of.1) == (card, purse)) };
             let at = known.unwrap_or_else(|| {
                 let there = card_at(transaction, card).map_or(0, |index| self.purse(index, purse));
                 balances.push((card, purse, there));
@@ -144,8 +150,8 @@ impl Machine {
             self.change_detailed(programme, transaction, change, ahead, sequence);
         }
         if transaction.kind != Kind::Authorise {
+            self.post_shared(programme, store, transaction);
             for post in &transaction.detail.posts {
-                self.post_shared(programme, store, transaction, post);
                 let Some(ahead) = ahead.get(usize::from(post.card)) else { return Err("a move names no card".into()) };
                 if !ahead.card && !self.post_to_record(transaction, post) {
                     return Err(format!("a purse would go below zero: {post:?}"));
@@ -161,21 +167,37 @@ impl Machine {
         Ok(())
     }
 
-    /// What a move changes of what all cards share.
-    fn post_shared(&mut self, programme: usize, store: u32, transaction: &Transaction, post: &Post) {
+    /// What the moves change of what all cards share.
+    fn post_shared(&mut self, programme: usize, store: u32, transaction: &Transaction) {
         let (place, books) = (&mut self.organisation.stores[store as usize], &mut self.organisation.programmes[programme].books);
-        for (account, change) in [(post.from, -i128::from(post.amount)), (post.to, i128::from(post.amount))] {
-            match account {
-                Account::StoreClearing => place.clearing += change,
-                Account::StoreCollection => place.collection += change,
-                _ => {
-                    if let Some(total) = books.total(account, post.unit) {
-                        *total += change;
-                    }
+        let sums = &transaction.detail.sums;
+        place.clearing += i128::from(sums.all(Account::StoreClearing));
+        place.collection += i128::from(sums.all(Account::StoreCollection));
+        for &account in Account::ALL.iter().filter(|account| account.unit() != Unit::Counted) {
+            if let Some(total) = books.total(account, 0) {
+                *total += i128::from(sums.all(account));
+            }
+        }
+        for post in transaction.detail.posts.iter().filter(|post| post.from.unit() == Unit::Counted) {
+            for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
+                if let Some(total) = books.total(account, post.unit) {
+                    *total += i128::from(change);
                 }
             }
         }
-        if let (Some((Account::CardPoints, change)), Some(index)) = (post.card_end(), card_at(transaction, post.card)) {
+        if transaction.detail.cards.is_empty() {
+            return self.owe_points(transaction, 0, sums.own(Account::CardPoints));
+        }
+        for post in &transaction.detail.posts {
+            if let Some((Account::CardPoints, change)) = post.card_end() {
+                self.owe_points(transaction, post.card, change);
+            }
+        }
+    }
+
+    /// The issuing merchant of the card at a place owes so many points more.
+    fn owe_points(&mut self, transaction: &Transaction, card: u16, change: i64) {
+        if let Some(index) = card_at(transaction, card) {
             let merchant = self.cards.card(index).merchant;
             self.organisation.merchants[merchant as usize].points += i128::from(change);
         }
@@ -253,7 +275,9 @@ impl Machine {
                 programme.series.entry(unit).or_default().add(first, count, expires);
             }
             Change::Code { unit, serial, used } => programme.series.entry(unit).or_default().set_used(serial, used),
-            Change::Sold { staff, amount } => programme.staff.entry(staff).or_default().add(amount, matches!(transaction.kind, Kind::Purchase | Kind::Capture)),
+            Change::Sold { staff, amount } => {
+                programme.staff.entry(staff).or_default().add(amount, matches!(transaction.kind, Kind::Purchase | Kind::Capture))
+            }
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
@@ -385,23 +409,25 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
     if !transaction.code.is_approved() {
         return;
     }
-    let moves = if transaction.kind == Kind::Authorise { &[][..] } else { &detail.posts };
-    let Sums { own, all, into_pool, out_of_pool } = Sums::of(moves, card, transaction.posted);
-    answer.principal = own[Account::CardPrincipal as usize];
-    answer.bonus = own[Account::CardBonus as usize];
     if card > 0 {
+        let of = |account| own_change(transaction, card, account);
+        (answer.principal, answer.bonus) = (of(Account::CardPrincipal), of(Account::CardBonus));
         answer.amount = (answer.principal + answer.bonus).abs();
         return;
     }
-    let net = |account: Account| all[account as usize];
-    answer.offset = -net(Account::IssuerPoints);
-    answer.shortfall_money = -own[Account::CardShortfallMoney as usize];
-    answer.shortfall_points = -own[Account::CardShortfallPoints as usize];
+    let nothing = PostSums::default();
+    let sums = if transaction.kind == Kind::Authorise { &nothing } else { &detail.sums };
+    answer.principal = sums.own(Account::CardPrincipal);
+    answer.bonus = sums.own(Account::CardBonus);
+    answer.offset = -sums.all(Account::IssuerPoints);
+    answer.shortfall_money = -sums.own(Account::CardShortfallMoney);
+    answer.shortfall_points = -sums.own(Account::CardShortfallPoints);
     answer.discount = detail.discount;
-    let sold = net(Account::StoreClearing);
+    let sold = sums.all(Account::StoreClearing);
     let undoes = sold < 0 || sold == 0 && matches!(transaction.kind, Kind::Refund | Kind::Reversal);
     if transaction.kind != Kind::Close {
-        (answer.points_spent, answer.points_earned) = if undoes { (-out_of_pool, -into_pool) } else { (into_pool, out_of_pool) };
+        let (into, out) = (sums.into_pool, sums.out_of_pool);
+        (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };
     }
     let held = |change: &Change| if let Change::Held { total, .. } = change { *total } else { 0 };
     let undone = |change: &Change| if let Change::Reversed { amount, .. } = change { *amount } else { 0 };
@@ -409,43 +435,11 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         Kind::Purchase => sold + detail.cash,
         Kind::Authorise => transaction.changes.iter().map(held).sum(),
         Kind::Reversal => transaction.changes.iter().map(undone).sum(),
-        Kind::Grant => net(Account::IssuerUnits),
-        Kind::Close => -net(Account::CardPrincipal),
+        Kind::Grant => sums.all(Account::IssuerUnits),
+        Kind::Close => -sums.all(Account::CardPrincipal),
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };
-}
-
-/// What moves come to.
-struct Sums {
-    /// By account, of the card at a place.
-    own: [i64; ACCOUNTS],
-    /// By account, of all cards and everything else.
-    all: [i64; ACCOUNTS],
-    /// Points that went back into the pool, but for those that came back past their last date and lapsed at once.
-    into_pool: i64,
-    /// Points that came from it.
-    out_of_pool: i64,
-}
-
-impl Sums {
-    fn of(moves: &[Post], card: u16, posted: i32) -> Sums {
-        let mut sums = Sums { own: [0; ACCOUNTS], all: [0; ACCOUNTS], into_pool: 0, out_of_pool: 0 };
-        for post in moves {
-            for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
-                sums.all[account as usize] += change;
-                sums.own[account as usize] += if post.card == card { change } else { 0 };
-            }
-            if post.from == Account::PointsPool {
-                sums.out_of_pool += post.amount;
-            }
-            let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < posted;
-            if post.to == Account::PointsPool && !lapsed {
-                sums.into_pool += post.amount;
-            }
-        }
-        sums
-    }
 }
 
 /// What a transaction changes the points of the card at a place by.
@@ -453,11 +447,16 @@ pub fn points_of(transaction: &Transaction, card: u16) -> i64 {
     if !transaction.detailed {
         return transaction.moves.sums()[Account::CardPoints];
     }
+    own_change(transaction, card, Account::CardPoints)
+}
+
+/// What a transaction changes an account of the card at a place by.
+fn own_change(transaction: &Transaction, card: u16, account: Account) -> i64 {
     if transaction.kind == Kind::Authorise {
         return 0;
     }
     let of_card = transaction.detail.posts.iter().filter(|post| post.card == card);
-    of_card.filter_map(Post::card_end).filter(|&(account, _)| account == Account::CardPoints).map(|(_, change)| change).sum()
+    of_card.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change).sum()
 }
 
 /// Adds the parts of the answer to a transaction.

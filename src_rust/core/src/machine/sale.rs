@@ -189,11 +189,12 @@ impl Machine {
             if admitted.request.amount < unit.min_spend {
                 return no(Reason::BelowMinimum);
             }
-            let count = |item: &Item| if item.what() == ItemKind::Code { 1 } else { item.amount };
-            let alike = |other: &&Item| {
-                other.unit == item.unit && matches!(other.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass)
-            };
-            let in_all: i64 = admitted.items.iter().filter(alike).map(count).sum();
+            let others = admitted.items.iter().enumerate().filter(|&(place, other)| place != at && other.unit == item.unit);
+            let (mut in_all, mut of_card) = (count_of(item), if item.what() == ItemKind::Code { 0 } else { item.amount });
+            for (_, other) in others {
+                in_all += count_of(other);
+                of_card += if other.what() == ItemKind::Code { 0 } else { count_of(other) };
+            }
             if unit.per_purchase != 0 && in_all > unit.per_purchase.into() {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
@@ -201,9 +202,7 @@ impl Machine {
                 let repeated = admitted.items[..at].iter().any(|other| other == item);
                 self.must_be_good(admitted.programme, item, repeated, today)?;
             } else {
-                let from_card = |other: &&Item| other.unit == item.unit && other.what() != ItemKind::Code;
-                let wanted = admitted.items.iter().filter(|other| alike(other) && from_card(other)).map(count).sum();
-                self.must_have(transaction, unit, wanted, today)?;
+                self.must_have(transaction, unit, of_card, today)?;
             }
         }
         Ok(())
@@ -396,6 +395,15 @@ impl Machine {
         }
         transaction.changes.push(Change::Spent { count, sum });
         Ok(())
+    }
+}
+
+/// How many coupons or visits an item asks for; other items none.
+fn count_of(item: &Item) -> i64 {
+    match item.what() {
+        ItemKind::Coupon | ItemKind::Pass => item.amount,
+        ItemKind::Code => 1,
+        _ => 0,
     }
 }
 

@@ -36,7 +36,8 @@ struct Ahead {
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
         let rows = &batch.rows;
-        let mut answers = Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
+        let mut answers =
+            Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
         for (rows, checked) in rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS)) {
             let ahead = self.look_ahead(rows, checked);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
