@@ -170,7 +170,13 @@ def raw(kind: int, *fields: bytes) -> dict[str, Any]:
     return {"raw": bytes([kind, 0]) + uint(1) + b"".join(fields)}
 
 
-TABLES = json.dumps({"products": [{"id": 1}], "compounding_rate": 10**8})
+TABLES = json.dumps(
+    {
+        "products": [{"id": 1, "accrual": 10**14}],
+        "top_up_bonus": [{"from": 10_000, "bonus": 500, "rate": 0}],
+        "compounding_rate": 10**8,
+    }
+)
 
 
 def whole_journal() -> list[dict[str, Any]]:

@@ -14,9 +14,12 @@ from tests.auditor.form import (
     CAPTURE,
     CAPTURED,
     CARD,
+    CASH,
     CLOSE,
+    CODE,
     CODE_USED,
     CODES_OUT,
+    COUPON,
     DUE,
     FUND,
     FUNDING,
@@ -29,6 +32,7 @@ from tests.auditor.form import (
     ISSUER_UNITS,
     KINDS,
     MARKED,
+    MEMBER,
     MERCHANT,
     MONEY_ACCOUNTS,
     NEW_ALIAS,
@@ -36,7 +40,9 @@ from tests.auditor.form import (
     NEW_NUMBER,
     NEW_PIN,
     NEW_STATUS,
+    NUMBER,
     OUT_AS_CODES,
+    PASS,
     POINTS,
     POINTS_ACCOUNTS,
     POSTED_LATER,
@@ -53,6 +59,7 @@ from tests.auditor.form import (
     SHORT_POINTS,
     SOLD,
     SPENT,
+    STAFF,
     STATUS,
     STORE,
     STORE_ACCOUNTS,
@@ -92,6 +99,35 @@ USABLE = frozenset({TOP_UP, PURCHASE, GRANT, AUTHORISE, TRANSFER, SET_PIN})
 NOT_CLOSED = frozenset({STATUS, REPLACE, HOLDER, BIND, CLOSE})
 WITH_FURTHER = frozenset({PURCHASE, TRANSFER, BIND, BULK_TOP_UP})
 ASKED = {PURCHASE: 3, AUTHORISE: 3, CAPTURE: 4, GRANT: 8, BIND: 16, SET_PIN: 32}
+# Fields of the request that only some kinds use, and items that only some kinds have.
+USES = {
+    "product": {ISSUE, GRANT, TRANSFER, ISSUE_CODES},
+    "expires": {ISSUE, AUTHORISE, ISSUE_CODES},
+    "status": {ISSUE, STATUS, REPLACE},
+    "amount": WITH_AMOUNT,
+}
+ITEMS = {
+    COUPON: {PURCHASE, AUTHORISE},
+    CODE: {PURCHASE},
+    PASS: {PURCHASE, AUTHORISE},
+    CARD: WITH_FURTHER,
+    CASH: {PURCHASE},
+    STAFF: {PURCHASE, AUTHORISE},
+    ALIAS: BY_CARD - {ISSUE},
+    NUMBER: {REPLACE},
+    MEMBER: {HOLDER},
+}
+ITEM_FIELDS = {
+    COUPON: {"unit", "amount"},
+    CODE: {"unit", "high", "low"},
+    PASS: {"unit", "amount"},
+    CARD: {"digits", "low", "amount"},
+    CASH: {"amount"},
+    STAFF: {"digits", "low"},
+    ALIAS: {"digits", "high", "low"},
+    NUMBER: {"digits", "low"},
+    MEMBER: {"low", "amount"},
+}
 SPENDING = frozenset({PURCHASE, AUTHORISE, TRANSFER, GRANT})
 OF_A_CLOSE = frozenset({DUE, RESERVE, GROWTH})
 ACTIVE, CLOSED, INACTIVE = 1, 6, 5
@@ -291,6 +327,20 @@ class Books(State):
         if entry.kind in WITH_AMOUNT and entry.approved:
             most = MOST.get(entry.kind, AMOUNT_MAX)
             self.check(1 <= entry.amount <= most, f"amount {entry.amount} approved")
+        for name, uses in USES.items():
+            value = getattr(entry, name)
+            self.check(not value or entry.kind in uses, f"{name} {value} of a kind {entry.kind}")
+        named = entry.original or entry.original_key
+        self.check(bool(named) == (entry.kind in OF_AN_ORIGINAL), "an original of a kind without, or none")
+        for item in entry.items:
+            fields = {name for name in ("digits", "unit", "amount", "high", "low") if getattr(item, name)}
+            fits = entry.kind in ITEMS[item.kind] and fields <= ITEM_FIELDS[item.kind]
+            fits = fits and (not item.amount or item.kind != CARD or entry.kind == BULK_TOP_UP)
+            self.check(fits, f"{item} in a kind {entry.kind}")
+        self.states(entry)
+
+    def states(self, entry: Entry) -> None:
+        """The card may be used, and flags, reason and what is told of a sale are those of its kind."""
         card = self.of(entry.card)
         if entry.approved and entry.kind in USABLE and not entry.asked & kinds.BY_OPERATOR:
             self.usable(entry, card)

@@ -213,13 +213,16 @@ class Plan:
         self.rates = list(rates)
         self.posts: list[Post] = []
 
+    def card(self, place: int) -> Card | None:
+        return self.cards[place] if place < len(self.cards) else None
+
     def move(self, post: Post) -> None:
         if post.amount:
             self.posts.append(post)
 
     def owed(self, card: int, purse: int) -> int:
         """What the card owes of the purse's unit, these moves included."""
-        account, found = shortfall_of(purse), self.cards[card]
+        account, found = shortfall_of(purse), self.card(card)
         if not account or found is None:
             return 0
         ends = [post.end for post in self.posts if post.card == card]
@@ -229,7 +232,7 @@ class Plan:
 
     def there(self, card: int, purse: int, dates: Dates) -> int:
         """What a lot holds that is not held, these moves included."""
-        found = self.cards[card]
+        found = self.card(card)
         if found is None:
             return 0
         lot = found.lot((purse, *dates))

@@ -404,6 +404,9 @@ def decode_details(read: Reader, entry: Entry) -> None:
         raise Damage("the flags of the head and of the request differ")
     if len(entry.posts) > POSTS_MAX:
         raise Damage(f"{len(entry.posts)} moves")
+    places = {post.card for post in entry.posts} | {place for place, _, _ in entry.purses}
+    if places and max(places) > len(entry.further):
+        raise Damage(f"a move or a balance of card {max(places)} of {len(entry.further)}")
 
 
 def decode_item(read: Reader) -> Item:

@@ -4,7 +4,7 @@ import datetime
 from collections import Counter
 from collections.abc import Callable
 
-from tests.auditor.cards import Card, Plan, account_of, pool_of
+from tests.auditor.cards import ONE, Card, Plan, account_of, pool_of
 from tests.auditor.form import (
     ALIAS,
     AUTHORISE,
@@ -166,6 +166,32 @@ def paid(entry: Entry) -> int:
     return sum(post.amount for post in entry.posts if post.target == CLEARING) + entry.cash
 
 
+def part(amount: int, rate: int) -> int:
+    """That part of an amount; rates are over 10^12."""
+    return amount * rate // ONE
+
+
+def off(programme: Programme, entry: Entry, card: Card) -> int:
+    """Price less what is asked for it: the product's discount, and coupons that the store bears."""
+    discount = part(entry.amount, programme.row("products", card.product).get("discount", 0))
+    lowered = 0
+    for item in [*entry.items_of(COUPON), *entry.items_of(CODE)]:
+        unit = programme.row("units", item.unit)
+        if unit.get("funded") == "store":
+            one = unit.get("value") or part(entry.amount, unit.get("rate", 0))
+            lowered += min(one, unit.get("max") or one) * (item.amount if item.kind == COUPON else 1)
+    return discount + min(lowered, entry.amount - discount)
+
+
+def earned(programme: Programme, entry: Entry, card: Card) -> tuple[int, int]:
+    """Points that a sale earns, and the bonus that it is given back."""
+    product = programme.row("products", card.product)
+    own = sum(post.amount for post in entry.posts if post.source == PRINCIPAL and not post.card)
+    stored = entry.given(PRINCIPAL, CLEARING) + entry.given(BONUS, CLEARING)
+    points = part(stored + entry.cash, product.get("accrual", 0))
+    return points, part(own + entry.cash, product.get("rebate", 0))
+
+
 def staff_of(state: State, entry: Entry, sale: Entry, amount: int) -> Changes:
     """What the staff card of a sale's items sold."""
     cards = (state.ever(entry.programme, item.number) for item in sale.items_of(STAFF))
@@ -184,7 +210,7 @@ def day_of(programme: Programme, entry: Entry, card: Card) -> Changes:
     return [(SPENT, count + 1, total + paid(entry))]
 
 
-def sale(state: State, programme: Programme, entry: Entry) -> None:
+def sale(state: State, programme: Programme, entry: Entry, card: Card) -> None:
     """The bill is paid, in full or as far as the entry says; coupons and passes are those of the items."""
     come_to = paid(entry)
     if not entry.detailed:
@@ -193,6 +219,8 @@ def sale(state: State, programme: Programme, entry: Entry) -> None:
         come_to >= 0 and entry.discount >= 0 and come_to + entry.unpaid + entry.discount == entry.amount,
         f"paid {come_to} of a bill of {entry.amount}",
     )
+    price = entry.amount - off(programme, entry, card)
+    state.check(come_to + entry.unpaid == price, f"a price of {come_to + entry.unpaid}, and not {price}")
     offered = sum(item.amount for item in entry.items_of(CASH))
     state.check(entry.cash <= offered, f"{entry.cash} of {offered} in cash")
     state.check(entry.unpaid == 0 or (entry.asked & 2 != 0 and come_to > 0), "approved in part unasked")
@@ -201,6 +229,19 @@ def sale(state: State, programme: Programme, entry: Entry) -> None:
     state.check((by_points > 0) == (entry.given(POINTS, POOL) > 0), "paid with points that were not spent")
     state.check(by_points == 0 or entry.asked & 1 != 0, "paid with points unasked")
     state.check(by_units == 0 or entry.detailed, "paid with units")
+    taken_for(state, programme, entry)
+    paid_by_units(state, programme, entry)
+
+
+def step_price(programme: Programme, pay: str, unit: int = 0) -> int:
+    """What a point, or a thing of a unit, pays by the waterfall."""
+    steps = programme.tables.get("waterfall", [])
+    found = (step["price"] for step in steps if step["pay"] == pay and step.get("unit", 0) == unit)
+    return int(next(found, 0))
+
+
+def taken_for(state: State, programme: Programme, entry: Entry) -> None:
+    """Coupons, codes and passes are taken as the items say; points and values for what they pay."""
     taken, codes, asked = Counter[int](), Counter[int](), Counter[int]()
     for post in entry.posts:
         taken[post.unit] += post.amount if (post.source, post.target) == (UNIT, UNIT_POOL) else 0
@@ -208,17 +249,47 @@ def sale(state: State, programme: Programme, entry: Entry) -> None:
     for item in [*entry.items_of(COUPON), *entry.items_of(PASS)]:
         time = programme.row("units", item.unit).get("kind") == "time"
         asked[item.unit] += 0 if time else item.amount
+    for step in programme.tables.get("waterfall", []):
+        if step["pay"] == "unit":
+            asked[step["unit"]] += units_for(entry, ISSUER_UNITS, step["price"], step["unit"])
     for unit in taken.keys() | asked.keys():
-        exact = programme.row("units", unit).get("kind") != "value"
-        state.check(
-            not exact or taken[unit] == asked[unit], f"{taken[unit]} of unit {unit}, asked for {asked[unit]}"
-        )
-    state.check(codes == Counter(item.unit for item in entry.items_of(CODE)), "other codes than its items'")
+        state.check(taken[unit] == asked[unit], f"{taken[unit]} of unit {unit}, and not {asked[unit]}")
+    wanted = Counter(item.unit for item in entry.items_of(CODE))
+    state.check(+codes == wanted, "other codes than its items'")
+    points = units_for(entry, ISSUER_POINTS, step_price(programme, "points"))
+    spent = entry.given(POINTS, POOL)
+    state.check(spent == points, f"{spent} points spent, and not {points}")
+
+
+def units_for(entry: Entry, account: int, price: int, unit: int = 0) -> int:
+    """How many points, or things of a unit, pay what this account pays, rounded up."""
+    money = sum(post.amount for post in entry.posts if (post.source, post.unit) == (account, unit))
+    return -(-money * ONE // price) if price else money
+
+
+def paid_by_units(state: State, programme: Programme, entry: Entry) -> None:
+    """Coupons and passes pay no more than they are worth."""
+    worth = Counter[int]()
+    for item in entry.items:
+        unit = programme.row("units", item.unit)
+        if item.kind in (COUPON, CODE) and unit.get("funded") != "store":
+            one = unit.get("value") or part(entry.amount, unit.get("rate", 0))
+            worth[item.unit] += min(one, unit.get("max") or one) * (item.amount if item.kind == COUPON else 1)
+        if item.kind == PASS:
+            worth[item.unit] += unit.get("worth", 0) * item.amount
+    for post in entry.posts:
+        if post.source == ISSUER_UNITS and not step_price(programme, "unit", post.unit):
+            worth[post.unit] -= post.amount
+            state.check(worth[post.unit] >= 0, f"unit {post.unit} pays more than it is worth")
 
 
 def purchase(state: State, programme: Programme, entry: Entry, card: Card) -> Changes:
     only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)})
-    sale(state, programme, entry)
+    sale(state, programme, entry, card)
+    points, rebate = earned(programme, entry, card)
+    for source, amount in ((POOL, points), (ISSUER_BONUS, rebate)):
+        found = sum(post.amount for post in entry.posts if post.source == source)
+        state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
     earned_lots(state, programme, entry)
     used: Changes = [(CODE_USED, item.unit, item.low, 1) for item in entry.items_of(CODE)]
     return used + day_of(programme, entry, card) + staff_of(state, entry, entry, paid(entry))
@@ -226,12 +297,10 @@ def purchase(state: State, programme: Programme, entry: Entry, card: Card) -> Ch
 
 def authorise(state: State, programme: Programme, entry: Entry, card: Card) -> Changes:
     only(state, entry, PAID)
-    sale(state, programme, entry)
-    held = entry.changes_of(HELD)
+    sale(state, programme, entry, card)
     last = entry.expires or entry.posted + int(programme.tables.get("hold_days", HOLD_DAYS)) - 1
     state.check(last >= entry.posted, "a hold that ended before it began")
-    earned, rebate = held[0][3:] if held else (0, 0)
-    return [(HELD, last, paid(entry), earned, rebate), *day_of(programme, entry, card)]
+    return [(HELD, last, paid(entry), *earned(programme, entry, card)), *day_of(programme, entry, card)]
 
 
 def held_by(state: State, entry: Entry, original: Entry | None, card: Card | None) -> bool:
@@ -262,9 +331,9 @@ def capture(
     rest = entry.posts[len(expected) :]
     state.check(all((post.source, post.target) in EARNED for post in rest), "captures more than is held")
     for source, whole in ((POOL, hold.earned), (ISSUER_BONUS, hold.rebate)):
-        earned = whole * captured // hold.total - whole * hold.captured // hold.total
+        amount = whole * captured // hold.total - whole * hold.captured // hold.total
         found = sum(post.amount for post in rest if post.source == source)
-        state.check(found == earned, f"earned {found} from account {source}, and not {earned}")
+        state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
     earned_lots(state, programme, entry)
     ended = entry.asked & FINAL != 0 or captured == hold.total
     return [
@@ -296,6 +365,10 @@ def top_up(state: State, programme: Programme, entry: Entry) -> Changes:
     for place, amount in enumerate(amounts, entry.kind == BULK_TOP_UP):
         found = sum(post.amount for post in entry.posts if (post.source, post.card) == (into, place))
         state.check(found == amount, f"not the amount topped up: {found} of {amount}")
+        bands = [band for band in programme.tables.get("top_up_bonus", []) if band["from"] <= amount]
+        bonus = bands[-1]["bonus"] + part(amount, bands[-1]["rate"]) if bands else 0
+        found = sum(post.amount for post in entry.posts if (post.source, post.card) == (ISSUER_BONUS, place))
+        state.check(found == bonus, f"a bonus of {found}, and not {bonus}")
     earned_lots(state, programme, entry)
     return []
 
@@ -345,6 +418,7 @@ def transfer(state: State, entry: Entry) -> Changes:
     came, went, made_good = 0, 0, 0
     for post in entry.posts:
         out = post.source == account
+        state.check(post.purse in (0, entry.product), f"a transfer of purse {post.purse}")
         state.check(post.card == int(out), f"card {post.card} where card {int(out)} stands")
         left[post.dates] += post.amount if out else -post.amount if post.target == account else 0
         went += post.amount if out else 0
