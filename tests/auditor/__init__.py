@@ -28,7 +28,20 @@ from pathlib import Path
 import lmdb
 
 from tests.auditor.books import Books
-from tests.auditor.form import HASH_BYTES, KINDS, TRANSIT_ACCOUNTS, Damage, blocks, decode, open_block
+from tests.auditor.form import (
+    HASH_BYTES,
+    KINDS,
+    OUT_AS_CODES,
+    TRANSIT_ACCOUNTS,
+    UNIT,
+    UNIT_POOL,
+    Damage,
+    blocks,
+    decode,
+    open_block,
+)
+
+UNIT_TOTALS = (UNIT, UNIT_POOL, OUT_AS_CODES)
 
 __all__ = ["Report", "audit", "blocks", "main"]
 
@@ -86,7 +99,7 @@ def audit(directory: Path) -> Report:
             if account not in TRANSIT_ACCOUNTS
         }
         report.units[str(number)] = {
-            str(unit): {str(account): total for account, total in sorted(totals.items())}
+            str(unit): {str(account): totals[account] for account in UNIT_TOTALS}
             for unit, totals in sorted(programme.units.items())
         }
         report.grown[str(number)] = programme.grown

@@ -509,6 +509,8 @@ class Books(State):
         """One move on its card: from a lot or to one, or a shortfall."""
         account, amount = post.end or (0, 0)
         if not post.purse:
+            if account not in card.shortfalls:
+                return
             card.shortfalls[account] += amount
             short = card.shortfalls[account]
             self.check(-CAP <= short <= 0, f"shortfall {account} of {short}")
