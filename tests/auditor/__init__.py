@@ -88,6 +88,8 @@ def audit(directory: Path) -> Report:
             report.bytes += len(block)
     except (Damage, lmdb.Error, UnicodeDecodeError, json.JSONDecodeError) as damage:
         books.problems.append(f"{place}: {damage}")
+    except KeyError as missing:
+        books.problems.append(f"{place}: the rules have no {missing}")
     else:
         report.sums = books.sums()
     report.cards, report.transactions, report.head = len(books.cards), len(books.transactions), before.hex()

@@ -140,7 +140,7 @@ class Books(State):
         self.place = f"entry {entry.sequence} (kind {entry.kind}, code {entry.code})"
         programme = self.programmes.get(entry.programme)
         if entry.kind == PROGRAMME:
-            self.check(programme is None, "the programme is there already")
+            self.check(programme is None and entry.code == 0, "the programme is there already")
             self.programmes[entry.programme] = Programme(entry.fields["date"])
         elif programme is None:
             self.check(False, f"unknown programme {entry.programme}")
