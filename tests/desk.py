@@ -170,6 +170,7 @@ class Clerk:
         self.codes = 0
         self.sequences: list[tuple[int, int]] = []
         self.holds: list[int] = []
+        # Left alone by reversals: refunds that fell short, authorises of which something was captured.
         self.unnamed: set[int] = set()
 
     def opening(self) -> None:

@@ -254,6 +254,11 @@ class Plan:
 
     def bring_back(self, post: Post, amount: int) -> None:
         """Give back what a move took; what comes back past its last date lapses, or has the days of grace."""
+        if post.source in (SHORT_MONEY, SHORT_POINTS):
+            # It may have been made good since: then the purse gets it.
+            purse = PRINCIPAL if post.source == SHORT_MONEY else POINTS
+            self.give(post.target, amount, post.card, purse, UNDATED)
+            return
         if not post.purse:
             self.move(Post(post.target, post.source, amount, post.card, post.unit))
             return
