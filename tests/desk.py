@@ -170,8 +170,6 @@ class Clerk:
         self.codes = 0
         self.sequences: list[tuple[int, int]] = []
         self.holds: list[int] = []
-        # Left alone by reversals: refunds that fell short, authorises of which something was captured.
-        self.unnamed: set[int] = set()
 
     def opening(self) -> None:
         self.desk.must(1, card=STAFF_CARD, product=4)
@@ -263,10 +261,7 @@ class Clerk:
 
     def capture(self) -> np.void:
         hold, flags = self.hold(), self.chance.choice([0, 0, 4])
-        answer = self.desk.ask(11, amount=self.chance.randint(1, 7_000), original=hold, flags=flags)
-        if answer["code"] == 0:
-            self.unnamed.add(hold)
-        return answer
+        return self.desk.ask(11, amount=self.chance.randint(1, 7_000), original=hold, flags=flags)
 
     def void(self) -> np.void:
         return self.desk.ask(12, original=self.hold())
@@ -278,10 +273,7 @@ class Clerk:
     def refund(self) -> np.void:
         original = self.original({2, 3, 9, 11} if self.chance.random() < 0.9 else set(range(21)))
         amount = self.chance.choice([1, self.chance.randint(1, 2_000), self.chance.randint(1, 20_000)])
-        answer = self.desk.ask(4, amount=amount, original=original, terminal=self.chance.randint(1, 2))
-        if answer["shortfall_points"] or answer["shortfall_money"]:
-            self.unnamed.add(int(answer["sequence"]))
-        return answer
+        return self.desk.ask(4, amount=amount, original=original, terminal=self.chance.randint(1, 2))
 
     def reverse(self) -> np.void:
         if self.chance.random() < 0.1:
@@ -291,7 +283,7 @@ class Clerk:
         original = self.original(
             {2, 3, 4, 9, 10, 11, 14, 20} if self.chance.random() < 0.9 else set(range(21))
         )
-        return self.desk.ask(5, original=1 if original in self.unnamed else original)
+        return self.desk.ask(5, original=original)
 
     def transfer(self) -> np.void:
         purse = self.chance.choice([1, 1, 3, 3, WASH, GIFT, OFF, 2])

@@ -111,7 +111,7 @@ def test_no_more_than_in_flight_max_are_under_way(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.waiting: list[Callable[[bytes | None, Exception | None], None]] = []
 
-        def submit(self, _rows: bytes, done: Callable[[bytes | None, Exception | None], None]) -> None:
+        def submit(self, _rows: bytes, _items: bytes, done: Callable[[bytes | None, Exception | None], None]) -> None:
             self.waiting.append(done)
 
     with Engine(tmp_path / "data", in_flight_max=2) as engine:
