@@ -77,10 +77,10 @@ impl Front {
         assert_eq!(codes, [0; 4]);
         let rules = v1::PublishRulesRequest { programme: 1, version: 1, text: "a".into(), tables: TABLES.into() };
         assert_eq!(self.admin().publish_rules(rules).await.expect("answered").into_inner().code, 0);
-        let issue = v1::IssueRequest { header: self.header(), card: CARD.into(), product: 1, expires: 0 };
+        let issue = v1::IssueRequest { header: self.header(), card: CARD.into(), product: 1, ..Default::default() };
         let issued = self.terminal().issue(issue).await.expect("answered").into_inner().answer.expect("there");
         assert_eq!((issued.code, issued.message.as_str()), (0, "approved"));
-        let top_up = v1::TopUpRequest { header: self.header(), card: CARD.into(), amount: 100_000 };
+        let top_up = v1::TopUpRequest { header: self.header(), card: CARD.into(), amount: 100_000, ..Default::default() };
         let topped_up = self.terminal().top_up(top_up).await.expect("answered").into_inner().answer.expect("there");
         assert_eq!((topped_up.code, topped_up.principal_balance, topped_up.bonus_balance), (0, 100_000, 5_000));
     }
@@ -105,7 +105,7 @@ impl Front {
     }
 
     fn purchase(&mut self, amount: i64) -> v1::PurchaseRequest {
-        v1::PurchaseRequest { header: self.header(), card: CARD.into(), amount, use_points: false }
+        v1::PurchaseRequest { header: self.header(), card: CARD.into(), amount, ..Default::default() }
     }
 
     /// A message of the stream with purchases of these amounts.
@@ -121,7 +121,7 @@ impl Front {
 
     async fn balance(&self) -> v1::Answer {
         let header = Some(v1::Header { terminal: 1, ..Default::default() });
-        let request = v1::GetBalanceRequest { header, card: CARD.into() };
+        let request = v1::GetBalanceRequest { header, card: CARD.into(), alias: None };
         self.terminal().get_balance(request).await.expect("answered").into_inner().answer.expect("there")
     }
 
@@ -218,7 +218,7 @@ async fn every_transaction_is_answered() {
     assert_eq!((reversed.code, reversed.amount, reversed.principal_balance), (0, 19_000, 86_000));
 
     let frozen = v1::CardStatus::Frozen.into();
-    let status = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: frozen };
+    let status = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: frozen, alias: None };
     assert_eq!(front.terminal().set_status(status).await.unwrap().into_inner().answer.unwrap().code, 0);
     let refused = front.buy(100).await.unwrap();
     assert_eq!((refused.code, refused.message.as_str()), (62, "restricted card"));
@@ -339,7 +339,7 @@ async fn what_is_malformed_is_refused_and_leaves_nothing() {
     refused(terminal.purchase(request).await.map(drop), "card: ");
     let request = v1::PurchaseRequest { header: None, ..front.purchase(1) };
     refused(terminal.purchase(request).await.map(drop), "header: ");
-    let request = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: 0 };
+    let request = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: 0, alias: None };
     refused(terminal.set_status(request).await.map(drop), "status: ");
     let request = v1::RefundRequest { header: front.header(), original: None, amount: 1 };
     refused(terminal.refund(request).await.map(drop), "original: ");
