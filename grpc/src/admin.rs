@@ -7,12 +7,12 @@ use onecard_core::commands::{
     CloseReport, GrowthReport, MerchantLiability, Registration, StaffSales, StatementLine, StorePosition, TrialBalance,
 };
 use onecard_core::units::{UNIT_MIN, Unit};
-use onecard_core::{Engine, Error, Secrets};
+use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
 
 use crate::counter::{failed, internal};
 use crate::rows::{card_number, date, no_keys, posted_date, programme, sixteen_bits};
-use crate::texts::CouponCode;
+use crate::texts::{self, NoText};
 use crate::v1;
 use crate::v1::admin_service_server::AdminService;
 
@@ -155,7 +155,11 @@ impl AdminService for Admin {
         if first == 0 || unit < UNIT_MIN || !(1..=CODES_MAX).contains(&count) {
             return Err(Status::invalid_argument("send a unit from 16, the first serial from 1, and a count of 1 to 100,000"));
         }
-        let codes = self.query(move |engine| Ok(code_texts(engine.secrets(), programme, unit, first, count))).await??;
+        let codes = self.query(move |engine| Ok(texts::codes(engine.secrets(), programme, unit, first, count))).await?;
+        let codes = codes.map_err(|why| match why {
+            NoText::NoKeys => no_keys(),
+            NoText::Beyond => Status::invalid_argument("first: send a serial that came out"),
+        })?;
         Ok(Response::new(v1::ListCodesResponse { codes }))
     }
 }
@@ -163,16 +167,6 @@ impl AdminService for Admin {
 fn staff_sales(sales: &StaffSales) -> v1::StaffSales {
     let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
     v1::StaffSales { card: format!("{value:0digits$}"), sales: sales.sales, amount: int128(sales.amount) }
-}
-
-/// The texts of so many codes from this serial on.
-fn code_texts(secrets: &Secrets, programme: u16, unit: u16, first: u64, count: u32) -> Result<Vec<String>, Status> {
-    let text = |serial: u64| {
-        let mac = secrets.code(programme, unit, serial).ok_or_else(no_keys)?;
-        let beyond = || Status::invalid_argument("first: send a serial that came out");
-        CouponCode { unit, serial, mac }.text().ok_or_else(beyond)
-    };
-    (0..u64::from(count)).map(|at| text(first.saturating_add(at))).collect()
 }
 
 fn number(code: Code) -> u32 {

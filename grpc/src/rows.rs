@@ -608,6 +608,197 @@ mod tests {
         }
     }
 
+    fn further(card: &str, pin: &str) -> v1::FurtherCard {
+        v1::FurtherCard { card: card.into(), pin: pin.into() }
+    }
+
+    fn phone(value: &str) -> Option<v1::Alias> {
+        Some(v1::Alias { kind: 1, value: value.into() })
+    }
+
+    fn kinds(items: &[Item]) -> Vec<ItemKind> {
+        items.iter().map(Item::what).collect()
+    }
+
+    /// A purchase with everything that one may have.
+    fn whole() -> v1::PurchaseRequest {
+        let code = crate::texts::codes(&Secrets::new([(1, [7; 32])]), 1, 17, 5, 1).unwrap().remove(0);
+        v1::PurchaseRequest {
+            accept_partial: true,
+            coupons: vec![v1::Coupon { unit: 16, count: 2 }],
+            codes: vec![code.to_lowercase().into()],
+            passes: vec![v1::Pass { unit: 18, visits: 1 }],
+            cards: vec![further("20000001", "004321"), further("20000002", "")],
+            pin: "0123".into(),
+            cash: 77,
+            staff: "90000001".into(),
+            ..purchase()
+        }
+    }
+
+    #[test]
+    fn a_pin_follows_its_card() {
+        use ItemKind::*;
+        let (row, items) = whole().both().unwrap();
+        assert_eq!((row.flags, row.items), (USE_POINTS | ACCEPT_PARTIAL, 9));
+        assert_eq!(kinds(&items), [Pin, Coupon, Code, Pass, Card, Pin, Card, Cash, Staff]);
+        assert_eq!((items[0].digits, items[0].low), (4, 123));
+        assert_eq!((items[1].unit, items[1].amount), (16, 2));
+        let mac = Secrets::new([(1, [7; 32])]).code(1, 17, 5);
+        assert_eq!((items[2].unit, items[2].low, Some(items[2].high)), (17, 5, mac));
+        assert_eq!((items[5].digits, items[5].low), (6, 4321));
+        assert_eq!((items[7].amount, items[8].low), (77, 90_000_001));
+    }
+
+    #[test]
+    fn a_plain_purchase_has_no_items() {
+        let (row, items) = purchase().both().unwrap();
+        assert_eq!((row.items, items.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_card_has_one_name() {
+        let named =
+            |card: &str, alias| v1::TopUpRequest { header: header(), card: card.into(), amount: 1, alias, pin: String::new() };
+        let (row, items) = named("", phone("+86 138-0000")).both().unwrap();
+        assert_eq!((row.card_digits, kinds(&items)), (0, vec![ItemKind::Alias]));
+        let same = named("", phone(" +861380000")).both().unwrap().1;
+        assert_eq!(items, same);
+        let hash = Secrets::new([(1, [7; 32])]).alias(1, 1, "+861380000").unwrap();
+        assert_eq!((items[0].high, items[0].low), ((hash >> 64) as u64, hash as u64));
+        assert_eq!(field(named("", None).only_row()), "card");
+        assert_eq!(field(named("12345678", phone("1")).only_row()), "alias");
+        assert_eq!(field(named("", phone("x")).only_row()), "alias.value");
+        let strange = Some(v1::Alias { kind: 256, value: "1".into() });
+        assert_eq!(field(named("", strange).only_row()), "alias.kind");
+    }
+
+    #[test]
+    fn what_needs_keys_is_told_apart() {
+        let row = |request: &v1::PurchaseRequest| request.row(&Secrets::default(), &mut Vec::new());
+        assert_eq!(row(&purchase()).map(|row| row.items), Ok(0));
+        assert_eq!(row(&whole()), Err(Refusal::NoKeys));
+        let of = |pin: &str| v1::PurchaseRequest { pin: pin.into(), ..purchase() };
+        assert_eq!(row(&of("1234")), Err(Refusal::NoKeys));
+        assert_eq!(field(row(&of("12x4"))), "pin");
+        assert_eq!(row(&v1::PurchaseRequest { card: String::new(), alias: phone("1"), ..purchase() }), Err(Refusal::NoKeys));
+        assert_eq!(Status::from(Refusal::NoKeys).code(), tonic::Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn no_error_tells_a_pin() {
+        for pin in ["987", "9876543210987", "98765x"] {
+            let request = v1::PurchaseRequest { pin: pin.into(), ..purchase() };
+            let status = Status::from(request.only_row().unwrap_err());
+            assert!(!format!("{status:?}").contains("987"), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_item_is_named() {
+        let cases = [
+            (v1::PurchaseRequest { pin: "123".into(), ..whole() }, "pin"),
+            (v1::PurchaseRequest { coupons: vec![v1::Coupon { unit: 15, count: 1 }], ..whole() }, "coupons.unit"),
+            (v1::PurchaseRequest { coupons: vec![v1::Coupon { unit: 65_536, count: 1 }], ..whole() }, "coupons.unit"),
+            (v1::PurchaseRequest { coupons: vec![v1::Coupon { unit: 16, count: 0 }], ..whole() }, "coupons.count"),
+            (v1::PurchaseRequest { passes: vec![v1::Pass { unit: 3, visits: 1 }], ..whole() }, "passes.unit"),
+            (v1::PurchaseRequest { passes: vec![v1::Pass { unit: 16, visits: 101 }], ..whole() }, "passes.visits"),
+            (v1::PurchaseRequest { codes: vec!["12345".into()], ..whole() }, "codes"),
+            (v1::PurchaseRequest { cards: vec![further("1", "")], ..whole() }, "cards.card"),
+            (v1::PurchaseRequest { cards: vec![further("12345678", "1")], ..whole() }, "cards.pin"),
+            (v1::PurchaseRequest { cash: -1, ..whole() }, "cash"),
+            (v1::PurchaseRequest { cash: 100_000_000_000_001, ..whole() }, "cash"),
+            (v1::PurchaseRequest { staff: "x".into(), ..whole() }, "staff"),
+            (v1::PurchaseRequest { cards: vec![further("12345678", ""); 65], ..whole() }, "items"),
+            (v1::PurchaseRequest { cards: vec![further("12345678", ""); 70_000], ..whole() }, "items"),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(field(request.only_row()), expected);
+        }
+    }
+
+    #[test]
+    fn every_new_kind_becomes_a_row() {
+        use ItemKind::*;
+        let card = || "12345678".to_owned();
+        let original = || Some(v1::Original { name: Some(v1::original::Name::Sequence(9)) });
+        let (row, _) =
+            v1::IssueRequest { header: header(), card: card(), product: 1, expires: 0, inactive: true }.both().unwrap();
+        assert_eq!(row.status, 5);
+        let grant =
+            v1::GrantRequest { header: header(), card: card(), bundle: 7, count: 2, paid_by_card: true, ..Default::default() };
+        let (row, items) = grant.both().unwrap();
+        assert_eq!((row.kind, row.product, row.amount, row.flags, items.len()), (9, 7, 2, FROM_CARD, 0));
+        let hold = v1::AuthoriseRequest {
+            header: header(),
+            card: card(),
+            amount: 5,
+            expires: DATE,
+            staff: card(),
+            ..Default::default()
+        };
+        let (row, items) = hold.both().unwrap();
+        assert_eq!((row.kind, row.amount, row.expires, kinds(&items)), (10, 5, DAYS, vec![Staff]));
+        let (row, _) = v1::CaptureRequest { header: header(), original: original(), amount: 5, r#final: true }.both().unwrap();
+        assert_eq!((row.kind, row.original, row.flags), (11, 9, FINAL));
+        assert_eq!(v1::VoidRequest { header: header(), original: original() }.both().unwrap().0.kind, 12);
+        let lost = v1::CardStatus::Lost.into();
+        let replace = v1::ReplaceRequest { header: header(), card: card(), new_card: "87654321".into(), old: lost, alias: None };
+        let (row, items) = replace.both().unwrap();
+        assert_eq!((row.kind, row.status, kinds(&items)), (13, 3, vec![Number]));
+        assert_eq!(field(v1::ReplaceRequest { old: 1, ..replace }.only_row()), "old");
+        let source = Some(further("87654321", "1234"));
+        let transfer = v1::TransferRequest { header: header(), card: card(), source, purse: 3, amount: 4, ..Default::default() };
+        let (row, items) = transfer.both().unwrap();
+        assert_eq!((row.kind, row.product, row.amount, kinds(&items)), (14, 3, 4, vec![Card, Pin]));
+        assert_eq!(field(v1::TransferRequest { source: None, ..transfer }.only_row()), "source");
+        let holder = v1::SetHolderRequest { header: header(), card: card(), member: 8, real_name_known: true, alias: None };
+        let (row, items) = holder.both().unwrap();
+        assert_eq!((row.kind, items[0].low, items[0].amount), (15, 8, 1));
+        assert_eq!(field(v1::SetHolderRequest { member: 0, ..holder }.only_row()), "real_name_known");
+    }
+
+    #[test]
+    fn names_pins_codes_and_bulk_become_rows() {
+        use ItemKind::*;
+        let card = || "12345678".to_owned();
+        let bound_to = Some(further("87654321", "1234"));
+        let bind = v1::BindAliasRequest {
+            header: header(),
+            card: card(),
+            alias: phone("1"),
+            remove: true,
+            bound_to,
+            pin: "4321".into(),
+        };
+        let (row, items) = bind.both().unwrap();
+        assert_eq!((row.kind, row.flags, kinds(&items)), (16, UNBIND, vec![Pin, Alias, Card, Pin]));
+        assert_eq!(field(v1::BindAliasRequest { alias: None, ..bind }.only_row()), "alias");
+        let set = v1::SetPinRequest {
+            header: header(),
+            card: card(),
+            new_pin: "1111".into(),
+            pin: "2222".into(),
+            ..Default::default()
+        };
+        let (row, items) = set.both().unwrap();
+        assert_eq!((row.kind, row.flags, kinds(&items)), (17, 0, vec![Pin, NewPin]));
+        let unlock = v1::SetPinRequest { new_pin: String::new(), pin: String::new(), by_operator: true, ..set.clone() };
+        assert_eq!(unlock.both().map(|(row, items)| (row.flags, items.len())), Ok((BY_OPERATOR, 0)));
+        assert_eq!(field(v1::SetPinRequest { by_operator: false, ..unlock }.only_row()), "new_pin");
+        let close = v1::CloseCardRequest { header: header(), card: card(), alias: None };
+        assert_eq!(close.both().unwrap().0.kind, 18);
+        let codes = v1::IssueCodesRequest { header: header(), unit: 16, count: 10, expires: DATE };
+        let (row, _) = codes.both().unwrap();
+        assert_eq!((row.kind, row.product, row.amount, row.expires), (19, 16, 10, DAYS));
+        let one = v1::BulkTopUpCard { card: card(), amount: 5 };
+        let bulk = |count| v1::BulkTopUpRequest { header: header(), amount: 5, cards: vec![one.clone(); count] };
+        let (row, items) = bulk(1_000).both().unwrap();
+        assert_eq!((row.kind, row.items, items[999].amount), (20, 1_000, 5));
+        assert_eq!(field(bulk(0).only_row()), "cards");
+        assert_eq!(field(bulk(1_001).only_row()), "cards");
+    }
+
     proptest! {
         #[test]
         fn dates_go_both_ways(days in 0..=2_932_896) {

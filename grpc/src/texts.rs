@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use onecard_core::Secrets;
+
 /// Characters of a code: one of the version, 25 of 5 bits each.
 pub const CODE_CHARS: usize = 26;
 /// Serials that a code can say: 45 bits.
@@ -70,6 +72,24 @@ fn canonical(byte: u8) -> u8 {
     }
 }
 
+/// Why there are no texts of codes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoText {
+    /// The engine has no keys.
+    NoKeys,
+    /// A serial is beyond what a text can say.
+    Beyond,
+}
+
+/// The texts of so many codes of a unit, from this serial on, made with the newest key.
+pub fn codes(secrets: &Secrets, programme: u16, unit: u16, first: u64, count: u32) -> Result<Vec<String>, NoText> {
+    let text = |serial: u64| {
+        let mac = secrets.code(programme, unit, serial).ok_or(NoText::NoKeys)?;
+        CouponCode { unit, serial, mac }.text().ok_or(NoText::Beyond)
+    };
+    (0..u64::from(count)).map(|at| text(first.saturating_add(at))).collect()
+}
+
 /// The value of an alias as it is hashed; None if it is no value of this kind.
 ///
 /// Of a phone number the digits and a leading + are left; spaces, dashes, dots, slashes and parentheses between them are dropped, anything
@@ -122,6 +142,17 @@ mod tests {
         for wrong in ["", "1", &text[1..], &text[..25], &format!("{text}0"), &text.replace('1', "2"), &text.replace('0', "U")] {
             assert_eq!(CouponCode::parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn texts_follow_their_serials() {
+        let secrets = Secrets::new([(1, [1; 32])]);
+        let texts = codes(&secrets, 1, 16, 9, 3).unwrap();
+        let read: Vec<_> = texts.iter().map(|text| CouponCode::parse(text).unwrap()).collect();
+        assert_eq!(read.iter().map(|code| code.serial).collect::<Vec<_>>(), [9, 10, 11]);
+        assert!(read.iter().all(|code| secrets.is_code(1, code.unit, code.serial, code.mac)));
+        assert_eq!(codes(&Secrets::default(), 1, 16, 9, 3), Err(NoText::NoKeys));
+        assert_eq!(codes(&secrets, 1, 16, SERIAL_MAX, 2), Err(NoText::Beyond));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
-use onecard_core::verify::Verdict;
 use onecard_core::commands::StaffSales;
+use onecard_core::verify::Verdict;
 use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
@@ -112,8 +112,10 @@ pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<B
     for (code, total) in &balance.totals {
         totals.set_item(code, total)?;
         match Account::from_code(*code).map(Account::unit) {
+            Some(Unit::Money) => money += total,
             Some(Unit::Points) => points += total,
-            _ => money += total,
+            // Units are summed one by one, below.
+            Some(Unit::Counted) | None => {}
         }
     }
     dict.set_item("code", balance.code.number())?;
