@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onecard import EngineError, Rules, RulesError, __version__, codes, verify
+from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, verify
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
 
 GRACE_S = 30.0
@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 rules_app = typer.Typer(help="Rule files.", no_args_is_help=True)
 app.add_typer(rules_app, name="rules")
+secrets_app = typer.Typer(help="Files of keys for PINs, aliases and coupon codes.", no_args_is_help=True)
+app.add_typer(secrets_app, name="secrets")
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -57,7 +59,7 @@ def _reported() -> Iterator[None]:
     """What is broken becomes one line and exit code 1."""
     try:
         yield
-    except (EngineError, RulesError, OSError) as error:
+    except (EngineError, RulesError, SecretsError, OSError) as error:
         _fail(str(error))
 
 
@@ -80,6 +82,14 @@ RuleFileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, h
 RuleFileOption = Annotated[
     Path | None, typer.Option("--rules", exists=True, dir_okay=False, help="Rule file to publish.")
 ]
+SecretsOption = Annotated[
+    Path | None,
+    typer.Option("--secrets", exists=True, dir_okay=False, help="File of keys for PINs, aliases and codes."),
+]
+
+
+def _secrets(file: Path | None) -> Secrets | None:
+    return None if file is None else Secrets.load(file)
 
 
 def _loopback(listen: str) -> str:
@@ -118,6 +128,7 @@ def serve(
     checkpoint_entries: Annotated[
         int, typer.Option(min=1, help="A checkpoint pass begins every so many journal entries.")
     ] = CHECKPOINT_ENTRIES,
+    secrets: SecretsOption = None,
 ) -> None:
     """Serve gRPC until SIGTERM or SIGINT; what was answered is durable."""
     stopping = threading.Event()
@@ -129,7 +140,10 @@ def serve(
     signal.signal(signal.SIGINT, stop)
     _raise_file_limit()
     data = directory or data_dir()
-    with _reported(), Engine(data, checkpoint_entries=checkpoint_entries) as engine:
+    with (
+        _reported(),
+        Engine(data, checkpoint_entries=checkpoint_entries, secrets=_secrets(secrets)) as engine,
+    ):
         if opens is not None:
             _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens")
         if rules is not None:
@@ -210,6 +224,28 @@ def check(file: RuleFileArgument) -> None:
         raise typer.Exit(1) from None
     for sentence in found.explain():
         _out.print(sentence, markup=False, soft_wrap=True)
+
+
+SecretsArgument = Annotated[Path, typer.Argument(dir_okay=False, help="File of keys.")]
+
+
+@secrets_app.command(name="new")
+def new_secrets(file: SecretsArgument) -> None:
+    """Make a file with one new key, which its owner alone may read."""
+    with _reported():
+        _told(file, Secrets.new(file))
+
+
+@secrets_app.command(name="rotate")
+def rotate_secrets(file: SecretsArgument) -> None:
+    """Add a key to a file: new PINs and codes are made with it, older ones stay good."""
+    with _reported():
+        _told(file, Secrets.rotate(file))
+
+
+def _told(file: Path, secrets: Secrets) -> None:
+    numbers = ", ".join(map(str, secrets.numbers))
+    _out.print(f"{file}: keys {numbers}; keep a copy in a safe place", markup=False, soft_wrap=True)
 
 
 @app.command(name="verify")

@@ -141,6 +141,11 @@ impl Core {
         Ok(((hash >> 64) as u64, hash as u64))
     }
 
+    /// The MAC of a coupon's code.
+    fn code(&self, programme: u16, unit: u16, serial: u64) -> PyResult<u64> {
+        self.engine.secrets().code(programme.max(1), unit, serial).ok_or_else(no_secrets)
+    }
+
     /// Texts of coupon codes.
     fn codes(&self, py: Python<'_>, programme: u16, unit: u16, first: u64, count: u32) -> PyResult<Vec<String>> {
         let found = py.detach(|| texts::codes(self.engine.secrets(), programme.max(1), unit, first, count));
