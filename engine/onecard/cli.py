@@ -1,4 +1,4 @@
-"""The command line: serve an engine, replay the demo's year, check rules, verify a journal.
+"""The command line: serve an engine, run requests from a file, replay the demo's year, and so on.
 
 Exit codes: 0 all is well; 1 it is not, or something broke; 2 the command was used wrongly. What is asked
 for goes to stdout, what went wrong to stderr. Python owns the signals: SIGTERM and SIGINT drain the
@@ -11,6 +11,7 @@ import ipaddress
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, verify
+from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, run, verify
+from onecard.client import CallFailed, Client
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
 
 GRACE_S = 30.0
@@ -59,8 +61,8 @@ def _reported() -> Iterator[None]:
     """What is broken becomes one line and exit code 1."""
     try:
         yield
-    except (EngineError, RulesError, SecretsError, OSError) as error:
-        _fail(str(error))
+    except (EngineError, RulesError, SecretsError, CallFailed, OSError) as error:
+        _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
 
 
 def _version(wanted: bool) -> None:
@@ -190,6 +192,96 @@ def _raise_file_limit() -> None:
         # Some systems name no limit and refuse it all the same; then the old one stays.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+_STDIN = Path("-")
+
+
+def _readable(file: Path) -> Path:
+    if file != _STDIN and not file.is_file():
+        raise typer.BadParameter(f"there is no file {file}")
+    return file
+
+
+@app.command(name="run")
+def run_command(
+    file: Annotated[
+        Path,
+        typer.Argument(callback=_readable, help="Requests as JSON lines; - is standard input."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Data directory to open; made if it is not there.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Server to send the requests to.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where the answers go; left out: standard output.")
+    ] = None,
+    secrets: SecretsOption = None,
+    stop_on_refusal: Annotated[
+        bool, typer.Option("--stop-on-refusal", help="End at the first answer with a code but 00 and 10.")
+    ] = False,
+    stop_on_malformed: Annotated[
+        bool, typer.Option("--stop-on-malformed", help="End at the first line that is no request.")
+    ] = False,
+) -> None:
+    """Send requests from a file, and write their answers as JSON lines (docs/grpc.md)."""
+    if (data is None) == (target is None):
+        raise typer.BadParameter("name one: --data DIR or --target HOST:PORT")
+    if target is not None and secrets is not None:
+        raise typer.BadParameter("--secrets: the server has its own keys, pass them to `onecard serve`")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_reported())
+        # Opened first: a directory that cannot be written must not cost what was posted already its answers.
+        to = stack.enter_context(output.open("w", encoding="utf-8", buffering=1)) if output else sys.stdout
+        client = Client(target) if target else stack.enter_context(_served_here(data, _secrets(secrets)))
+        stack.callback(client.close)
+        lines = stack.enter_context(_followed(file, to is sys.stdout and sys.stdout.isatty()))
+        name = "standard input" if file == _STDIN else str(file)
+        tally = run.run(
+            lines,
+            client,
+            lambda text: print(text, file=to),
+            lambda number, why: _err.print(f"{name}:{number}: {why}", markup=False),
+            stop_on_refusal=stop_on_refusal,
+            stop_on_malformed=stop_on_malformed,
+        )
+    if tally.malformed or tally.stopped:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _served_here(data: Path | None, secrets: Secrets | None) -> Iterator[Client]:
+    """A client of an engine that is opened and served for it alone: the same way as to any other server."""
+    with Engine(data or data_dir(), secrets=secrets) as engine:
+        server = engine.serve("127.0.0.1:0")
+        try:
+            yield Client(server.address)
+        finally:
+            server.stop(GRACE_S)
+
+
+@contextlib.contextmanager
+def _followed(file: Path, quiet: bool) -> Iterator[Iterator[str]]:
+    """The lines of a file, with a bar on a terminal that shows how far they are read.
+
+    What is no UTF-8 is let through as it is, so that its line is named and the others are run.
+    """
+    if file == _STDIN:
+        yield iter(sys.stdin)
+        return
+    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    shown = _err.is_terminal and not quiet
+    with (
+        file.open(encoding="utf-8", errors="surrogateescape") as lines,
+        Progress(*columns, console=_err, transient=True, disable=not shown) as progress,
+    ):
+        total = 0
+        if shown:
+            total = sum(1 for _ in lines)
+            lines.seek(0)
+        yield iter(progress.track(lines, total=total))
 
 
 @app.command()
