@@ -10,7 +10,9 @@ import uuid
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, TypeAlias
 
-from onecard import codes
+import numpy as np
+
+from onecard import codes, rows
 from onecard.v1 import admin_pb2, transaction_pb2
 
 
@@ -605,6 +607,37 @@ def values_of(record: Any, message: Any) -> dict[str, Any]:
             value = int_of(value)
         found[name] = date_of(value) if name.endswith("_date") else value
     return found
+
+
+def answer_of_row(row: np.void, parts: rows.Parts) -> Answer:
+    """The answer of an engine's row (`rows.ANSWER`) and its parts, as a client would be told."""
+    told = {name: row[name].item() for name in row.dtype.names or ()}
+    found = {one.name: told[one.name] for one in fields(Answer) if one.name in told and one.name != "parts"}
+    own = tuple(_part_of_row(part) for part in parts)
+    return Answer(
+        **found
+        | {
+            "message": codes.text(told["code"]),
+            "replayed": bool(told["replayed"]),
+            "business_date": rows.day(told["business_date"]) if told["business_date"] else None,
+            "unpaid": sum(part.amount for part in own if part.account == codes.Account.STORE_CLEARING),
+            "cash": sum(part.amount for part in own if part.account == codes.Account.STORE_COLLECTION),
+            "parts": own,
+        }
+    )
+
+
+def _part_of_row(part: np.void) -> Part:
+    begins, expires = int(part["begins"]), int(part["expires"])
+    return Part(
+        account=int(part["account"]),
+        card=int(part["card"]),
+        purse=int(part["purse"]),
+        valid_from=rows.day(begins) if begins else None,
+        expires=rows.day(expires) if expires else None,
+        amount=int(part["amount"]),
+        balance=int(part["balance"]),
+    )
 
 
 def answer_of(message: transaction_pb2.Answer) -> Answer:
