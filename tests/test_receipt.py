@@ -109,6 +109,7 @@ def test_the_ways_to_an_answer_give_one_receipt(chain: Engine) -> None:
     asked = rows.with_items(rows.purchase(card=CARD, amount=900, **key(20)), [[rows.coupon(OFF)]])
     answers = chain.execute(asked)
     (row,) = answers
+    kinds, part = transaction_pb2, transaction_pb2.Part
     message = transaction_pb2.Answer(
         sequence=int(row["sequence"]),
         kind=3,
@@ -120,7 +121,7 @@ def test_the_ways_to_an_answer_give_one_receipt(chain: Engine) -> None:
             transaction_pb2.Part(
                 kind=transaction_pb2.PART_KIND_UNIT, purse=OFF, amount=-1, balance=2, expires=20260331
             ),
-            transaction_pb2.Part(kind=transaction_pb2.PART_KIND_PAID_BY_UNIT, purse=OFF, amount=500),
+            part(kind=kinds.PART_KIND_PAID_BY_UNIT, purse=OFF, amount=500),
             transaction_pb2.Part(
                 kind=transaction_pb2.PART_KIND_PRINCIPAL, purse=1, amount=-400, balance=19_600
             ),

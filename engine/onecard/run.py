@@ -5,9 +5,9 @@ and its request in the JSON form of protobuf, with the names of the protos. Blan
 with # do not count. In a PublishRules, `tables` may also be written as an object instead of a text.
 
 Each request is answered by one line, in order: `{"line": 7, "method": "Purchase", "response": {...}}`, or
-with `error` in place of `response` if the line is malformed. A code of 0 is written out. Lines are sent one
-by one, each when the one before is answered; a file that is run again posts nothing twice, because the keys
-are in it.
+with `error` in place of `response` if the line is malformed. A code of 0 is written out, and a number of 128
+bits is one decimal text. Lines are sent one by one, each when the one before is answered; a file that is run
+again posts nothing twice, because the keys are in it.
 
 Invariant: no error shows a PIN.
 """
@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from onecard import codes
 from onecard.client import CallFailed, Client
+from onecard.messages import int_of
 from onecard.v1 import admin_pb2, terminal_pb2
 
 # What the server says of a request that will be no better next time.
@@ -101,6 +102,7 @@ def _without_pins(text: str) -> str:
 def shown(response: Message) -> dict[str, Any]:
     """A response as JSON has it; a code of 0 is written out, because 00 is what one looks for."""
     found = json_format.MessageToDict(response, preserving_proto_field_name=True)
+    _whole(response, found)
     fields = response.DESCRIPTOR.fields_by_name
     if "code" in fields:
         found = {"code": 0} | found
@@ -109,6 +111,20 @@ def shown(response: Message) -> dict[str, Any]:
     if "answers" in fields:
         found["answers"] = [{"code": 0} | answer for answer in found.get("answers", [])]
     return found
+
+
+def _whole(message: Any, found: dict[str, Any]) -> None:
+    """Puts each number of 128 bits, which is a message of two halves, into one text, at any depth."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.name == "Int128":
+            found[field.name] = str(int_of(value))
+        elif isinstance(value, Message):
+            _whole(value, found[field.name])
+        else:
+            for one, of in zip(value, found[field.name], strict=True):
+                _whole(one, of)
 
 
 def codes_of(response: Any) -> list[int]:
