@@ -67,7 +67,7 @@ def paired(requests: list[str], answers: list[dict[str, Any]]) -> Iterator[Step]
 
 
 def differences(expected: Any, found: Any, where: str) -> Iterator[str]:
-    """What of the expected is not found; numbers of 64 bits are text in JSON, what is 0 or empty is left out."""
+    """What of the expected is not found. Numbers of 64 bits are text in JSON, and what is 0 is left out."""
     if isinstance(expected, dict) and expected:
         if not isinstance(found, dict):
             yield f"{where}: {found!r} is no {expected!r}"

@@ -626,7 +626,7 @@ mod tests {
         v1::PurchaseRequest {
             accept_partial: true,
             coupons: vec![v1::Coupon { unit: 16, count: 2 }],
-            codes: vec![code.to_lowercase().into()],
+            codes: vec![code.to_lowercase()],
             passes: vec![v1::Pass { unit: 18, visits: 1 }],
             cards: vec![further("20000001", "004321"), further("20000002", "")],
             pin: "0123".into(),

@@ -59,7 +59,7 @@ impl CouponCode {
             bits = bits << 5 | digit as u128;
         }
         let whole = count == CODE_CHARS - 1;
-        whole.then(|| CouponCode { unit: (bits >> 109) as u16, serial: (bits >> 64) as u64 & SERIAL_MAX, mac: bits as u64 })
+        whole.then_some(CouponCode { unit: (bits >> 109) as u16, serial: (bits >> 64) as u64 & SERIAL_MAX, mac: bits as u64 })
     }
 }
 
