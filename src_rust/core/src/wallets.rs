@@ -3,11 +3,15 @@
 //! A plain card has none. A wallet is made when the first of these comes, and stays. Its lots are in the order in which they are spent;
 //! no lot is empty, and none holds more than it has. The checkpoint writes those that changed, whole.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Post};
+use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
+use crate::memory::{prefetch, prefetch_lines};
 
 /// Part of a purse with its own dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +103,12 @@ pub struct Wallet {
     pub taken: Vec<(u16, u32)>,
 }
 
+/// Cards whose wallets are written together: small records at random places would cost a page each.
+pub const CHUNK: usize = 512;
+
+/// Lots that are asked for ahead.
+const LOTS_AHEAD: usize = 8;
+
 /// Wrong PINs after which none is taken any more.
 pub const TRIES_MAX: u8 = 3;
 
@@ -125,7 +135,7 @@ impl Wallet {
 
     /// Sum of the lots of a purse.
     pub fn balance(&self, purse: u16) -> i64 {
-        self.lots_of(purse).iter().map(|lot| lot.amount).sum()
+        self.lots.iter().filter(|lot| lot.purse == purse).map(|lot| lot.amount).sum()
     }
 
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {
@@ -252,9 +262,9 @@ pub fn taken(hold: &Hold, captured: i64) -> Vec<i64> {
         let now = left.min(post.amount);
         left -= now;
         taken[at] = now;
-        for before in waiting..at {
-            let (whole, money) = (i128::from(hold.posts[before].amount), i128::from(post.amount));
-            taken[before] = ((whole * i128::from(now) + money - 1) / money) as i64;
+        let money = i128::from(post.amount);
+        for (taken, before) in taken[waiting..at].iter_mut().zip(&hold.posts[waiting..at]) {
+            *taken = ((i128::from(before.amount) * i128::from(now) + money - 1) / money) as i64;
         }
         waiting = at + 1;
     }
@@ -265,15 +275,45 @@ fn all(hold: &Hold) -> Vec<i64> {
     hold.posts.iter().map(|post| post.amount).collect()
 }
 
+/// Appends wallets as a chunk's value: a checksum, then one after the other.
+pub fn encode<'a>(wallets: impl Iterator<Item = &'a Wallet>, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[0; 8]);
+    for wallet in wallets {
+        // By value and back: that is how the encoder is told where to go on.
+        let room = std::mem::take(out);
+        *out = postcard::to_extend(wallet, room).expect("it serialises to memory");
+    }
+    let sum = checksum(&out[8..]);
+    out[..8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The wallets of a chunk's value; None if it is damaged.
+pub fn decode(value: &[u8]) -> Option<Vec<Wallet>> {
+    let (sum, mut rest) = value.split_first_chunk::<8>()?;
+    if checksum(rest) != u64::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut wallets = Vec::with_capacity(CHUNK);
+    while !rest.is_empty() {
+        let (wallet, after) = postcard::take_from_bytes(rest).ok()?;
+        wallets.push(wallet);
+        rest = after;
+    }
+    Some(wallets)
+}
+
 /// All wallets. A card knows the handle of its own.
 #[derive(Default)]
 pub struct Wallets {
     wallets: Vec<Wallet>,
     /// Of each, the date after which something in it lapses: a close looks at these alone.
     earliest: Vec<i32>,
-    /// Which changed since they were last taken, each once.
+    /// Chunks of cards whose wallets changed since they were last taken, each once.
     changed: Vec<u32>,
     is_changed: Vec<bool>,
+    /// Member and card of each that has a holder.
+    holders: BTreeSet<(u64, u32)>,
     /// Some were read from a checkpoint, and may be ahead of the journal's tail.
     pub loaded: bool,
 }
@@ -292,8 +332,11 @@ impl Wallets {
     /// Adds a wallet; its handle.
     pub fn push(&mut self, wallet: Wallet) -> u32 {
         let handle = self.len();
+        if wallet.member != 0 {
+            self.holders.insert((wallet.member, wallet.card));
+        }
         self.earliest.push(wallet.earliest());
-        self.is_changed.push(false);
+        self.note_change(wallet.card);
         self.wallets.push(wallet);
         handle
     }
@@ -310,6 +353,20 @@ impl Wallets {
         &self.wallets[handle as usize]
     }
 
+    /// Asks for the memory of a wallet.
+    #[inline]
+    pub fn prefetch(&self, handle: u32) {
+        prefetch_lines(&self.wallets[handle as usize]);
+    }
+
+    /// Asks for the memory of a wallet's lots, the first few.
+    #[inline]
+    pub fn prefetch_lots(&self, handle: u32) {
+        for lots in self.wallets[handle as usize].lots.chunks(LOTS_AHEAD).take(1) {
+            lots.iter().for_each(prefetch);
+        }
+    }
+
     /// All of them, by handle.
     pub fn iter(&self) -> impl Iterator<Item = &Wallet> {
         self.wallets.iter()
@@ -320,13 +377,21 @@ impl Wallets {
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
         let at = handle as usize;
         let wallet = &mut self.wallets[at];
+        let member = wallet.member;
         change(wallet);
-        self.earliest[at] = wallet.earliest();
-        if !self.is_changed[at] {
-            self.is_changed[at] = true;
-            self.changed.push(handle);
+        if wallet.member != member {
+            self.holders.remove(&(member, wallet.card));
+            self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
         }
-        self.wallets[at].concerns_all()
+        self.earliest[at] = wallet.earliest();
+        let (card, wary) = (wallet.card, wallet.concerns_all());
+        self.note_change(card);
+        wary
+    }
+
+    /// Indexes of the cards that a member holds.
+    pub fn held_by(&self, member: u64) -> impl Iterator<Item = u32> {
+        self.holders.range((member, 0)..=(member, u32::MAX)).map(|&(_, card)| card)
     }
 
     /// Handles of the wallets in which something lapses with this date or has before.
@@ -335,7 +400,19 @@ impl Wallets {
         handles.map(|(handle, _)| handle as u32).collect()
     }
 
-    /// Handles of those that changed since this was last asked.
+    #[inline]
+    fn note_change(&mut self, card: u32) {
+        let chunk = card as usize / CHUNK;
+        if chunk >= self.is_changed.len() {
+            self.is_changed.resize(chunk + 1, false);
+        }
+        if !self.is_changed[chunk] {
+            self.is_changed[chunk] = true;
+            self.changed.push(chunk as u32);
+        }
+    }
+
+    /// Chunks of cards whose wallets changed since this was last asked.
     pub fn take_changed(&mut self) -> Vec<u32> {
         self.is_changed.fill(false);
         std::mem::take(&mut self.changed)
@@ -360,7 +437,9 @@ mod tests {
     #[test]
     fn lots_of_the_same_dates_are_one_and_lie_in_the_order_of_spending() {
         let mut wallet = Wallet::default();
-        for (purse, begins, expires, amount) in [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)] {
+        for (purse, begins, expires, amount) in
+            [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)]
+        {
             assert!(wallet.add(purse, begins, expires, amount));
         }
         assert_eq!(lots(&wallet), [(3, 0, 7, 5), (16, 0, 8, 1), (16, 0, 9, 4), (16, 3, 9, 1), (16, 0, 0, 5)]);
@@ -372,15 +451,8 @@ mod tests {
     fn held_lots_lapse_only_with_the_hold() {
         let mut wallet = Wallet::default();
         wallet.add(2, 0, 10, 100);
-        let post = Post {
-            from: Account::CardBonus,
-            to: Account::StoreClearing,
-            card: 0,
-            unit: 0,
-            begins: 0,
-            expires: 10,
-            amount: 60,
-        };
+        let post =
+            Post { from: Account::CardBonus, to: Account::StoreClearing, card: 0, unit: 0, begins: 0, expires: 10, amount: 60 };
         wallet.hold(&post, 60);
         wallet.holds.push(Hold { sequence: 5, expires: 12, posts: vec![post], total: 60, captured: 0, earned: 0, rebate: 0 });
         let mut lapsed = Vec::new();

@@ -7,6 +7,7 @@ use crate::codes::Code;
 use crate::commands::{FINAL, Kind};
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::lots::add_post;
 use crate::machine::sale::{Refused, note_staff};
 use crate::machine::{Admitted, Found, Machine, is_amount};
 use crate::rules::Tables;
@@ -46,7 +47,13 @@ impl Machine {
     }
 
     /// Takes the card of an original.
-    pub(super) fn take_card_of(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64, transaction: &mut Transaction) {
+    pub(super) fn take_card_of(
+        &mut self,
+        admitted: &Admitted<'_>,
+        found: Found<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) {
         if let Found::Entry(_, original) = found
             && let CardRef::Known { index, .. } = original.card
         {
@@ -74,7 +81,7 @@ impl Machine {
         let (before, after) = (taken(hold, hold.captured), taken(hold, captured));
         for ((post, before), after) in hold.posts.iter().zip(before).zip(after) {
             if after > before {
-                transaction.detail.posts.push(crate::accounts::Post { amount: after - before, ..*post });
+                add_post(transaction, crate::accounts::Post { amount: after - before, ..*post });
             }
         }
         let part = |whole| part_of(whole, captured, hold.total) - part_of(whole, hold.captured, hold.total);

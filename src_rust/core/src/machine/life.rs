@@ -59,7 +59,12 @@ impl Machine {
     /// Lets an alias lead to the card, or takes it off. One that leads to another card is moved only by who names that card, with its PIN if it
     /// has one.
     #[cold]
-    pub(super) fn decide_bind(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<Code, Refused> {
+    pub(super) fn decide_bind(
+        &mut self,
+        admitted: &Admitted<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
         self.find_further_cards(admitted, sequence, transaction)?;
         let alias = admitted.items.iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");
@@ -67,7 +72,6 @@ impl Machine {
         let bound = self.names.find(admitted.request.programme(), kind, hash).map(|(card, _)| card);
         let unbind = transaction.flags & UNBIND != 0;
         match (bound, card_at(transaction, 1)) {
-            (Some(card), None) if card == index && !unbind => return Ok(Code::Approved),
             (Some(card), None) if card == index => {}
             (None, None) if !unbind => {}
             (Some(_), None) if !unbind => return Err((Code::NotPermitted, Reason::BoundElsewhere)),
@@ -77,6 +81,7 @@ impl Machine {
             }
             _ => return Err((Code::NotPermitted, Reason::NotBound)),
         }
+        self.check_pin(admitted.items, transaction, 0, false)?;
         transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
         Ok(Code::Approved)
     }
@@ -141,8 +146,7 @@ impl Machine {
         purses.dedup();
         for number in purses {
             let purse = Purse { card: 0, number };
-            let lots: Vec<_> = self.lots(index, number).collect();
-            for (dates, amount, _) in lots {
+            for (dates, amount, _) in self.lots(index, number) {
                 let unit = if number > Purse::POINTS { number } else { 0 };
                 move_lot(transaction, purse.account(), purse.pool(), 0, unit, dates, amount);
             }
