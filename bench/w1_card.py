@@ -21,7 +21,7 @@ from bench.options import Options, cards_of, scratch
 from bench.swipes import Swipes
 from bench.w1 import IN_FLIGHT, swim
 from onecard import Engine, rows
-from onecard.codes import Account, ItemKind, Kind
+from onecard.codes import Account, Kind
 
 CARDS = 1_000_000
 RULES = Path(__file__).with_name("card.toml")
@@ -57,11 +57,8 @@ class Purchases:
         batch["terminal"] = 1 + self._random.permutation(STORES)[:size]
         batch["amount"] = self._random.integers(*AMOUNTS, size, endpoint=True)
         batch["items"], batch["first_item"] = ITEMS, np.arange(size) * ITEMS
-        items = np.zeros((size, ITEMS), rows.ITEM)
-        items["kind"] = [ItemKind.COUPON, ItemKind.COUPON, ItemKind.PASS]
-        items["unit"] = [ONE_OFF, TWO_OFF, VISIT]
-        items["amount"] = 1
-        return rows.Requests(batch, items.reshape(-1))
+        items = np.concatenate([rows.coupon(ONE_OFF), rows.coupon(TWO_OFF), rows.pass_(VISIT)])
+        return rows.Requests(batch, np.tile(items, size))
 
     def next(self) -> rows.Requests:
         """The next batch, ready to submit; the engine copies it, then it may be used again."""
