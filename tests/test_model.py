@@ -88,8 +88,8 @@ def changed(answer: Answer) -> dict[str, int]:
     return {name: getattr(answer, name) for name in fields if getattr(answer, name)}
 
 
-def balances(answer: Answer) -> tuple[int, int, int]:
-    return answer[13:]
+def balances(answer: Answer) -> tuple[int, ...]:
+    return answer[13:16]
 
 
 def rules(**changes: Any) -> dict[str, Any]:
