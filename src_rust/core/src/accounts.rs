@@ -166,11 +166,7 @@ impl Post {
     /// The end that is a card's, and what the move changes it by; None if neither is.
     #[inline]
     pub fn card_end(&self) -> Option<(Account, i64)> {
-        if self.from.is_card() {
-            Some((self.from, -self.amount))
-        } else {
-            self.to.is_card().then_some((self.to, self.amount))
-        }
+        if self.from.is_card() { Some((self.from, -self.amount)) } else { self.to.is_card().then_some((self.to, self.amount)) }
     }
 
     /// True if it moves money.

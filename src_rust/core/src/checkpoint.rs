@@ -102,9 +102,7 @@ impl Record {
                 let wallet = machine.wallets.get(handle);
                 ("wallets", wallet.card.to_be_bytes().to_vec(), value(postcard::to_stdvec(wallet)))
             }
-            Record::Name(place) => {
-                ("names", place.to_be_bytes().to_vec(), value(postcard::to_stdvec(machine.names.get(place))))
-            }
+            Record::Name(place) => ("names", place.to_be_bytes().to_vec(), value(postcard::to_stdvec(machine.names.get(place)))),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, TotalLeg, are_balanced, total_leg};
+use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StaffSales, StorePosition, TrialBalance};
 use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens, LotsLapsed};
@@ -446,6 +447,17 @@ impl Machine {
         (Code::Approved, stores.collect())
     }
 
+    /// Numbers of the cards that a member holds.
+    pub fn cards_of(&self, programme: u16, member: u64) -> (Code, Vec<CardNumber>) {
+        if self.organisation.programme(programme).is_none() {
+            return (Code::UnknownTerminal, Vec::new());
+        }
+        let cards = self.wallets.held_by(member).map(|index| self.cards.card(index));
+        let mut numbers: Vec<CardNumber> = cards.filter(|card| card.programme == programme).map(|card| card.number()).collect();
+        numbers.sort_unstable();
+        (Code::Approved, numbers)
+    }
+
     /// What the members of staff of a programme sold.
     pub fn staff(&self, programme: u16) -> (Code, Vec<StaffSales>) {
         let Some(at) = self.organisation.programme(programme) else { return (Code::UnknownTerminal, Vec::new()) };
@@ -542,7 +554,8 @@ impl Machine {
                 }
             }
             if let Some((unit, sum)) = units.first_key_value() {
-                wrong.push(format!("programme {}: unit {unit}: cards have {sum}, the books know nothing of it", programme.number));
+                wrong
+                    .push(format!("programme {}: unit {unit}: cards have {sum}, the books know nothing of it", programme.number));
             }
             for (sum, (account, total)) in sums.iter().zip(&books.totals) {
                 if sum != total {

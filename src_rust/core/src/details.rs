@@ -134,9 +134,7 @@ impl Item {
             ItemKind::Code => self.unit >= 16,
             ItemKind::Card => self.card_number().is_some() && (self.amount == 0 || kind == Kind::BulkTopUp),
             ItemKind::Staff | ItemKind::Number => self.card_number().is_some(),
-            ItemKind::Pin | ItemKind::NewPin => {
-                (4..=12).contains(&self.digits) && self.low < 10u64.pow(self.digits.into())
-            }
+            ItemKind::Pin | ItemKind::NewPin => (4..=12).contains(&self.digits) && self.low < 10u64.pow(self.digits.into()),
             ItemKind::Cash => (1..=AMOUNT_MAX).contains(&self.amount),
             ItemKind::Alias => self.digits != 0,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
@@ -228,7 +226,17 @@ impl Reason {
     pub fn from_number(number: u8) -> Option<Reason> {
         use Reason::*;
         let all = [
-            None, Forged, Foreign, Used, Expired, NotYetValid, BelowMinimum, OutOfScope, TooMany, BoundElsewhere, NotBound,
+            None,
+            Forged,
+            Foreign,
+            Used,
+            Expired,
+            NotYetValid,
+            BelowMinimum,
+            OutOfScope,
+            TooMany,
+            BoundElsewhere,
+            NotBound,
             NotStaff,
         ];
         all.get(usize::from(number)).copied()

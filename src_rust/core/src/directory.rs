@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::journal::{Journal, LmdbJournal};
+use crate::members::Members;
 
 /// An owned data directory; the lock is given back when it is dropped.
 pub struct Directory {
@@ -50,6 +51,11 @@ impl Directory {
     /// Opens the checkpoint of this journal.
     pub fn checkpoint(&self, bytes_max: usize, journal: &dyn Journal) -> Result<Checkpoint, Error> {
         Ok(Checkpoint::open(&self.path.join("checkpoint"), bytes_max, journal.id())?)
+    }
+
+    /// Opens the members.
+    pub fn members(&self) -> Result<Members, Error> {
+        Ok(Members::open(&self.path.join("members"))?)
     }
 
     /// True if there is a journal; a directory without one is new.

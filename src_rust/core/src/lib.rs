@@ -17,6 +17,7 @@ pub mod growth;
 pub mod journal;
 pub mod keys;
 pub mod machine;
+pub mod members;
 pub mod memory;
 pub mod names;
 pub mod organisation;
@@ -35,11 +36,12 @@ pub mod wallets;
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request, StatementLine,
-    Stats, StorePosition, TrialBalance,
+    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request,
+    StatementLine, Stats, StorePosition, TrialBalance,
 };
 pub use details::{Item, ItemKind, Part, Reason};
 pub use error::Error;
+pub use members::{Consent, Member, RealName};
 pub use pipeline::{Engine, Options};
 pub use secrets::Secrets;
 pub use verify::{Verdict, verify};

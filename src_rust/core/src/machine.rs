@@ -25,10 +25,10 @@ use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
 use crate::details::{Item, ItemKind, Part};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
-use crate::machine::details::{Ahead, answer_detailed};
-pub(crate) use crate::machine::lots::Purse;
-pub use crate::machine::details::{parts, points_of};
 use crate::keys::{Key, KeyName};
+use crate::machine::details::{Ahead, answer_detailed};
+pub use crate::machine::details::{parts, points_of};
+pub(crate) use crate::machine::lots::Purse;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Product, Tables};
@@ -151,7 +151,13 @@ impl Machine {
     }
 
     /// Answers a balance query whose terminal is known: card, then the purses; those of units as parts.
-    pub fn balance(&mut self, admitted: &Admitted<'_>, sequence: u64, place: &mut Answer, parts: &mut Vec<Part>) -> Result<(), Code> {
+    pub fn balance(
+        &mut self,
+        admitted: &Admitted<'_>,
+        sequence: u64,
+        place: &mut Answer,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), Code> {
         let index = self.find(admitted)?;
         self.touch(admitted.programme, index, sequence);
         [place.principal_balance, place.bonus_balance, place.points_balance] = self.balances(index);

@@ -116,7 +116,10 @@ mod tests {
         names.set(1, 2, 77, Some(6), 0);
         names.set(2, 1, 77, Some(7), 0);
         names.set(1, 1, 77, Some(8), 0);
-        assert_eq!((names.find(1, 1, 77), names.find(1, 2, 77), names.find(2, 1, 77)), (Some((8, 0)), Some((6, 0)), Some((7, 0))));
+        assert_eq!(
+            (names.find(1, 1, 77), names.find(1, 2, 77), names.find(2, 1, 77)),
+            (Some((8, 0)), Some((6, 0)), Some((7, 0)))
+        );
         names.set(1, 1, 77, None, 0);
         assert_eq!((names.find(1, 1, 77), names.find(1, 3, 77), names.len()), (None, None, 3));
         assert_eq!(names.take_changed(), [0, 1, 2]);

@@ -34,6 +34,7 @@ use crate::journal::entry::Entry;
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::keys::Recent;
 use crate::machine::{answer_to, points_of};
+use crate::members::{Member, Members};
 use crate::pipeline::door::Checked;
 use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
@@ -116,6 +117,8 @@ pub(crate) enum Job {
     Positions(u16, Reply<(Code, Vec<StorePosition>)>),
     Liabilities(u16, Reply<Liabilities>),
     Staff(u16, Reply<(Code, Vec<StaffSales>)>),
+    /// Cards that a member holds; 58 if the programme is unknown.
+    CardsOf(u16, u64, Reply<(Code, Vec<CardNumber>)>),
     Rules(u16, Reply<(u32, String)>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
@@ -213,6 +216,7 @@ pub struct Engine {
 struct Live {
     threads: Vec<JoinHandle<()>>,
     journal: Arc<dyn Journal>,
+    members: Members,
     _directory: Directory,
 }
 
@@ -222,6 +226,7 @@ impl Engine {
         let directory = Directory::own(path)?;
         let journal = directory.journal(options.journal_bytes_max, (options.new_id)())?;
         let checkpoint = directory.checkpoint(options.checkpoint_bytes_max, &journal)?;
+        let members = directory.members()?;
         let recovered = recover(&journal, &checkpoint)?;
         let (next, head) = journal.head()?;
         let journal: Arc<dyn Journal> = Arc::new(journal);
@@ -257,7 +262,7 @@ impl Engine {
                 checkpoint.write(&passes)
             }),
         ];
-        let live = Arc::new(Mutex::new(Some(Live { threads, journal, _directory: directory })));
+        let live = Arc::new(Mutex::new(Some(Live { threads, journal, members, _directory: directory })));
         Ok(Engine { jobs, shared, live, secrets, pid: std::process::id() })
     }
 
@@ -339,6 +344,42 @@ impl Engine {
     /// What the members of staff of a programme sold, by the numbers of their cards.
     pub fn staff(&self, programme: u16) -> Result<(Code, Vec<StaffSales>), Error> {
         self.call(|reply| Job::Staff(programme.max(1), reply))
+    }
+
+    /// Enrols a member: 00 also if the same is there, 94 if another has the id or had it, 30 if it is malformed, 58.
+    pub fn enrol(&self, programme: u16, member: &Member) -> Result<Code, Error> {
+        let (code, _) = self.cards_of(programme, member.id)?;
+        if code == Code::Approved { Ok(self.members()?.enrol(programme.max(1), member)?) } else { Ok(code) }
+    }
+
+    /// Replaces what is known of a member: 25 if there is none, 30 if it is malformed.
+    pub fn update_member(&self, programme: u16, member: &Member) -> Result<Code, Error> {
+        Ok(self.members()?.update(programme.max(1), member)?)
+    }
+
+    /// Erases all that is known of a member; the cards stay with the id: 25 if there never was one.
+    pub fn erase_member(&self, programme: u16, id: u64) -> Result<Code, Error> {
+        Ok(self.members()?.erase(programme.max(1), id)?)
+    }
+
+    /// What is known of a member, and the numbers of the cards that it holds.
+    pub fn member(&self, programme: u16, id: u64) -> Result<(Option<Member>, Vec<CardNumber>), Error> {
+        let (_, cards) = self.cards_of(programme, id)?;
+        Ok((self.members()?.get(programme.max(1), id)?, cards))
+    }
+
+    /// Members by id, those above `after`, at most `limit` and a thousand; with a tag those that have it.
+    pub fn list_members(&self, programme: u16, after: u64, limit: usize, tag: &str) -> Result<Vec<Member>, Error> {
+        Ok(self.members()?.list(programme.max(1), after, limit, tag)?)
+    }
+
+    fn cards_of(&self, programme: u16, member: u64) -> Result<(Code, Vec<CardNumber>), Error> {
+        self.call(|reply| Job::CardsOf(programme.max(1), member, reply))
+    }
+
+    fn members(&self) -> Result<Members, Error> {
+        self.check_open()?;
+        self.lock().as_ref().map(|live| live.members.clone()).ok_or_else(closed)
     }
 
     /// Live positions of a programme's stores.
@@ -438,6 +479,7 @@ impl Job {
             Job::Positions(_, reply) => reply.give(Err(error)),
             Job::Liabilities(_, reply) => reply.give(Err(error)),
             Job::Staff(_, reply) => reply.give(Err(error)),
+            Job::CardsOf(_, _, reply) => reply.give(Err(error)),
             Job::Rules(_, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),

@@ -82,7 +82,10 @@ mod tests {
         assert_eq!([0, 102].map(|serial| series.look_up(serial, 1)), [Serial::Unknown; 2]);
         assert_eq!([50, 51].map(|date| series.look_up(100, date)), [Serial::Good, Serial::Expired]);
         series.set_used(64, true);
-        assert_eq!([63, 64, 65, 101].map(|serial| series.look_up(serial, 50)), [Serial::Good, Serial::Used, Serial::Good, Serial::Good]);
+        assert_eq!(
+            [63, 64, 65, 101].map(|serial| series.look_up(serial, 50)),
+            [Serial::Good, Serial::Used, Serial::Good, Serial::Good]
+        );
         series.set_used(64, false);
         assert_eq!(series.look_up(64, 50), Serial::Good);
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, CompactionOption, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 
 /// A failure of LMDB or of the disk below it; the text says what happened and where.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -144,6 +144,18 @@ impl Storage {
         remove_all(&aside).map_err(fail)?;
         fs::rename(path, &aside).map_err(fail)?;
         remove_all(&aside).map_err(fail)
+    }
+
+    /// Writes the environment, which nobody else has open, anew: what was deleted is in the file no more.
+    pub fn compact(self) -> Result<()> {
+        let path = self.path.clone();
+        let fail = |error: std::io::Error| failure(&path, format!("cannot be written anew: {error}"));
+        let (file, draft) = (self.file(), path.join("data.new"));
+        let copy = self.env.copy_to_path(&draft, CompactionOption::Enabled).map_err(|error| self.fail(error))?;
+        copy.sync_all().map_err(fail)?;
+        drop(self);
+        fs::rename(&draft, &file).map_err(fail)?;
+        fs::File::open(&path).and_then(|folder| folder.sync_all()).map_err(fail)
     }
 
     /// A snapshot to read from.

@@ -3,6 +3,8 @@
 //! A plain card has none. A wallet is made when the first of these comes, and stays. Its lots are in the order in which they are spent;
 //! no lot is empty, and none holds more than it has. The checkpoint writes those that changed, whole.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Post};
@@ -252,9 +254,9 @@ pub fn taken(hold: &Hold, captured: i64) -> Vec<i64> {
         let now = left.min(post.amount);
         left -= now;
         taken[at] = now;
-        for before in waiting..at {
-            let (whole, money) = (i128::from(hold.posts[before].amount), i128::from(post.amount));
-            taken[before] = ((whole * i128::from(now) + money - 1) / money) as i64;
+        let money = i128::from(post.amount);
+        for (taken, before) in taken[waiting..at].iter_mut().zip(&hold.posts[waiting..at]) {
+            *taken = ((i128::from(before.amount) * i128::from(now) + money - 1) / money) as i64;
         }
         waiting = at + 1;
     }
@@ -274,6 +276,8 @@ pub struct Wallets {
     /// Which changed since they were last taken, each once.
     changed: Vec<u32>,
     is_changed: Vec<bool>,
+    /// Member and card of each that has a holder.
+    holders: BTreeSet<(u64, u32)>,
     /// Some were read from a checkpoint, and may be ahead of the journal's tail.
     pub loaded: bool,
 }
@@ -292,6 +296,9 @@ impl Wallets {
     /// Adds a wallet; its handle.
     pub fn push(&mut self, wallet: Wallet) -> u32 {
         let handle = self.len();
+        if wallet.member != 0 {
+            self.holders.insert((wallet.member, wallet.card));
+        }
         self.earliest.push(wallet.earliest());
         self.is_changed.push(false);
         self.wallets.push(wallet);
@@ -320,13 +327,23 @@ impl Wallets {
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
         let at = handle as usize;
         let wallet = &mut self.wallets[at];
+        let member = wallet.member;
         change(wallet);
+        if wallet.member != member {
+            self.holders.remove(&(member, wallet.card));
+            self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
+        }
         self.earliest[at] = wallet.earliest();
         if !self.is_changed[at] {
             self.is_changed[at] = true;
             self.changed.push(handle);
         }
         self.wallets[at].concerns_all()
+    }
+
+    /// Indexes of the cards that a member holds.
+    pub fn held_by(&self, member: u64) -> impl Iterator<Item = u32> {
+        self.holders.range((member, 0)..=(member, u32::MAX)).map(|&(_, card)| card)
     }
 
     /// Handles of the wallets in which something lapses with this date or has before.
@@ -360,7 +377,9 @@ mod tests {
     #[test]
     fn lots_of_the_same_dates_are_one_and_lie_in_the_order_of_spending() {
         let mut wallet = Wallet::default();
-        for (purse, begins, expires, amount) in [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)] {
+        for (purse, begins, expires, amount) in
+            [(16, 0, 0, 5), (16, 3, 9, 1), (3, 0, 7, 2), (16, 0, 9, 4), (16, 0, 8, 1), (3, 0, 7, 3)]
+        {
             assert!(wallet.add(purse, begins, expires, amount));
         }
         assert_eq!(lots(&wallet), [(3, 0, 7, 5), (16, 0, 8, 1), (16, 0, 9, 4), (16, 3, 9, 1), (16, 0, 0, 5)]);
@@ -372,15 +391,8 @@ mod tests {
     fn held_lots_lapse_only_with_the_hold() {
         let mut wallet = Wallet::default();
         wallet.add(2, 0, 10, 100);
-        let post = Post {
-            from: Account::CardBonus,
-            to: Account::StoreClearing,
-            card: 0,
-            unit: 0,
-            begins: 0,
-            expires: 10,
-            amount: 60,
-        };
+        let post =
+            Post { from: Account::CardBonus, to: Account::StoreClearing, card: 0, unit: 0, begins: 0, expires: 10, amount: 60 };
         wallet.hold(&post, 60);
         wallet.holds.push(Hold { sequence: 5, expires: 12, posts: vec![post], total: 60, captured: 0, earned: 0, rebate: 0 });
         let mut lapsed = Vec::new();

@@ -20,7 +20,14 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
 
 fn options(checkpoint_entries: u64) -> Options {
     let (journal_bytes_max, checkpoint_bytes_max) = (1 << 30, 1 << 30);
-    Options { journal_bytes_max, checkpoint_bytes_max, checkpoint_entries, clock: || 1, new_id: || [7; 16], secrets: Secrets::default() }
+    Options {
+        journal_bytes_max,
+        checkpoint_bytes_max,
+        checkpoint_entries,
+        clock: || 1,
+        new_id: || [7; 16],
+        secrets: Secrets::default(),
+    }
 }
 
 fn open(path: &Path) -> Engine {

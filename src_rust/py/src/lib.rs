@@ -14,7 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 use onecard_core::pipeline::ROWS_MAX;
-use onecard_core::{Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Options, Part, Registration, Request, Secrets};
+use onecard_core::{
+    Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Options, Part, Registration, Request, Secrets,
+};
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -240,7 +242,9 @@ fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Rows, Error>) {
 }
 
 fn no_secrets() -> PyErr {
-    PyValueError::new_err("PINs, aliases and codes need keys: open the engine with secrets=Secrets.load(FILE) (onecard secrets new FILE makes one)")
+    PyValueError::new_err(
+        "PINs, aliases and codes need keys: open the engine with secrets=Secrets.load(FILE) (onecard secrets new FILE makes one)",
+    )
 }
 
 fn secrets_of(keys: Vec<(u32, Vec<u8>)>) -> PyResult<Secrets> {

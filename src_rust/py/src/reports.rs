@@ -1,7 +1,7 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
-use onecard_core::verify::Verdict;
 use onecard_core::commands::StaffSales;
+use onecard_core::verify::Verdict;
 use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;

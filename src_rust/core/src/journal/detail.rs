@@ -117,7 +117,8 @@ impl Transaction {
         detail.reason = Reason::from_number(from.byte()?).ok_or("reason")?;
         (self.product, self.expires) = (from.number()?, from.number()?);
         let bits = from.byte()?;
-        for (at, amount) in [&mut self.amount, &mut detail.cash, &mut detail.unpaid, &mut detail.discount].into_iter().enumerate() {
+        for (at, amount) in [&mut self.amount, &mut detail.cash, &mut detail.unpaid, &mut detail.discount].into_iter().enumerate()
+        {
             *amount = if bits >> at & 1 != 0 { from.number::<u64>()? as i64 } else { 0 };
         }
         self.original = match from.flag()? {
@@ -263,7 +264,9 @@ mod tests {
             let (begins, expires) = if unit % 2 == 0 { (0, 0) } else { (begins, expires) };
             Post { from, to, card, unit, begins, expires, amount }
         });
-        let fits = |post: &Post| post.from.unit() == post.to.unit() && post.from != post.to && !(post.from.is_card() && post.to.is_card());
+        let fits = |post: &Post| {
+            post.from.unit() == post.to.unit() && post.from != post.to && !(post.from.is_card() && post.to.is_card())
+        };
         posts.prop_filter("of one unit, at most one end a card's", fits)
     }
 

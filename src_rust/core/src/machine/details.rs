@@ -22,7 +22,13 @@ const LOTS_MAX: usize = 4_096;
 
 impl Machine {
     /// Closes a decided transaction: limits of purses, then what is refused leaves only the tries of its PINs; applies it.
-    pub(super) fn finish_detailed(&mut self, admitted: &Admitted<'_>, own_store: u32, transaction: &mut Transaction, sequence: u64) {
+    pub(super) fn finish_detailed(
+        &mut self,
+        admitted: &Admitted<'_>,
+        own_store: u32,
+        transaction: &mut Transaction,
+        sequence: u64,
+    ) {
         transaction.moves.clear();
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
@@ -355,7 +361,8 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
     let moves = if transaction.kind == Kind::Authorise { &[][..] } else { &detail.posts };
     let sum = |of: &dyn Fn(&Post) -> bool| moves.iter().filter(|post| of(post)).map(|post| post.amount).sum::<i64>();
     let net = |account| sum(&|post| post.to == account) - sum(&|post| post.from == account);
-    let own = |account| sum(&|post| post.to == account && post.card == card) - sum(&|post| post.from == account && post.card == card);
+    let own =
+        |account| sum(&|post| post.to == account && post.card == card) - sum(&|post| post.from == account && post.card == card);
     answer.principal = own(Account::CardPrincipal);
     answer.bonus = own(Account::CardBonus);
     if card > 0 {
@@ -370,10 +377,8 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
     let undoes = sold < 0 || sold == 0 && matches!(transaction.kind, Kind::Refund | Kind::Reversal);
     // What came back past its last date and lapsed at once is neither.
     let lapsed = |post: &Post| post.from == Account::CardPoints && post.expires != 0 && post.expires < transaction.posted;
-    let (into, out) = (
-        sum(&|post| post.to == Account::PointsPool && !lapsed(post)),
-        sum(&|post| post.from == Account::PointsPool),
-    );
+    let (into, out) =
+        (sum(&|post| post.to == Account::PointsPool && !lapsed(post)), sum(&|post| post.from == Account::PointsPool));
     (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };
     let held = |change: &Change| if let Change::Held { total, .. } = change { *total } else { 0 };
     let undone = |change: &Change| if let Change::Reversed { amount, .. } = change { *amount } else { 0 };
@@ -428,6 +433,12 @@ pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
             if matches!(account, Account::IssuerPoints | Account::IssuerUnits) {
                 parts.push(Part { account: account.code(), purse: post.unit, amount, ..Part::default() });
             }
+        }
+    }
+    for change in &transaction.changes {
+        if let Change::Codes { unit, first, count, expires } = *change {
+            let (amount, balance) = (count.into(), (first + u64::from(count) - 1) as i64);
+            parts.push(Part { account: Account::Codes.code(), purse: unit, expires, amount, balance, ..Part::default() });
         }
     }
     if detail.cash > 0 {

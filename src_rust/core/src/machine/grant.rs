@@ -43,7 +43,11 @@ impl Machine {
 
     /// A top-up of a card that is not plain. The card is found already.
     #[cold]
-    pub(super) fn decide_detailed_top_up(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+    pub(super) fn decide_detailed_top_up(
+        &mut self,
+        admitted: &Admitted<'_>,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
         transaction.detailed = true;
         let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
         self.must_be_usable(admitted, self.cards.card(index))?;
@@ -91,7 +95,8 @@ impl Machine {
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
         self.check_pin(admitted.items, transaction, 0, false)?;
-        let price = bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price)).ok_or(plain(Code::InvalidAmount))?;
+        let price =
+            bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price)).ok_or(plain(Code::InvalidAmount))?;
         if by_card {
             let unpaid = tables.pour(price, price, |step, most| {
                 let number = match step.pay {

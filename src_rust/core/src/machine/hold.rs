@@ -46,7 +46,13 @@ impl Machine {
     }
 
     /// Takes the card of an original.
-    pub(super) fn take_card_of(&mut self, admitted: &Admitted<'_>, found: Found<'_>, sequence: u64, transaction: &mut Transaction) {
+    pub(super) fn take_card_of(
+        &mut self,
+        admitted: &Admitted<'_>,
+        found: Found<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) {
         if let Found::Entry(_, original) = found
             && let CardRef::Known { index, .. } = original.card
         {

@@ -59,7 +59,12 @@ impl Machine {
     /// Lets an alias lead to the card, or takes it off. One that leads to another card is moved only by who names that card, with its PIN if it
     /// has one.
     #[cold]
-    pub(super) fn decide_bind(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<Code, Refused> {
+    pub(super) fn decide_bind(
+        &mut self,
+        admitted: &Admitted<'_>,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
         self.find_further_cards(admitted, sequence, transaction)?;
         let alias = admitted.items.iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");

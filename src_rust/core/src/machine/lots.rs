@@ -130,7 +130,9 @@ impl Machine {
 
     /// What the moves so far change a lot by.
     pub(super) fn planned(transaction: &Transaction, purse: Purse, (begins, expires): Dates) -> i64 {
-        let of_lot = |post: &&Post| (post.card, post.begins, post.expires) == (purse.card, begins, expires) && post.purse() == purse.number;
+        let of_lot = |post: &&Post| {
+            (post.card, post.begins, post.expires) == (purse.card, begins, expires) && post.purse() == purse.number
+        };
         let change = |post: &Post| post.card_end().map_or(0, |(_, change)| change);
         transaction.detail.posts.iter().filter(of_lot).map(change).sum()
     }
@@ -173,7 +175,8 @@ impl Machine {
     pub(super) fn give(&self, transaction: &mut Transaction, purse: Purse, dates: Dates, from: Account, amount: i64) {
         let owed = self.owed(transaction, purse).min(amount);
         if owed > 0 {
-            let shortfall = if purse.number == Purse::POINTS { Account::CardShortfallPoints } else { Account::CardShortfallMoney };
+            let shortfall =
+                if purse.number == Purse::POINTS { Account::CardShortfallPoints } else { Account::CardShortfallMoney };
             move_lot(transaction, from, shortfall, purse.card, 0, UNDATED, owed);
         }
         move_lot(transaction, from, purse.account(), purse.card, purse.unit(), dates, amount - owed);

@@ -30,7 +30,12 @@ fn pin_for(items: &[Item], card: u16) -> Option<&Item> {
 
 impl Machine {
     /// Checks the PINs of a request's cards: the own one if it is given or `demanded`; that of a further card unless it has the same holder.
-    pub(super) fn check_pins(&self, admitted: &Admitted<'_>, transaction: &mut Transaction, demanded: bool) -> Result<(), Refused> {
+    pub(super) fn check_pins(
+        &self,
+        admitted: &Admitted<'_>,
+        transaction: &mut Transaction,
+        demanded: bool,
+    ) -> Result<(), Refused> {
         let holder = |index: Option<u32>| index.and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.member);
         let own = holder(card_at(transaction, 0));
         for card in 0..=transaction.detail.cards.len() as u16 {
@@ -41,7 +46,13 @@ impl Machine {
     }
 
     /// Checks the PIN of the card at a place, if one is given or needed.
-    pub(super) fn check_pin(&self, items: &[Item], transaction: &mut Transaction, card: u16, needed: bool) -> Result<(), Refused> {
+    pub(super) fn check_pin(
+        &self,
+        items: &[Item],
+        transaction: &mut Transaction,
+        card: u16,
+        needed: bool,
+    ) -> Result<(), Refused> {
         let refuse = |code| Err((code, Reason::None));
         let Some(index) = card_at(transaction, card) else { return refuse(Code::InvalidCard) };
         let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));

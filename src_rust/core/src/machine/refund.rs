@@ -42,8 +42,14 @@ pub(super) fn posts_of(transaction: &Transaction) -> Vec<Post> {
     if transaction.detailed {
         return transaction.detail.posts.clone();
     }
-    let undated = |one: &crate::accounts::Move| {
-        Post { from: one.from, to: one.to, card: 0, unit: 0, begins: 0, expires: 0, amount: one.amount }
+    let undated = |one: &crate::accounts::Move| Post {
+        from: one.from,
+        to: one.to,
+        card: 0,
+        unit: 0,
+        begins: 0,
+        expires: 0,
+        amount: one.amount,
     };
     transaction.moves.iter().map(undated).collect()
 }
@@ -124,7 +130,13 @@ impl Machine {
     }
 
     /// Takes the cards of an original, all that there are.
-    pub(super) fn take_cards_of(&mut self, admitted: &Admitted<'_>, original: &Transaction, sequence: u64, transaction: &mut Transaction) {
+    pub(super) fn take_cards_of(
+        &mut self,
+        admitted: &Admitted<'_>,
+        original: &Transaction,
+        sequence: u64,
+        transaction: &mut Transaction,
+    ) {
         if let Some(index) = card_at(original, 0) {
             self.take_card(admitted.programme, index, sequence, transaction);
         }

@@ -190,7 +190,9 @@ impl Machine {
                 return no(Reason::BelowMinimum);
             }
             let count = |item: &Item| if item.what() == ItemKind::Code { 1 } else { item.amount };
-            let alike = |other: &&Item| other.unit == item.unit && matches!(other.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass);
+            let alike = |other: &&Item| {
+                other.unit == item.unit && matches!(other.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass)
+            };
             let in_all: i64 = admitted.items.iter().filter(alike).map(count).sum();
             if unit.per_purchase != 0 && in_all > unit.per_purchase.into() {
                 return Err((Code::ExceedsCount, Reason::TooMany));
@@ -300,7 +302,15 @@ impl Machine {
     }
 
     /// Points or things of a unit pay: they are taken, and the issuer pays the store.
-    fn offset(&self, till: &Till<'_>, transaction: &mut Transaction, step: &Step, purse: Purse, payer: Account, most: i64) -> i64 {
+    fn offset(
+        &self,
+        till: &Till<'_>,
+        transaction: &mut Transaction,
+        step: &Step,
+        purse: Purse,
+        payer: Account,
+        most: i64,
+    ) -> i64 {
         let there = self.available(transaction, purse, till.today);
         let (money, units) = step.offset(there, most);
         let taken = self.take(transaction, purse, purse.pool(), units, till.today);

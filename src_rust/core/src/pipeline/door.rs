@@ -42,7 +42,8 @@ impl Checked {
             card_hash: number.map_or(0, |number| Cards::hash(request.programme(), number)),
             key_hash: request.key().hash(),
             number,
-            kind: kind.filter(|&kind| if no_items { kind.needs_no_items(request) } else { items_fit(kind, items, number.is_some()) }),
+            kind: kind
+                .filter(|&kind| if no_items { kind.needs_no_items(request) } else { items_fit(kind, items, number.is_some()) }),
             forged: !no_items && has_forged(request.programme(), items, secrets),
         }
     }

@@ -328,6 +328,10 @@ impl Writer {
                 let staff = self.machine.staff(programme);
                 self.deliver(staff, reply);
             }
+            Job::CardsOf(programme, member, reply) => {
+                let cards = self.machine.cards_of(programme, member);
+                self.deliver(cards, reply);
+            }
             Job::Liabilities(programme, reply) => {
                 let liabilities = self.machine.liabilities(programme);
                 self.deliver(liabilities, reply);

@@ -76,7 +76,9 @@ impl UnitRule {
         let of_kind = match self.kind {
             UnitKind::Coupon => self.worth == 0 && (self.value > 0) != (self.rate > 0) && self.rate <= RATE_ONE,
             UnitKind::Visits | UnitKind::Time => (self.value, self.rate, self.max) == (0, 0, 0) && self.funded == Funder::Issuer,
-            UnitKind::Value => (self.worth, self.value, self.rate, self.max, self.min_spend) == (0, 0, 0, 0, 0) && self.funded == Funder::Issuer,
+            UnitKind::Value => {
+                (self.worth, self.value, self.rate, self.max, self.min_spend) == (0, 0, 0, 0, 0) && self.funded == Funder::Issuer
+            }
         };
         if self.id < UNIT_MIN || !named || !amounts || !stores || !of_kind {
             return Err(format!("unit {}: its id, its name or what its kind of unit says is out of range", self.id));
@@ -157,7 +159,10 @@ impl Bundle {
             let known = matches!(line.unit, 2 | 3) || units.binary_search_by_key(&line.unit, |unit| unit.id).is_ok();
             let (amount, days) = ((1..=AMOUNT_MAX).contains(&line.amount), line.from <= DAYS_MAX && line.days <= DAYS_MAX);
             if !known || !amount || !days || line.until < 0 {
-                return Err(format!("bundle {}: unit {}: it is unknown, or its amount or days are out of range", self.id, line.unit));
+                return Err(format!(
+                    "bundle {}: unit {}: it is unknown, or its amount or days are out of range",
+                    self.id, line.unit
+                ));
             }
         }
         Ok(())
@@ -227,11 +232,11 @@ mod tests {
     #[test]
     fn what_is_earned_lasts_to_the_end_of_its_day_month_or_year() {
         let date = |date| from_yyyymmdd(date).unwrap();
-        let today = date(2027_11_28);
+        let today = date(20271128);
         let expires = |rounding: Rounding, days| rounding.expires(today, days);
-        assert_eq!([0, 1, 4].map(|days| expires(Rounding::Day, days)), [0, today, date(2027_12_01)]);
-        assert_eq!([1, 4, 93].map(|days| expires(Rounding::Month, days)), [2027_11_30, 2027_12_31, 2028_02_29].map(date));
-        assert_eq!([1, 365].map(|days| expires(Rounding::Year, days)), [2027_12_31, 2028_12_31].map(date));
+        assert_eq!([0, 1, 4].map(|days| expires(Rounding::Day, days)), [0, today, date(20271201)]);
+        assert_eq!([1, 4, 93].map(|days| expires(Rounding::Month, days)), [20271130, 20271231, 20280229].map(date));
+        assert_eq!([1, 365].map(|days| expires(Rounding::Year, days)), [20271231, 20281231].map(date));
     }
 
     #[test]

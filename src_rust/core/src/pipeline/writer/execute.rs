@@ -153,7 +153,9 @@ impl Writer {
         let mut card = self.machine.named_card(request.programme(), checked.number, items);
         for item in &mut hashed {
             match item.what() {
-                ItemKind::Card => card = item.card_number().and_then(|number| self.machine.locate(request.programme(), number).ok()),
+                ItemKind::Card => {
+                    card = item.card_number().and_then(|number| self.machine.locate(request.programme(), number).ok())
+                }
                 ItemKind::Pin => {
                     let pin = card.and_then(|index| self.machine.wallet(index)?.pin.map(|pin| (index, pin)));
                     let hash = match pin {
