@@ -70,6 +70,9 @@ ROOM = {"journal_bytes_max": 1 << 34, "checkpoint_bytes_max": 1 << 33}
 class Driver(Protocol):
     """What a history needs of an engine."""
 
+    tells_parts: bool
+    """Whether items go this way, and parts and reasons come back."""
+
     def execute(self, batch: Sequence[Row]) -> list[Answer]: ...
     def register(self, registrations: list[Registration]) -> list[int]: ...
     def publish(self, programme: int, version: int, text: str, tables: str) -> int: ...
@@ -106,6 +109,8 @@ def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
 
 class EngineDriver:
     """`onecard.Engine` with numpy rows."""
+
+    tells_parts = True
 
     def __init__(self, path: str, **room: int) -> None:
         self.path = path
@@ -423,6 +428,8 @@ class GrpcDriver:
     over two streams, by chance. A row of a kind that there is no call for goes over a stream.
     """
 
+    tells_parts = False
+
     def __init__(self, path: str, seed: int = 0, **room: int) -> None:
         self.path = path
         self.rng = Random(seed)
@@ -510,6 +517,7 @@ class GrpcDriver:
             "members": whole(report.members),
             "bonus": whole(report.bonus),
             "points": whole(report.points),
+            "units": whole(report.issuer_net) - whole(report.members) - whole(report.bonus) - whole(report.points),
             "issuer_net": whole(report.issuer_net),
             "growth": growth,
         }
@@ -539,6 +547,9 @@ class GrpcDriver:
             "points_sum": whole(found.points_sum),
             "growing": found.growing,
         }
+
+    def staff(self, programme: int) -> None:
+        """There is no call for it yet."""
 
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.admin.ListPositions(admin_pb2.ListPositionsRequest(programme=programme))

@@ -36,6 +36,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from onecard import EngineError
+from tests.card_history import CARD_COMMANDS, card_history_of
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.history import (
     AS_IS,
@@ -49,23 +51,38 @@ from tests.history import (
     history_of,
 )
 from tests.model import (
+    ALIAS,
     AMOUNT_MAX,
     BALANCE,
     CAP,
+    CARD,
+    CASH,
+    CODE,
+    COUPON,
     FUND,
+    MEMBER,
+    NEW_PIN,
+    NUMBER,
+    PASS,
+    PIN,
     POINTS,
     PURCHASE,
     REFUND,
     REVERSAL,
+    STAFF,
     TOP_UP,
     Answer,
+    Item,
     Model,
     Programme,
     Row,
 )
 
-CODES = (0, 12, 13, 14, 25, 30, 51, 54, 58, 61, 62, 91, 94)
-"""Every code of docs/codes.md."""
+CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
+"""Every code of docs/codes.md and docs/card.md."""
+
+REASONS = range(1, 12)
+"""Every reason of docs/card.md."""
 
 OUTCOMES = (
     "top-up: with bonus",
@@ -106,6 +123,7 @@ class Coverage:
     steps: int = 0
     commands: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[int] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Coverage) -> None:
@@ -113,11 +131,13 @@ class Coverage:
         self.steps += other.steps
         self.commands += other.commands
         self.codes += other.codes
+        self.reasons += other.reasons
         self.outcomes += other.outcomes
 
     def missing(self) -> list[str]:
         """What never occurred."""
-        gone = [name for name in COMMANDS if not self.commands[name]]
+        gone = [name for name in (*COMMANDS, *CARD_COMMANDS) if not self.commands[name]]
+        gone += [f"reason {reason}" for reason in REASONS if not self.reasons[reason]]
         gone += [f"code {code:02}" for code in CODES if not self.codes[code]]
         return gone + [name for name in OUTCOMES if not self.outcomes[name]]
 
@@ -141,17 +161,39 @@ def describe(command: Command) -> str:
     if command.row is None:
         said = ", ".join(map(repr, command.args))
     else:
-        said = ", ".join(f"{name}={value}" for name, value in command.row._asdict().items() if value)
+        said = without_zeros(command.row._replace(items=()))
+        said += "".join(f", {ITEM_NAMES.get(item.kind, '?')}({without_zeros(item)})" for item in command.row.items)
         if command.names != AS_IS:
             said += f", names={command.names}"
     return f"#{command.number} batch {command.batch} [{labels}] {said}"
 
 
+def without_zeros(fields: Row | Item) -> str:
+    return ", ".join(f"{name}={value}" for name, value in fields._asdict().items() if value)
+
+
+ITEM_NAMES = {
+    COUPON: "coupon",
+    CODE: "code",
+    PASS: "pass",
+    CARD: "card",
+    PIN: "PIN",
+    CASH: "cash",
+    STAFF: "staff",
+    ALIAS: "alias",
+    NUMBER: "number",
+    MEMBER: "member",
+    NEW_PIN: "new PIN",
+}
+
+
 class Player:
     """One history on its way: the model, the sequences so far, and what comes next."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, *, tells_parts: bool = True) -> None:
+        """`tells_parts`: the way to the engine has parts and reasons."""
         self.history = history
+        self.tells_parts = tells_parts
         self.coverage = Coverage(histories=1)
         self.model = Model()
         self.left = list(reversed(history.commands))
@@ -203,6 +245,8 @@ class Player:
     def check_rows(self, answers: Sequence[Answer]) -> None:
         """Compare the engine's answers with the model's, and learn the sequences."""
         for command, model, engine in zip(self.batch, self.answers, answers, strict=True):
+            if not self.tells_parts:
+                model = model._replace(parts=(), reason=0)  # noqa: PLW2901
             if engine[1:] != model[1:] or not self.same_sequence(model.sequence, engine.sequence):
                 wanted = model._replace(sequence=self.engine_sequence.get(model.sequence, -1))
                 raise Disagreement(self, command, "answer (model's sequence -1: a new one)", engine, wanted)
@@ -226,6 +270,7 @@ class Player:
         coverage.steps += 1
         coverage.commands.update(command.labels)
         coverage.codes[answer.code] += 1
+        coverage.reasons[answer.reason] += 1
         row = command.row
         assert row is not None
         if answer.replayed:
@@ -322,12 +367,21 @@ class Player:
             | {"money_sum": 0, "points_sum": 0, "growing": False},
         )
         self.agree(command, "totals", engine["totals"], dict(sorted(model["totals"].items())))
+        if "units" in engine:
+            units = {unit: of_unit for unit, of_unit in engine["units"].items() if any(of_unit)}
+            self.agree(command, "units", units, model["units"])
+
+    def staff(self, driver: Driver, command: Command | None) -> None:
+        engine = driver.staff(self.history.programme)
+        if engine is not None:
+            self.agree(command, "staff", engine, self.programme().staff())
 
     def finish(self, driver: Driver) -> None:
         """Everything that can be asked, when all is done; balances were the last rows."""
         self.positions(driver, None)
         self.liabilities(driver, None)
         self.trial_balance(driver, None)
+        self.staff(driver, None)
         for digits, number in self.history.cards:
             if (digits, number) in self.programme().cards:
                 first = self.check_statement(driver, None, digits, number, 7, 0)
@@ -385,7 +439,7 @@ def play(
     between: Callable[[], None] = lambda: None,
 ) -> list[Player]:
     """Play histories side by side: in each round every one of them has its next batch in one execution."""
-    players = [Player(history) for history in histories]
+    players = [Player(history, tells_parts=driver.tells_parts) for history in histories]
     opening = [one for history in histories for one in history.opening]
     assert driver.register(opening) == [0] * len(opening), "registration of new programmes"
     for player in players:
@@ -453,7 +507,11 @@ class Share:
     def histories(self) -> Iterator[History]:
         for index in range(self.count):
             seed = self.seed * 1_000_000_007 + self.first + index
-            yield history_of(index * 63 % PROGRAMMES_MAX + 1, seed, wire=self.grpc)
+            programme = index * 63 % PROGRAMMES_MAX + 1
+            if self.grpc or seed % 2:
+                yield history_of(programme, seed, wire=self.grpc)
+            else:
+                yield card_history_of(programme, seed)
 
 
 def play_share(share: Share) -> Coverage:
@@ -469,6 +527,10 @@ def play_share(share: Share) -> Coverage:
             play(group, driver, coverage, between)
     except Disagreement as found:
         raise AssertionError(f"{found}\n{reproduction(found.history, new)}") from None
+    except EngineError as broken:
+        culprits = [history for history in group if fails_alone(history, new)]
+        told = reproduction(culprits[0], new) if culprits else "none of these breaks it alone"
+        raise AssertionError(f"{broken}\n{told}") from broken
     finally:
         driver.close()
         shutil.rmtree(path, ignore_errors=True)
@@ -484,7 +546,7 @@ def fails_alone(history: History, new: NewDriver, *, shaking: bool = False) -> s
         driver = new(path)
         try:
             play([history], driver, Coverage(), driver.reopen if shaking else lambda: None)
-        except Disagreement as found:
+        except (Disagreement, EngineError) as found:
             return str(found)
         finally:
             driver.close()
@@ -631,8 +693,9 @@ def run(count: int, grpc: int, seed: int, jobs: int, console: Console) -> Covera
 def show(coverage: Coverage, console: Console) -> None:
     """How often everything occurred."""
     for title, counts in (
-        ("command", {name: coverage.commands[name] for name in COMMANDS}),
+        ("command", {name: coverage.commands[name] for name in (*COMMANDS, *CARD_COMMANDS)}),
         ("code", {f"{code:02}": coverage.codes[code] for code in CODES}),
+        ("reason", {f"{reason}": coverage.reasons[reason] for reason in REASONS}),
         ("outcome", {name: coverage.outcomes[name] for name in OUTCOMES}),
     ):
         table = Table(title, "times")

@@ -76,7 +76,6 @@ class Card:
     expires: int
     merchant: int
     status: int
-    grown: int = 0
     carries: dict[Place, int] = field(default_factory=dict)
     pin: tuple[int, int] | None = None
     tries: int = 0
@@ -142,11 +141,11 @@ class Side(NamedTuple):
     """What a transaction did to one card, and what the card had afterwards."""
 
     card: Card
+    amount: int
     principal: int
     bonus: int
     points: int
     balances: tuple[int, int, int]
-    grown: int
 
 
 @dataclass
@@ -328,6 +327,8 @@ class Draft(Books):
         self.earned = 0
         self.cash = 0
         self.left = 0
+        self.shown: list[Move] = []
+        self.codes: Part | None = None
         self.then: list[Callable[[], object]] = []
 
     @property
@@ -448,16 +449,17 @@ class Draft(Books):
         }
 
     def parts(self) -> tuple[Part, ...]:
-        """The moves as a receipt needs them, then cash and what is left to pay."""
+        """The moves as a receipt needs them, then codes, cash and what is left to pay."""
         parts = []
-        for move in self.moves:
+        for move in self.shown or self.moves:
             for place, amount in ((move.giver, -move.amount), (move.taker, move.amount)):
                 if is_lot(place):
                     parts.append(self.lot_part(place, amount))
-                elif place.account == ISSUER_POINTS:
-                    parts.append(Part(place.account, amount=-amount))
-                elif place.account == ISSUER_UNITS:
-                    parts.append(Part(place.account, purse=place.unit, amount=-amount))
+            for place, amount in ((move.giver, move.amount), (move.taker, -move.amount)):
+                if place.account in (ISSUER_POINTS, ISSUER_UNITS):
+                    parts.append(Part(place.account, purse=place.unit, amount=amount))
+        if self.codes is not None:
+            parts.append(self.codes)
         if self.cash:
             parts.append(Part(COLLECTION, amount=self.cash))
         if self.left:

@@ -63,8 +63,8 @@ def find_further(draft: Draft) -> None:
         card = card_of(draft, item.digits, item.low)
         if card is transaction.card or card in transaction.further:
             raise Refused(12)
-        check_usable(draft, card)
         transaction.further.append(card)
+        check_usable(draft, card)
 
 
 def check_usable(books: Books, card: Card) -> None:
@@ -188,8 +188,8 @@ def set_holder(draft: Draft) -> None:
 def bind(draft: Draft) -> None:
     assert draft.row.kind == BIND
     card = find_card(draft)
-    find_further(draft)
     check_not_closed(card)
+    find_further(draft)
     check_pins(draft, [False, *(other.pin is not None for other in draft.transaction.further)])
     (item,) = draft.transaction.items(ALIAS)
     alias = (item.digits, item.high, item.low)
@@ -236,8 +236,8 @@ def transfer(draft: Draft) -> None:
     """The lots that are spent first go over with their dates."""
     row = draft.row
     card = find_card(draft)
-    find_further(draft)
     check_usable(draft, card)
+    find_further(draft)
     check_amount(row.amount)
     purse = row.product
     if purse not in (PRINCIPAL, POINTS) and (purse < UNIT_MIN or draft.unit_rule(purse) is None):

@@ -136,7 +136,6 @@ def grant_growth(books: Books, rate: int, reserve: int) -> None:
         growth, card.carries[lot] = divmod(points * rate + card.carries.get(lot, 0), ONE)
         growth = min(growth, CAP - points)
         post(books, Place(RESERVE), lot, growth)
-        card.grown += growth
         books.newest_growth[card.merchant] += growth
     left = books.balance(Place(RESERVE))
     assert reserve >= left >= 0

@@ -10,11 +10,13 @@ from tests.model.books import (
     FUNDING,
     ISSUER_BONUS,
     ISSUER_UNITS,
+    POINTS,
     POOL,
     PRINCIPAL,
     UNIT_POOL,
     Card,
     Draft,
+    Part,
     Place,
     Refused,
     pool_of,
@@ -89,6 +91,7 @@ def grant(draft: Draft) -> None:
         begins, expires = dates_of(line, draft.open_date)
         lot = card.lot(line["unit"], begins, expires)
         draft.give(pool_of(lot), lot, line["amount"] * row.amount)
+        draft.earned += line["amount"] * row.amount if line["unit"] == POINTS else 0
     draft.amount = price
 
     def then() -> None:
@@ -136,11 +139,12 @@ def issue_codes(draft: Draft) -> None:
     check_amount(row.amount, CODES_MAX)
     draft.move(Place(UNIT_POOL, None, row.product), Place(CODES, None, row.product), row.amount)
     draft.amount = row.amount
+    series = draft.series.get(row.product, [])
+    last = (series[-1][0] if series else 0) + row.amount
+    draft.codes = Part(CODES, purse=row.product, amount=row.amount, balance=last)
 
     def then() -> None:
-        series = draft.series.setdefault(row.product, [])
-        last = series[-1][0] if series else 0
-        series.append((last + row.amount, row.expires))
+        draft.series.setdefault(row.product, []).append((last, row.expires))
 
     draft.then.append(then)
 

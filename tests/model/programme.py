@@ -12,9 +12,11 @@ from tests.model.books import (
     CODES,
     COLLECTION,
     DUE,
+    ISSUER_POINTS,
     MONEY_ACCOUNTS,
     POINTS,
     POINTS_ACCOUNTS,
+    POOL,
     PRINCIPAL,
     SHORTFALLS,
     UNIT,
@@ -22,6 +24,7 @@ from tests.model.books import (
     Books,
     Card,
     Draft,
+    Move,
     Part,
     Place,
     Refused,
@@ -138,6 +141,8 @@ class Programme(Books):
         parts: tuple[Part, ...] = ()
         try:
             HANDLERS[transaction.row.kind](draft)
+            if not detailed:
+                draft.moves.sort(key=plain_order)
             draft.settle()
             code, told = draft.code, draft.told()
             parts = draft.parts() if detailed else ()
@@ -184,12 +189,13 @@ class Programme(Books):
         """What a transaction did to each of its cards."""
         transaction = draft.transaction
         cards = [transaction.card] if transaction.card else []
+        bulk = transaction.row.kind == BULK_TOP_UP
         return [
             Side(
                 card,
+                draft.net(PRINCIPAL, card) + draft.net(BONUS, card) if bulk else draft.amount,
                 *(draft.net(account, card) for account in (PRINCIPAL, BONUS, POINTS)),
                 (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card)),
-                card.grown,
             )
             for card in [*cards, *transaction.further]
         ]
@@ -213,7 +219,9 @@ class Programme(Books):
         except Refused as refused:
             return Answer(code=refused.code)
         parts = tuple(
-            Part(0, purse=unit, balance=self.purse(unit, card)) for unit in self.units_of(card)
+            Part(0, 0, unit, lot.begins, lot.expires, self.balance(lot), self.purse(unit, card))
+            for unit in self.units_of(card)
+            for lot in self.lots(card, unit)
         )
         return Answer(**self.balances_of(card), parts=parts)
 
@@ -243,12 +251,12 @@ class Programme(Books):
         if card is None:
             return self.former.get((digits, number), 14), []
         lines: list[dict[str, int]] = []
-        grown_before = 0
+        points_before = 0
         for transaction in self.transactions:
             for side in transaction.sides:
                 if side.card is card:
-                    lines.append(line_of(transaction, side, grown_before))
-                    grown_before = side.grown
+                    lines.append(line_of(transaction, side, points_before))
+                    points_before = side.balances[2]
         lines = [line for line in reversed(lines) if before == 0 or line["sequence"] < before]
         return 0, lines[:limit]
 
@@ -293,10 +301,16 @@ class Programme(Books):
 
     def staff(self) -> dict[tuple[int, int], tuple[int, int]]:
         """How many sales of each staff card, and their sum."""
-        return {card.number: sales for card, sales in self.staff_sales.items()}
+        return {card.number: sales for card, sales in self.staff_sales.items() if any(sales)}
 
 
-def line_of(transaction: Transaction, side: Side, grown_before: int) -> dict[str, int]:
+def plain_order(move: Move) -> int:
+    """The moves of a plain swipe are those of the legs of docs/transactions.md, money first."""
+    order = (PRINCIPAL, BONUS, ISSUER_POINTS, POINTS, POOL)
+    return order.index(move.giver.account) if move.giver.account in order else -1
+
+
+def line_of(transaction: Transaction, side: Side, points_before: int) -> dict[str, int]:
     """A line of a card's statement."""
     answer = transaction.answer
     principal, bonus, points = side.balances
@@ -308,11 +322,11 @@ def line_of(transaction: Transaction, side: Side, grown_before: int) -> dict[str
         "value_date": transaction.row.business_date,
         "terminal": transaction.row.terminal,
         "store": transaction.store,
-        "amount": answer.amount,
+        "amount": side.amount,
         "principal": side.principal,
         "bonus": side.bonus,
         "points": side.points,
-        "growth": side.grown - grown_before,
+        "growth": points - points_before - side.points,
         "principal_balance": principal,
         "bonus_balance": bonus,
         "points_balance": points,

@@ -83,7 +83,7 @@ def hold_it(draft: Draft, earned: int, rebate: int) -> None:
     until = row.expires or draft.open_date + draft.rules().get("hold_days", 7) - 1
     hold = Hold(draft.moves, draft.amount, earned, rebate, until, draft.transaction.staff)
     draft.balances = dict(draft.books.balances)
-    draft.moves = []
+    draft.shown, draft.moves = draft.moves, []
     draft.spent = 0
 
     def then() -> None:

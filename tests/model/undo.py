@@ -6,6 +6,7 @@ from tests.model.books import (
     BONUS,
     CLEARING,
     CODES,
+    COLLECTION,
     ISSUER_BONUS,
     ISSUER_POINTS,
     ISSUER_UNITS,
@@ -28,6 +29,7 @@ from tests.model.rows import (
     AMOUNT_MAX,
     AUTHORISE,
     BULK_TOP_UP,
+    CAP,
     CAPTURE,
     GRANT,
     ONE,
@@ -49,14 +51,13 @@ def refund(draft: Draft) -> None:
     original = draft.find_original(row)
     if original is None:
         raise Refused(25)
-    transaction.card = original.card
+    transaction.card, transaction.further = original.card, list(original.further)
     refundable = original.row.kind in REFUNDABLE and original.approved() and not original.reversed
     if not refundable or (original.row.kind == GRANT and original.answer.amount == 0):
         raise Refused(12)
     before, after = original.refunded, original.refunded + row.amount
     if not 1 <= row.amount <= AMOUNT_MAX or after > original.answer.amount:
         raise Refused(13)
-    transaction.further = list(original.further)
     draft.amount = row.amount
     giving = {PURCHASE: refund_sale, CAPTURE: refund_sale, TOP_UP: refund_top_up, GRANT: refund_grant}
     giving[original.row.kind](draft, original, before, after)
@@ -151,7 +152,7 @@ def grown(draft: Draft, amount: int, date: int) -> int:
     for day, rate in draft.growths:
         if day >= date:
             growth, carry = divmod(amount * rate + carry, ONE)
-            amount += growth
+            amount += min(growth, CAP - amount)
     return amount
 
 
@@ -160,15 +161,20 @@ def grown(draft: Draft, amount: int, date: int) -> int:
 
 def refund_top_up(draft: Draft, original: Transaction, before: int, after: int) -> None:
     total = original.answer.amount
-    paid_in = next(move for move in original.moves if move.giver.account != ISSUER_BONUS)
+    till = next(move.giver for move in original.moves if move.giver.account != ISSUER_BONUS)
     lot = draft.card.lot(PRINCIPAL)
     if draft.available(lot) < after - before:
         raise Refused(51)
-    draft.move(lot, paid_in.giver, after - before)
+    draft.move(lot, at_this_store(draft, till), after - before)
     for move in original.moves:
         if move.giver.account == ISSUER_BONUS:
             amount = -(-move.amount * after // total) + -move.amount * before // total
             claw_back(draft, move, amount, original.date)
+
+
+def at_this_store(draft: Draft, till: Place) -> Place:
+    """What took money in gives it out: the issuer, or the store where the refund is made."""
+    return Place(COLLECTION, draft.transaction.store) if till.account == COLLECTION else till
 
 
 def refund_grant(draft: Draft, original: Transaction, before: int, after: int) -> None:
@@ -179,7 +185,7 @@ def refund_grant(draft: Draft, original: Transaction, before: int, after: int) -
         if is_lot(move.giver):
             draft.give_back(move.taker, move.giver, now - then)
         else:
-            draft.move(move.taker, move.giver, now - then)
+            draft.move(move.taker, at_this_store(draft, move.giver), now - then)
     for move in original.moves:
         if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
             amount = -(-move.amount * after // total) + -move.amount * before // total
@@ -197,7 +203,7 @@ def reversal(draft: Draft) -> None:
             raise Refused(25)
         draft.marks.setdefault(original_key_of(row), transaction)
         return
-    transaction.card = original.card
+    transaction.card, transaction.further = original.card, list(original.further)
     if original.row.kind not in REVERSIBLE:
         raise Refused(12)
     if original.reversed:
@@ -206,8 +212,6 @@ def reversal(draft: Draft) -> None:
         original.reversed = True
         return
     check_undoable(original)
-    transaction.further = list(original.further)
-    transaction.store = original.store
     undo(draft, original)
 
 
@@ -233,7 +237,7 @@ def undo(draft: Draft, original: Transaction) -> None:
         if move.taker.account in PURSES:
             draft.take_back(move.taker, move.giver, move.amount, reason=NOT_THERE)
     told = original.answer
-    draft.amount = told.amount
+    draft.amount, draft.cash = told.amount, original.cash
     draft.spent, draft.earned = -told.points_spent, -told.points_earned
     draft.then.append(lambda: forget(draft, original))
 
@@ -257,6 +261,7 @@ def undo_taking(draft: Draft, move: Move) -> None:
 def forget(draft: Draft, original: Transaction) -> None:
     """Codes went back by their moves; staff sums, bundles, holds and what was refunded go back here."""
     original.reversed = True
+    draft.transaction.store = original.store
     if original.row.kind in (PURCHASE, CAPTURE, REFUND):
         sign = 1 if original.row.kind == REFUND else -1
         count_staff(draft, original.staff, sign * original.answer.amount, 0)
