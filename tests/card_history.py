@@ -29,6 +29,7 @@ from tests.model import (
     BULK_TOP_UP,
     BY_CARD,
     BY_OPERATOR,
+    CAP,
     CAPTURE,
     CARD,
     CASH,
@@ -188,7 +189,7 @@ def product_tables(rng: Random, scale: int, product: dict[str, Any], *, staff: b
         "bonus_days": seldom(1, 2, 3, 30),
         "staff": staff or None,
         "named": seldom(
-            {"purchase_max": scale * 2, "balance_max": scale * 20},
+            {"purchase_max": min(scale * 2, AMOUNT_MAX), "balance_max": min(scale * 20, CAP)},
             {"day_sum": scale, "day_count": 3, "top_up_max": scale},
             {},
         ),
@@ -594,7 +595,7 @@ class CardAuthor(Author):
         if item.kind in (PIN, NEW_PIN):
             other, label = Item(item.kind, 5, low=item.low % 10**4 + 1), "retry: other PIN"
         else:
-            other, label = item._replace(low=item.low + 1), "retry: other items"
+            other, label = item._replace(low=item.low ^ 1), "retry: other items"
             if item.kind in (COUPON, PASS, CASH):
                 other = item._replace(amount=item.amount % 100 + 1)
         self.again(command, row._replace(items=(*row.items[:at], other, *row.items[at + 1 :])), label)

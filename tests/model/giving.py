@@ -49,6 +49,7 @@ def top_up(draft: Draft) -> None:
 def bulk_top_up(draft: Draft) -> None:
     """All or none."""
     find_further(draft)
+    check_amount(draft.row.amount)
     amounts = [item.amount for item in draft.transaction.items(CARD)]
     if any(not 1 <= amount <= AMOUNT_MAX for amount in amounts) or sum(amounts) != draft.row.amount:
         raise Refused(13)
@@ -79,9 +80,9 @@ def grant(draft: Draft) -> None:
     bundle = next((bundle for bundle in bundles if bundle["id"] == row.product), None)
     if bundle is None:
         raise Refused(12)
+    check_amount(row.amount, COUNT_MAX)
     price = bundle.get("price", 0) * row.amount
-    if not 1 <= row.amount <= COUNT_MAX or price > AMOUNT_MAX:
-        raise Refused(13)
+    check_price(price)
     most = bundle.get("per_card", 0)
     if most and card.bundles[row.product] + row.amount > most:
         raise Refused(65, TOO_MANY)
@@ -99,6 +100,11 @@ def grant(draft: Draft) -> None:
         card.has_wallet = True
 
     draft.then.append(then)
+
+
+def check_price(price: int) -> None:
+    if price > AMOUNT_MAX:
+        raise Refused(13)
 
 
 def pay_for_grant(draft: Draft, price: int) -> None:
@@ -141,7 +147,7 @@ def issue_codes(draft: Draft) -> None:
     draft.amount = row.amount
     series = draft.series.get(row.product, [])
     last = (series[-1][0] if series else 0) + row.amount
-    draft.codes = Part(CODES, purse=row.product, amount=row.amount, balance=last)
+    draft.codes = Part(CODES, purse=row.product, expires=row.expires, amount=row.amount, balance=last)
 
     def then() -> None:
         draft.series.setdefault(row.product, []).append((last, row.expires))

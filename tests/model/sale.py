@@ -81,6 +81,8 @@ def hold_it(draft: Draft, earned: int, rebate: int) -> None:
     """Keep the moves of an authorisation instead of posting them."""
     row, card = draft.row, draft.card
     until = row.expires or draft.open_date + draft.rules().get("hold_days", 7) - 1
+    if until < draft.open_date:
+        raise Refused(12)
     hold = Hold(draft.moves, draft.amount, earned, rebate, until, draft.transaction.staff)
     draft.balances = dict(draft.books.balances)
     draft.shown, draft.moves = draft.moves, []
@@ -97,12 +99,8 @@ def hold_it(draft: Draft, earned: int, rebate: int) -> None:
 def sell(draft: Draft) -> None:
     """Steps 1 to 7: what pays is moved to the store."""
     row, transaction = draft.row, draft.transaction
-    card = find_card(draft)
-    find_further(draft)
-    check_usable(draft, card)
-    check_amount(row.amount)
-    if row.kind == AUTHORISE and row.expires and row.expires < draft.open_date:
-        raise Refused(12)
+    find_cards(draft)
+    card = draft.card
     check_staff(draft)
     check_vouchers(draft)
     off = row.amount * draft.product_of(card)["discount"] // ONE
@@ -124,6 +122,14 @@ def sell(draft: Draft) -> None:
             raise Refused(51)
         draft.code = 10
     draft.amount = paid
+
+
+def find_cards(draft: Draft) -> None:
+    """The further cards are looked for before the own card's state."""
+    card = find_card(draft)
+    find_further(draft)
+    check_usable(draft, card)
+    check_amount(draft.row.amount)
 
 
 def check_staff(draft: Draft) -> None:
