@@ -112,7 +112,7 @@ class Hold:
 
     def taken(self, captured: int) -> list[int]:
         """Of each move what is taken once so much is captured."""
-        if captured == self.total:
+        if captured == self.total > 0:
             return [move.amount for move in self.moves]
         taken = [0] * len(self.moves)
         left, waiting = captured, []

@@ -97,7 +97,7 @@ def grant(draft: Draft) -> None:
 
     def then() -> None:
         card.bundles[row.product] += row.amount
-        card.has_wallet = True
+        card.has_wallet = card.has_wallet or most > 0
 
     draft.then.append(then)
 

@@ -189,11 +189,10 @@ class Programme(Books):
         """What a transaction did to each of its cards."""
         transaction = draft.transaction
         cards = [transaction.card] if transaction.card else []
-        bulk = transaction.row.kind == BULK_TOP_UP
         return [
             Side(
                 card,
-                draft.net(PRINCIPAL, card) + draft.net(BONUS, card) if bulk else draft.amount,
+                draft.amount if card is transaction.card else abs(draft.net(PRINCIPAL, card) + draft.net(BONUS, card)),
                 *(draft.net(account, card) for account in (PRINCIPAL, BONUS, POINTS)),
                 (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card)),
             )

@@ -180,7 +180,6 @@ def at_this_store(draft: Draft, till: Place) -> Place:
 def refund_grant(draft: Draft, original: Transaction, before: int, after: int) -> None:
     total = original.answer.amount
     paid = [move for move in original.moves if move.taker.account == ISSUER_UNITS]
-    paid.sort(key=lambda move: move.giver.account == BONUS)
     for move, now, then in zip(paid, shared(paid, after), shared(paid, before), strict=True):
         if is_lot(move.giver):
             draft.give_back(move.taker, move.giver, now - then)
