@@ -508,7 +508,7 @@ class Author:
         if row.kind == ISSUE and self.rng.random() < 0.5:
             return row._replace(expires=row.expires + 1)
         if row.kind == STATUS and self.rng.random() < 0.5:
-            return row._replace(status=ACTIVE + FROZEN - row.status)
+            return row._replace(status=FROZEN if row.status == ACTIVE else ACTIVE)
         if row.card_digits and self.rng.random() < 0.5:
             return row._replace(**self.card_fields())
         return row._replace(channel=row.channel ^ 1)

@@ -369,7 +369,7 @@ class Draft(Books):
         if lot.expires == 0 or lot.expires >= self.open_date:
             self.give(source, lot, amount)
         elif grace:
-            self.give(source, lot._replace(begins=0, expires=self.open_date + grace - 1), amount)
+            self.give(source, lot._replace(expires=self.open_date + grace - 1), amount)
         else:
             filled = self.give(source, lot, amount)
             self.move(lot, pool_of(lot), filled)

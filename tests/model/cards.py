@@ -135,7 +135,7 @@ def set_pin(draft: Draft) -> None:
         card.tries = 0
         if new:
             card.pin = (new[0].digits, new[0].low)
-            card.has_wallet = True
+        card.has_wallet = True
 
     draft.then.append(then)
 

@@ -161,11 +161,11 @@ def grown(draft: Draft, amount: int, date: int) -> int:
 
 def refund_top_up(draft: Draft, original: Transaction, before: int, after: int) -> None:
     total = original.answer.amount
-    till = next(move.giver for move in original.moves if move.giver.account != ISSUER_BONUS)
-    lot = draft.card.lot(PRINCIPAL)
-    if draft.available(lot) < after - before:
-        raise Refused(51)
-    draft.move(lot, at_this_store(draft, till), after - before)
+    paid_in = [move for move in original.moves if move.giver.account != ISSUER_BONUS]
+    for move, now, then in zip(paid_in, shared(paid_in, after), shared(paid_in, before), strict=True):
+        if is_lot(move.taker) and draft.available(move.taker) < now - then:
+            raise Refused(51)
+        draft.move(move.taker, at_this_store(draft, move.giver), now - then)
     for move in original.moves:
         if move.giver.account == ISSUER_BONUS:
             amount = -(-move.amount * after // total) + -move.amount * before // total
