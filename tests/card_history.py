@@ -482,6 +482,21 @@ class CardAuthor(Author):
         if any(item.kind == NEW_PIN for item in items) and row.card_digits:
             self.pins[own] = pin
 
+    def wrong_pins(self) -> None:
+        """A new PIN, wrong ones until it is locked, and mostly an operator who unlocks it."""
+        rng = self.rng
+        digits, card = self.any_card()
+        fields = {"card_digits": digits, "card": card}
+        new = Item(NEW_PIN, digits=4, low=4711)
+        self.write(self.row(SET_PIN, flags=BY_OPERATOR, items=(new,), **fields), "set PIN: by an operator")
+        for low in (4712, 4713, pick(rng, (4714, 4711)), 4711):
+            pin = Item(PIN, digits=4, low=low)
+            row = self.row(pick(rng, (PURCHASE, TOP_UP, GRANT)), amount=1, items=(pin,), **fields)
+            self.write(row._replace(product=pick(rng, BUNDLES) if row.kind == GRANT else 0))
+        self.pins[digits, card] = (4, 4711)
+        if rng.random() < 0.8:
+            self.write(self.row(SET_PIN, flags=BY_OPERATOR, **fields), "set PIN: by an operator")
+
     def close_card(self) -> None:
         row = self.named(CLOSE)
         self.write(row)
@@ -654,6 +669,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (4, CardAuthor.holder),
         (5, CardAuthor.bind),
         (6, CardAuthor.set_pin),
+        (2, CardAuthor.wrong_pins),
         (1, CardAuthor.close_card),
         (3, CardAuthor.codes),
         (4, CardAuthor.bulk),

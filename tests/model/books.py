@@ -258,7 +258,8 @@ class Books:
     def limits_of(self, card: Card) -> dict[str, int]:
         """The limits of a card: those for a known name, if there are such and it is known."""
         product = self.product_of(card)
-        limits = product["named"] if product.get("named") and card.real_name else product
+        named = product.get("named")
+        limits = named if named is not None and card.real_name else product
         return {name: limits.get(name, 0) for name in LIMITS}
 
     def unit_rule(self, unit: int) -> dict[str, Any] | None:

@@ -182,7 +182,7 @@ def set_holder(draft: Draft) -> None:
     check_not_closed(card)
     (item,) = draft.transaction.items(MEMBER)
     card.member, card.real_name = item.low, item.amount
-    card.has_wallet = card.has_wallet or card.member != 0
+    card.has_wallet = True
 
 
 def bind(draft: Draft) -> None:
