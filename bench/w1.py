@@ -168,7 +168,7 @@ def swim(engine: Engine, swipes: Swipes, seconds: float, look: Look | None = Non
 
     `look(drawn, answers)` is called with each batch and its answers, while both are still whole.
     """
-    flying: deque[tuple[Drawn, Future[rows.Batch]]] = deque()
+    flying: deque[tuple[Drawn, Future[rows.Answers]]] = deque()
     tally = Tally()
 
     def land() -> None:

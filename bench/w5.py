@@ -208,7 +208,7 @@ def _full_rate(engine: Engine, cards: int, start: float, seconds: float) -> tupl
     """The later rate, and seconds from `start` to the full one; None if it was not reached."""
     day = DAY + datetime.timedelta(days=DAYS - 1)
     swipes = Swipes(cards, seed=DAYS, day=day, first_trace=FIRST_TRACE, size=SIZE, batches=32)
-    flying: deque[tuple[Drawn, Future[rows.Batch]]] = deque()
+    flying: deque[tuple[Drawn, Future[rows.Answers]]] = deque()
     ledger, tally, landed = Ledger(engine), Tally(), []
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds or flying:

@@ -247,6 +247,12 @@ def test_rules_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     other.write_text(text.replace('name = "USD", scale = 2', 'name = "JPY", scale = 0'))
     with pytest.raises((demo.DemoError, RulesError)):
         drive.rules_of(other)
+    other.write_text(text.replace("id = 2\n", 'id = 2\nrebate = "1%"\n'))
+    with pytest.raises(demo.DemoError, match="product 2 has rebate"):
+        drive.rules_of(other)
+    other.write_text(text + '[[waterfall]]\npay = "cash"\n')
+    with pytest.raises(demo.DemoError, match="cash pays by the rules"):
+        drive.rules_of(other)
 
 
 def test_amounts_are_written_exactly() -> None:

@@ -107,28 +107,31 @@ def test_submit_takes_one_group(engine: Engine) -> None:
 def test_no_more_than_in_flight_max_are_under_way(tmp_path: Path) -> None:
     """A core that answers when it is told: the third of two waits."""
 
+    class Nothing(bytes):
+        parts = b""
+
     class Slow:
         def __init__(self) -> None:
-            self.waiting: list[Callable[[bytes | None, Exception | None], None]] = []
+            self.waiting: list[Callable[[Any, Exception | None], None]] = []
 
-        def submit(self, _rows: bytes, done: Callable[[bytes | None, Exception | None], None]) -> None:
+        def submit(self, _rows: bytes, _items: bytes, done: Callable[[Any, Exception | None], None]) -> None:
             self.waiting.append(done)
 
     with Engine(tmp_path / "data", in_flight_max=2) as engine:
         core, slow = engine._core, Slow()
         engine._core = slow  # type: ignore[assignment]
-        futures: list[Future[rows.Batch]] = []
+        futures: list[Future[rows.Answers]] = []
         thread = threading.Thread(target=lambda: futures.extend(engine.submit(top_ups(0)) for _ in range(3)))
         thread.start()
         deadline = time.monotonic() + 0.3
         while time.monotonic() < deadline:
             assert len(slow.waiting) <= 2
             time.sleep(0.01)
-        slow.waiting[0](b"", None)
+        slow.waiting[0](Nothing(), None)
         thread.join(10)
         assert len(slow.waiting) == 3
         slow.waiting[1](None, EngineError("on purpose"))
-        slow.waiting[2](b"", None)
+        slow.waiting[2](Nothing(), None)
         assert len(futures[0].result(1)) == 0
         with pytest.raises(EngineError, match="on purpose"):
             futures[1].result(1)

@@ -17,7 +17,9 @@ KEY: rows.Header = {"terminal": 11, "business_date": DAY, "trace": 1}
 
 def test_rows_are_as_long_as_the_core_reads_them() -> None:
     assert rows.REQUEST.itemsize == _core.REQUEST_SIZE == 104
-    assert rows.ANSWER.itemsize == _core.ANSWER_SIZE == 112
+    assert rows.ANSWER.itemsize == _core.ANSWER_SIZE == 120
+    assert rows.ITEM.itemsize == _core.ITEM_SIZE == 32
+    assert rows.PART.itemsize == _core.PART_SIZE == 32
 
 
 def test_fields_stand_where_the_core_reads_them() -> None:
@@ -58,7 +60,7 @@ def test_a_row_carries_what_it_was_built_from() -> None:
         "terminal": 11,
         "trace": 1,
     }
-    assert not row["reserved"].any()
+    assert not row["reserved"]
 
 
 def test_every_kind_has_a_builder() -> None:
@@ -71,9 +73,29 @@ def test_every_kind_has_a_builder() -> None:
         rows.balance(card="12345678", terminal=11),
         rows.set_status(card="12345678", status=codes.Status.FROZEN, **KEY),
         rows.fund(amount=1, **KEY),
+        rows.grant(card="12345678", bundle=7, count=2, paid_by_card=True, **KEY),
+        rows.authorise(card="12345678", amount=1, accept_partial=True, expires=DAY, **KEY),
+        rows.capture(sequence=9, amount=1, final=True, **KEY),
+        rows.void(sequence=9, **KEY),
+        rows.replace(card="12345678", status=codes.Status.LOST, **KEY),
+        rows.transfer(card="12345678", purse=codes.Purse.POINTS, amount=4, **KEY),
+        rows.set_holder(card="12345678", **KEY),
+        rows.bind(card="12345678", remove=True, **KEY),
+        rows.set_pin(card=None, by_operator=True, **KEY),
+        rows.close_card(card="12345678", **KEY),
+        rows.issue_codes(unit=16, count=5, expires=DAY, **KEY),
+        rows.bulk_top_up(amount=10, **KEY),
     ]
     assert [int(batch["kind"][0]) for batch in built] == list(codes.Kind)
-    issue, _, _, refund, reverse, balance, status, _ = (batch[0] for batch in built)
+    issue, _, _, refund, reverse, balance, status, _, *more = (batch[0] for batch in built)
+    grant, authorise, capture, _, replace, transfer, _, bind, set_pin, _, issue_codes, bulk = more
+    assert (grant["product"], grant["amount"], grant["flags"]) == (7, 2, rows.FLAG_FROM_CARD)
+    assert (authorise["flags"], authorise["expires"]) == (rows.FLAG_ACCEPT_PARTIAL, NUMBER)
+    assert (capture["original"], capture["flags"]) == (9, rows.FLAG_FINAL)
+    assert (replace["status"], transfer["product"], transfer["amount"]) == (3, 3, 4)
+    assert (bind["flags"], set_pin["flags"]) == (rows.FLAG_UNBIND, rows.FLAG_BY_OPERATOR)
+    assert (set_pin["card"], set_pin["card_digits"]) == (0, 0)
+    assert (issue_codes["product"], issue_codes["amount"], bulk["amount"]) == (16, 5, 10)
     assert (issue["product"], issue["expires"]) == (3, NUMBER)
     assert refund["original"] == 9
     assert (reverse["original_date"], reverse["original_terminal"], reverse["original_trace"]) == (
@@ -83,6 +105,86 @@ def test_every_kind_has_a_builder() -> None:
     )
     assert (balance["trace"], balance["business_date"], balance["local_time"]) == (0, 0, 0)
     assert status["status"] == 2
+
+
+def test_every_item_is_as_the_page_says() -> None:
+    text = _core.code_text(20, 7, 2**63 + 5)
+    made = [
+        rows.coupon(16, 2),
+        rows.code(text.lower()),
+        rows.pass_(17),
+        rows.card("00012345", 30),
+        rows.pin("0042"),
+        rows.cash(500),
+        rows.staff("90000001"),
+        rows.alias(1, 2**127 + 3),
+        rows.number("0000000000000000009"),
+        rows.member(2**64 - 1, True),
+        rows.new_pin("000000000001"),
+    ]
+    fields = ("kind", "digits", "unit", "number", "amount", "high", "low")
+    assert [tuple(int(item[0][name]) for name in fields) for item in made] == [
+        (1, 0, 16, 0, 2, 0, 0),
+        (2, 0, 20, 0, 0, 2**63 + 5, 7),
+        (3, 0, 17, 0, 1, 0, 0),
+        (4, 8, 0, 0, 30, 0, 12_345),
+        (5, 4, 0, 0, 0, 0, 42),
+        (6, 0, 0, 0, 500, 0, 0),
+        (7, 8, 0, 0, 0, 0, 90_000_001),
+        (8, 1, 0, 0, 0, 2**63, 3),
+        (9, 19, 0, 0, 0, 0, 9),
+        (10, 0, 0, 0, 1, 0, 2**64 - 1),
+        (11, 12, 0, 0, 0, 0, 1),
+    ]
+
+
+@pytest.mark.parametrize("digits", ["", "123", "1234567890123", "12a4", "１２３４", " 1234"])
+def test_a_bad_pin_is_refused_and_not_shown(digits: str) -> None:
+    with pytest.raises(ValueError, match="4 to 12 digits") as caught:
+        rows.pin(digits)
+    assert not digits or digits not in str(caught.value)
+
+
+def test_what_is_no_code_is_refused() -> None:
+    with pytest.raises(ValueError, match="26 letters and digits"):
+        rows.code("ABC")
+
+
+def test_items_go_to_their_rows() -> None:
+    batch = rows.purchase(
+        card=["12345678"] * 3, amount=[1, 2, 3], terminal=1, business_date=DAY, trace=[1, 2, 3]
+    )
+    asked = rows.with_items(
+        batch, [[rows.coupon(16)], [], [rows.card(["20000001", "20000002"]), rows.pin("1234")]]
+    )
+    assert asked.rows["items"].tolist() == [1, 0, 3]
+    assert asked.rows["first_item"].tolist() == [0, 0, 1]
+    assert asked.items["kind"].tolist() == [1, 4, 4, 5]
+    assert batch["items"].tolist() == [0, 0, 0], "the batch itself is left alone"
+    both = rows.together(asked, rows.fund(amount=1, **KEY), asked[2:])
+    assert both.rows["kind"].tolist() == [3, 3, 3, 8, 3]
+    assert both.rows["first_item"].tolist() == [0, 0, 1, 0, 5]
+    assert both.items[5:]["kind"].tolist() == [4, 4, 5]
+    with pytest.raises(ValueError, match="3 rows need as many lists of items, not 1"):
+        rows.with_items(batch, [[]])
+
+
+def test_answers_keep_their_parts() -> None:
+    found = np.zeros(3, rows.ANSWER)
+    found["parts"], found["first_part"] = [1, 0, 2], [0, 0, 1]
+    parts = np.zeros(3, rows.PART)
+    parts["amount"] = [1, 2, 3]
+    answers = rows.Answers(found, parts)
+    assert answers.parts_of(2)["amount"].tolist() == [2, 3]
+    assert answers.parts_of(answers[0])["amount"].tolist() == [1]
+    assert len(answers.parts_of(1)) == 0
+    assert answers[1:].parts_of(1)["amount"].tolist() == [2, 3]
+    assert type(answers["code"]) is np.ndarray
+    twice = rows.joined([answers, answers])
+    assert [twice.parts_of(at)["amount"].tolist() for at in range(6)] == [[1], [], [2, 3]] * 2
+    assert len(rows.joined([])) == 0
+    with pytest.raises(ValueError, match=r"rows\.joined"):
+        rows.Answers(found).parts_of(0)
 
 
 def test_columns_are_spread_over_rows() -> None:
@@ -215,5 +317,6 @@ def test_random_ids_differ() -> None:
 def test_codes_have_words() -> None:
     assert codes.text(51) == "insufficient funds"
     assert codes.text(77) == "code 77"
+    assert (codes.reason_text(codes.Reason.FORGED), codes.reason_text(77)) == ("forged", "reason 77")
     words = [codes.text(code) for code in codes.Code]
     assert len(set(words)) == len(words)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onecard.rules import _EXAMPLES, _TABLES, Problem, Rules, RulesError
+from onecard.rules import Problem, Rules, RulesError
+from onecard.rules.wording import EXAMPLES, TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,8 +119,9 @@ def test_a_limit_is_exact_to_the_last_unit(limit: int) -> None:
         ('discont = "5%"', "7: unknown key `discont`: did you mean `discount`?"),
         (
             "zzz = 1",
-            "7: unknown key `zzz`: remove it, or use one of id, name, discount, points_per_money, "
-            "purchase_max, top_up_max, balance_max",
+            "7: unknown key `zzz`: remove it, or use one of id, name, purchase_max, top_up_max, balance_max, "
+            "day_sum, day_count, discount, points_per_money, rebate, pin_above, staff, points_valid, "
+            "bonus_valid_days, named",
         ),
         ('discount = "100%"', "7: a discount of 100% leaves nothing to pay: it must be below 100%"),
         ('discount = "250.5%"', "7: a discount of 250.5% leaves nothing to pay: it must be below 100%"),
@@ -218,8 +220,8 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
         (
             "[rebates]\na = 1",
             [
-                "10: unknown key `rebates`: remove it, or use one of units, products, "
-                "top_up_bonus, waterfall, compounding, terminals"
+                "10: unknown key `rebates`: remove it, or use one of units, products, waterfall, "
+                "top_up_bonus, card_units, bundles, channels, compounding, holds, refunds, terminals"
             ],
         ),
         ("[compundng]\na = 1", ["10: unknown key `compundng`: did you mean `compounding`?"]),
@@ -265,8 +267,11 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
         ),
         # Waterfall
         (
-            '[[waterfall]]\npay = "cash"',
-            ["11: `pay`: 'cash' is unknown: write 'points', 'bonus' or 'principal'"],
+            '[[waterfall]]\npay = "gift"',
+            [
+                "11: `pay`: 'gift' is unknown: write 'points', 'bonus', 'principal', 'coupons', 'passes', "
+                "'unit', 'cards' or 'cash'"
+            ],
         ),
         (
             '[[waterfall]]\npay = "principal"',
@@ -296,7 +301,7 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
         ),
         (
             '[[waterfall]]\npay = "bonus"\nprice = "1"',
-            ["12: `price` belongs to points only: remove it from bonus"],
+            ["12: `price` belongs to points and units: remove it from bonus"],
         ),
         (
             '[[waterfall]]\npay = "bonus"\nmin_points = "1"',
@@ -326,7 +331,10 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
         ),
         (
             "compounding = 1",
-            ["10: unknown key `compounding`: remove it, or use one of pay, share, price, min_points"],
+            [
+                "10: unknown key `compounding`: remove it, or use one of pay, unit, share, price, "
+                "min_points, min"
+            ],
         ),
         ("[terminals]\ntime_tolerance_hours = 169", ["11: `time_tolerance_hours` is 169: use 0 to 168"]),
         ("[terminals]\ntime_tolerance_hours = -1", ["11: `time_tolerance_hours` is -1: use 0 to 168"]),
@@ -357,7 +365,10 @@ def test_mistakes_elsewhere(lines: str, says: list[str]) -> None:
         ),
         (
             GOOD + 'share = "60%"\n[[waterfall]]\npay = "bonus"\nshare = "39.9%"',
-            ["8: the shares add up to less than 100%: no purchase could be paid; raise one of them"],
+            [
+                "8: the shares of what a card has add up to less than 100%: "
+                "no card could pay a purchase by itself; raise one of them"
+            ],
         ),
         (
             '[units]\nmoney = { name = "CNY", scale = 2 }\n[[waterfall]]\npay = "principal"\n',
@@ -395,7 +406,7 @@ def test_absurd_files_are_problems_too(text: str) -> None:
 
 
 def test_all_mistakes_come_together_in_the_order_of_their_lines() -> None:
-    text = GOOD.replace("id = 1", "id = 0") + '[[waterfall]]\npay = "cash"\n[terminals]\nx = 1\n'
+    text = GOOD.replace("id = 1", "id = 0") + '[[waterfall]]\npay = "gift"\n[terminals]\nx = 1\n'
     assert [one.split(":")[0] for one in problems(text)] == ["5", "11", "13"]
 
 
@@ -437,11 +448,11 @@ def test_a_file_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
 def test_every_required_key_has_an_example() -> None:
     required = {
         field.alias or name
-        for model in _TABLES.values()
+        for model in TABLES.values()
         for name, field in model.model_fields.items()
         if field.is_required()
     }
-    assert required <= set(_EXAMPLES)
+    assert required <= set(EXAMPLES)
 
 
 @given(st.text(max_size=200))
@@ -474,7 +485,11 @@ def test_an_explanation_says_what_every_part_does() -> None:
         "A top-up from 500 CNY on gives a bonus of 50 CNY and 1% of the top-up.",
         "A purchase is paid by principal, then points (at most 30% of the amount due) at 0.01 CNY a point, "
         "from 5 points on, if the request asks for it.",
+        "What a request brings pays, too: coupons and passes before all these, "
+        "further cards and cash after them.",
         "Points grow by 0.01% a day, paid by the growth funding.",
+        "An authorisation holds for 7 days, unless it says otherwise.",
+        "What comes back past its last date lapses.",
         "Local time may lie up to 24 hours outside the business date.",
     ]
     assert "Points do not grow." in Rules.parse(GOOD).explain()

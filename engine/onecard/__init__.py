@@ -1,7 +1,8 @@
 """onecard: one card, many accounts, a whole alliance of shops.
 
 `Engine` runs the transaction engine in this process, `Client` talks to one that is served, `Rules` reads
-and checks a rule file, `rows` builds batches. The command line is `onecard --help`.
+and checks a rule file, `rows` builds batches, `Secrets` has the keys for PINs, aliases and codes. The
+command line is `onecard --help`.
 """
 
 import warnings
@@ -11,6 +12,7 @@ from onecard._core import DEBUG_BUILD, EngineClosed, EngineError, EnginePoisoned
 from onecard.client import Client
 from onecard.engine import Engine, verify
 from onecard.rules import Rules, RulesError
+from onecard.secrets import Secrets, SecretsError
 
 __all__ = [
     "DEBUG_BUILD",
@@ -21,6 +23,8 @@ __all__ = [
     "EnginePoisoned",
     "Rules",
     "RulesError",
+    "Secrets",
+    "SecretsError",
     "__version__",
     "codes",
     "processor",

@@ -6,15 +6,20 @@ from typing import Any, final
 __all__ = [
     "ANSWER_SIZE",
     "DEBUG_BUILD",
+    "ITEM_SIZE",
+    "PART_SIZE",
     "REQUEST_SIZE",
     "Answers",
     "Core",
     "EngineClosed",
     "EngineError",
     "EnginePoisoned",
+    "Parts",
     "Server",
     "Stores",
     "__version__",
+    "code_text",
+    "parse_code",
     "verify",
 ]
 
@@ -22,6 +27,8 @@ __version__: str
 DEBUG_BUILD: bool
 REQUEST_SIZE: int
 ANSWER_SIZE: int
+ITEM_SIZE: int
+PART_SIZE: int
 
 class EngineError(Exception):
     """Something is broken: the message says what, and what to do."""
@@ -35,6 +42,15 @@ class EngineClosed(EngineError):
 @final
 class Answers:
     """Rows of ANSWER_SIZE bytes, read-only: a buffer."""
+
+    @property
+    def parts(self) -> Parts:
+        """Parts of all answers; an answer says which are its own."""
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Parts:
+    """Parts of PART_SIZE bytes, read-only: a buffer."""
 
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
@@ -57,16 +73,34 @@ class Core:
         journal_bytes_max: int,
         checkpoint_bytes_max: int,
         checkpoint_entries: int,
+        secrets: list[tuple[int, bytes]],
     ) -> Core:
-        """Open or create. Sizes are address space; a checkpoint pass begins every `checkpoint_entries`."""
-    def execute(self, rows: bytes | bytearray | memoryview | Any) -> Answers:
-        """Rows of REQUEST_SIZE bytes; returns as many rows of ANSWER_SIZE when all are durable."""
+        """Open or create. Sizes are address space; a checkpoint pass begins every `checkpoint_entries`.
+
+        `secrets` are keys of 32 bytes, each with its number.
+        """
+    def execute(
+        self, rows: bytes | bytearray | memoryview | Any, items: bytes | bytearray | memoryview | Any
+    ) -> Answers:
+        """Rows of REQUEST_SIZE bytes; returns as many rows of ANSWER_SIZE when all are durable.
+
+        Items have ITEM_SIZE bytes; a row says which of them are its own.
+        """
     def submit(
         self,
         rows: bytes | bytearray | memoryview | Any,
+        items: bytes | bytearray | memoryview | Any,
         done: Callable[[Answers | None, Exception | None], None],
     ) -> None:
         """Queue at most 8,192 rows and return; `done(answers, error)` is called from another thread."""
+    def alias(self, programme: int, kind: int, value: str) -> tuple[int, int]:
+        """Upper and lower half of what an alias is known by; ValueError without keys."""
+    def code(self, programme: int, unit: int, serial: int) -> int:
+        """The MAC of a coupon code; ValueError without keys."""
+    def codes(self, programme: int, unit: int, first: int, count: int) -> list[str]:
+        """Texts of coupon codes, from a serial on; ValueError without keys."""
+    def staff(self, programme: int) -> tuple[int, list[dict[str, Any]]]:
+        """Code and sales of each member of staff."""
     def register(self, registrations: list[tuple[str, int, int, int, str]]) -> list[int]:
         """Codes of (what, programme, number, parent or first date, name); see `onecard.Engine.register`."""
     def publish(self, programme: int, version: int, text: str, tables: str) -> int: ...
@@ -98,6 +132,12 @@ class Server:
         """Take no more calls, answer those under way, return when all are answered or `grace_s` is over."""
     def wait(self, timeout_s: float) -> bool:
         """True once the server has stopped, by itself or by `stop`."""
+
+def parse_code(text: str) -> tuple[int, int, int]:
+    """Unit, serial and MAC of a coupon code's text; ValueError unless it is one."""
+
+def code_text(unit: int, serial: int, mac: int) -> str:
+    """The text of a coupon code: 26 letters and digits."""
 
 def verify(path: str, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Walk the journal of a closed data directory; see `onecard.verify`."""

@@ -1,4 +1,4 @@
-"""The command line: serve an engine, replay the demo's year, check rules, verify a journal.
+"""The command line: serve an engine, run requests from a file, replay the demo's year, and so on.
 
 Exit codes: 0 all is well; 1 it is not, or something broke; 2 the command was used wrongly. What is asked
 for goes to stdout, what went wrong to stderr. Python owns the signals: SIGTERM and SIGINT drain the
@@ -11,6 +11,7 @@ import ipaddress
 import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onecard import EngineError, Rules, RulesError, __version__, codes, verify
+from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, run, verify
+from onecard.client import CallFailed, Client
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
 
 GRACE_S = 30.0
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 rules_app = typer.Typer(help="Rule files.", no_args_is_help=True)
 app.add_typer(rules_app, name="rules")
+secrets_app = typer.Typer(help="Files of keys for PINs, aliases and coupon codes.", no_args_is_help=True)
+app.add_typer(secrets_app, name="secrets")
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -57,8 +61,8 @@ def _reported() -> Iterator[None]:
     """What is broken becomes one line and exit code 1."""
     try:
         yield
-    except (EngineError, RulesError, OSError) as error:
-        _fail(str(error))
+    except (EngineError, RulesError, SecretsError, CallFailed, OSError) as error:
+        _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
 
 
 def _version(wanted: bool) -> None:
@@ -80,6 +84,14 @@ RuleFileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, h
 RuleFileOption = Annotated[
     Path | None, typer.Option("--rules", exists=True, dir_okay=False, help="Rule file to publish.")
 ]
+SecretsOption = Annotated[
+    Path | None,
+    typer.Option("--secrets", exists=True, dir_okay=False, help="File of keys for PINs, aliases and codes."),
+]
+
+
+def _secrets(file: Path | None) -> Secrets | None:
+    return None if file is None else Secrets.load(file)
 
 
 def _loopback(listen: str) -> str:
@@ -118,6 +130,7 @@ def serve(
     checkpoint_entries: Annotated[
         int, typer.Option(min=1, help="A checkpoint pass begins every so many journal entries.")
     ] = CHECKPOINT_ENTRIES,
+    secrets: SecretsOption = None,
 ) -> None:
     """Serve gRPC until SIGTERM or SIGINT; what was answered is durable."""
     stopping = threading.Event()
@@ -129,7 +142,10 @@ def serve(
     signal.signal(signal.SIGINT, stop)
     _raise_file_limit()
     data = directory or data_dir()
-    with _reported(), Engine(data, checkpoint_entries=checkpoint_entries) as engine:
+    with (
+        _reported(),
+        Engine(data, checkpoint_entries=checkpoint_entries, secrets=_secrets(secrets)) as engine,
+    ):
         if opens is not None:
             _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens")
         if rules is not None:
@@ -178,6 +194,96 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+_STDIN = Path("-")
+
+
+def _readable(file: Path) -> Path:
+    if file != _STDIN and not file.is_file():
+        raise typer.BadParameter(f"there is no file {file}")
+    return file
+
+
+@app.command(name="run")
+def run_command(
+    file: Annotated[
+        Path,
+        typer.Argument(callback=_readable, help="Requests as JSON lines; - is standard input."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Data directory to open; made if it is not there.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Server to send the requests to.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Where the answers go; left out: standard output.")
+    ] = None,
+    secrets: SecretsOption = None,
+    stop_on_refusal: Annotated[
+        bool, typer.Option("--stop-on-refusal", help="End at the first answer with a code but 00 and 10.")
+    ] = False,
+    stop_on_malformed: Annotated[
+        bool, typer.Option("--stop-on-malformed", help="End at the first line that is no request.")
+    ] = False,
+) -> None:
+    """Send requests from a file, and write their answers as JSON lines (docs/grpc.md)."""
+    if (data is None) == (target is None):
+        raise typer.BadParameter("name one: --data DIR or --target HOST:PORT")
+    if target is not None and secrets is not None:
+        raise typer.BadParameter("--secrets: the server has its own keys, pass them to `onecard serve`")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_reported())
+        # Opened first: a directory that cannot be written must not cost what was posted already its answers.
+        to = stack.enter_context(output.open("w", encoding="utf-8", buffering=1)) if output else sys.stdout
+        client = Client(target) if target else stack.enter_context(_served_here(data, _secrets(secrets)))
+        stack.callback(client.close)
+        lines = stack.enter_context(_followed(file, to is sys.stdout and sys.stdout.isatty()))
+        name = "standard input" if file == _STDIN else str(file)
+        tally = run.run(
+            lines,
+            client,
+            lambda text: print(text, file=to),
+            lambda number, why: _err.print(f"{name}:{number}: {why}", markup=False),
+            stop_on_refusal=stop_on_refusal,
+            stop_on_malformed=stop_on_malformed,
+        )
+    if tally.malformed or tally.stopped:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _served_here(data: Path | None, secrets: Secrets | None) -> Iterator[Client]:
+    """A client of an engine that is opened and served for it alone: the same way as to any other server."""
+    with Engine(data or data_dir(), secrets=secrets) as engine:
+        server = engine.serve("127.0.0.1:0")
+        try:
+            yield Client(server.address)
+        finally:
+            server.stop(GRACE_S)
+
+
+@contextlib.contextmanager
+def _followed(file: Path, quiet: bool) -> Iterator[Iterator[str]]:
+    """The lines of a file, with a bar on a terminal that shows how far they are read.
+
+    What is no UTF-8 is let through as it is, so that its line is named and the others are run.
+    """
+    if file == _STDIN:
+        yield iter(sys.stdin)
+        return
+    columns = TextColumn("running"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    shown = _err.is_terminal and not quiet
+    with (
+        file.open(encoding="utf-8", errors="surrogateescape") as lines,
+        Progress(*columns, console=_err, transient=True, disable=not shown) as progress,
+    ):
+        total = 0
+        if shown:
+            total = sum(1 for _ in lines)
+            lines.seek(0)
+        yield iter(progress.track(lines, total=total))
+
+
 @app.command()
 def demo(
     directory: Annotated[
@@ -210,6 +316,28 @@ def check(file: RuleFileArgument) -> None:
         raise typer.Exit(1) from None
     for sentence in found.explain():
         _out.print(sentence, markup=False, soft_wrap=True)
+
+
+SecretsArgument = Annotated[Path, typer.Argument(dir_okay=False, help="File of keys.")]
+
+
+@secrets_app.command(name="new")
+def new_secrets(file: SecretsArgument) -> None:
+    """Make a file with one new key, which its owner alone may read."""
+    with _reported():
+        _told(file, Secrets.new(file))
+
+
+@secrets_app.command(name="rotate")
+def rotate_secrets(file: SecretsArgument) -> None:
+    """Add a key to a file: new PINs and codes are made with it, older ones stay good."""
+    with _reported():
+        _told(file, Secrets.rotate(file))
+
+
+def _told(file: Path, secrets: Secrets) -> None:
+    numbers = ", ".join(map(str, secrets.numbers))
+    _out.print(f"{file}: keys {numbers}; keep a copy in a safe place", markup=False, soft_wrap=True)
 
 
 @app.command(name="verify")

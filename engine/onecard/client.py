@@ -6,7 +6,9 @@ with growing pauses, while its outcome is unknown (UNAVAILABLE, DEADLINE_EXCEEDE
 `Answer` with a code; a malformed request is answered 30. `OutcomeUnknown` is raised when all attempts
 are used up: it carries the request, to be sent again or reversed.
 
-Money counts minor units, points count 1/10,000. A `Client` may be used from many threads.
+Money counts minor units, points count 1/10,000, units of the rules whole things. A card is named by its
+number or by an `Alias`. PINs are text, because leading zeros count; no error and no repr shows one. A
+`Client` may be used from many threads.
 """
 
 import collections
@@ -14,30 +16,105 @@ import datetime
 import itertools
 import random
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from onecard import codes
+from onecard.messages import (
+    Alias,
+    Answer,
+    Authorise,
+    BindAlias,
+    BulkTopUp,
+    Capture,
+    Card,
+    CloseCard,
+    Coupon,
+    Fund,
+    FurtherCard,
+    GetBalance,
+    Grant,
+    Issue,
+    IssueCodes,
+    Key,
+    Part,
+    Pass,
+    Purchase,
+    Refund,
+    Replace,
+    Request,
+    Reverse,
+    SetHolder,
+    SetPin,
+    SetStatus,
+    TopUp,
+    Transfer,
+    Void,
+    answer_of,
+    date_of,
+    int_of,
+    keyed,
+    number_of,
+    values_of,
+)
 from onecard.reports import (
     DayReport,
     Growth,
     Liabilities,
     MerchantLiability,
     Positions,
+    Staff,
+    StaffSales,
     Statement,
     StatementLine,
     StorePositions,
     TrialBalance,
 )
 from onecard.rules import Rules
-from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
+from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc
+
+__all__ = [
+    "MESSAGE_MAX",
+    "REGISTER_MAX",
+    "Alias",
+    "Answer",
+    "Authorise",
+    "BindAlias",
+    "BulkTopUp",
+    "CallFailed",
+    "Capture",
+    "Card",
+    "Client",
+    "CloseCard",
+    "Coupon",
+    "Fund",
+    "FurtherCard",
+    "GetBalance",
+    "Grant",
+    "Header",
+    "Issue",
+    "IssueCodes",
+    "Key",
+    "OutcomeUnknown",
+    "Part",
+    "Pass",
+    "Purchase",
+    "Refund",
+    "Replace",
+    "Request",
+    "Reverse",
+    "SetHolder",
+    "SetPin",
+    "SetStatus",
+    "TopUp",
+    "Transfer",
+    "Void",
+]
 
 MESSAGE_MAX = 1000
 """Most transactions of one message of a stream."""
@@ -65,197 +142,6 @@ class OutcomeUnknown(CallFailed):
     def __init__(self, message: str, request: "Request | None" = None) -> None:
         super().__init__(message)
         self.request = request
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What names a transaction besides its sequence: a date with a terminal's trace, or with an id."""
-
-    business_date: datetime.date
-    terminal: int = 0
-    trace: int = 0
-    id: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What every request carries. One of trace and id; if there is neither, the client makes an id."""
-
-    FIELD: ClassVar[str]
-    """Name of the request in a stream's `Transaction`."""
-
-    programme: int = 1
-    terminal: int
-    business_date: datetime.date | None = None
-    trace: int = 0
-    id: bytes = b""
-    local_time: datetime.datetime | None = None
-    channel: int = 0
-
-    @property
-    def key(self) -> Key:
-        """The key by which this transaction can be named later; ValueError without a business date."""
-        if self.business_date is None:
-            raise ValueError("a request without a business date has no key")
-        if self.trace:
-            return Key(self.business_date, self.terminal, self.trace)
-        return Key(self.business_date, id=self.id)
-
-    def message(self) -> Any:
-        """The request as a message of `onecard.v1`."""
-        raise NotImplementedError
-
-    def _header(self) -> transaction_pb2.Header:
-        header = transaction_pb2.Header(
-            programme=self.programme,
-            terminal=self.terminal,
-            business_date=_number(self.business_date),
-            local_time=int(f"{self.local_time:%Y%m%d%H%M%S}") if self.local_time else 0,
-            channel=self.channel,
-        )
-        if self.trace:
-            header.trace = self.trace
-        elif self.id:
-            header.id = self.id
-        return header
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue(Request):
-    """Issue a card of a product; `expires` is its last valid date."""
-
-    FIELD: ClassVar[str] = "issue"
-    card: str
-    product: int
-    expires: datetime.date | None = None
-
-    def message(self) -> transaction_pb2.IssueRequest:
-        """The request as a message."""
-        return transaction_pb2.IssueRequest(
-            header=self._header(), card=self.card, product=self.product, expires=_number(self.expires)
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopUp(Request):
-    """Pay money in."""
-
-    FIELD: ClassVar[str] = "top_up"
-    card: str
-    amount: int
-
-    def message(self) -> transaction_pb2.TopUpRequest:
-        """The request as a message."""
-        return transaction_pb2.TopUpRequest(header=self._header(), card=self.card, amount=self.amount)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purchase(Request):
-    """Buy for a list amount; `use_points`: pay with points, too, as far as the rules allow."""
-
-    FIELD: ClassVar[str] = "purchase"
-    card: str
-    amount: int
-    use_points: bool = False
-
-    def message(self) -> transaction_pb2.PurchaseRequest:
-        """The request as a message."""
-        return transaction_pb2.PurchaseRequest(
-            header=self._header(), card=self.card, amount=self.amount, use_points=self.use_points
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refund(Request):
-    """Give back a part of what a purchase paid."""
-
-    FIELD: ClassVar[str] = "refund"
-    original: int | Key
-    amount: int
-
-    def message(self) -> transaction_pb2.RefundRequest:
-        """The request as a message."""
-        return transaction_pb2.RefundRequest(
-            header=self._header(), original=_original(self.original), amount=self.amount
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reverse(Request):
-    """Undo a transaction whose outcome is unknown."""
-
-    FIELD: ClassVar[str] = "reverse"
-    original: int | Key
-
-    def message(self) -> transaction_pb2.ReverseRequest:
-        """The request as a message."""
-        return transaction_pb2.ReverseRequest(header=self._header(), original=_original(self.original))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GetBalance(Request):
-    """Ask for a card's balances; it has no key."""
-
-    FIELD: ClassVar[str] = "get_balance"
-    card: str
-
-    def message(self) -> transaction_pb2.GetBalanceRequest:
-        """The request as a message."""
-        return transaction_pb2.GetBalanceRequest(header=self._header(), card=self.card)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetStatus(Request):
-    """Freeze or unfreeze a card."""
-
-    FIELD: ClassVar[str] = "set_status"
-    card: str
-    status: codes.Status
-
-    def message(self) -> transaction_pb2.SetStatusRequest:
-        """The request as a message."""
-        status = transaction_pb2.CardStatus.ValueType(self.status)
-        return transaction_pb2.SetStatusRequest(header=self._header(), card=self.card, status=status)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fund(Request):
-    """Move points (1/10,000) from the pool to the growth funding."""
-
-    FIELD: ClassVar[str] = "fund"
-    amount: int
-
-    def message(self) -> transaction_pb2.FundRequest:
-        """The request as a message."""
-        return transaction_pb2.FundRequest(header=self._header(), amount=self.amount)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Outcome, breakdown and balances of a transaction (docs/transactions.md)."""
-
-    sequence: int = 0
-    code: int = 0
-    message: str = ""
-    replayed: bool = False
-    business_date: datetime.date | None = None
-    amount: int = 0
-    discount: int = 0
-    principal: int = 0
-    bonus: int = 0
-    offset: int = 0
-    points_earned: int = 0
-    points_spent: int = 0
-    shortfall_money: int = 0
-    shortfall_points: int = 0
-    principal_balance: int = 0
-    bonus_balance: int = 0
-    points_balance: int = 0
-
-    @property
-    def approved(self) -> bool:
-        """True if the code is 00."""
-        return self.code == codes.Code.APPROVED
 
 
 class Header(TypedDict, total=False):
@@ -319,6 +205,18 @@ class Client:
             GetBalance: self._terminals.GetBalance,
             SetStatus: self._terminals.SetStatus,
             Fund: self._terminals.Fund,
+            Grant: self._terminals.Grant,
+            Authorise: self._terminals.Authorise,
+            Capture: self._terminals.Capture,
+            Void: self._terminals.Void,
+            Replace: self._terminals.Replace,
+            Transfer: self._terminals.Transfer,
+            SetHolder: self._terminals.SetHolder,
+            BindAlias: self._terminals.BindAlias,
+            SetPin: self._terminals.SetPin,
+            CloseCard: self._terminals.CloseCard,
+            IssueCodes: self._terminals.IssueCodes,
+            BulkTopUp: self._terminals.BulkTopUp,
         }
 
     def __enter__(self) -> Self:
@@ -345,30 +243,65 @@ class Client:
     # Transactions
 
     def issue(
-        self, card: str, product: int, *, expires: datetime.date | None = None, **header: Unpack[Header]
+        self,
+        card: str,
+        product: int,
+        *,
+        expires: datetime.date | None = None,
+        inactive: bool = False,
+        **header: Unpack[Header],
     ) -> Answer:
-        """Issue a card of a product; `expires` is its last valid date."""
-        return self.send(Issue(card=card, product=product, expires=expires, **self._filled(header)))
+        """Issue a card of a product; `expires` is its last valid date, `inactive`: it is activated later."""
+        filled = self._filled(header)
+        return self.send(Issue(card=card, product=product, expires=expires, inactive=inactive, **filled))
 
-    def top_up(self, card: str, amount: int, **header: Unpack[Header]) -> Answer:
+    def top_up(self, card: Card, amount: int, *, pin: str = "", **header: Unpack[Header]) -> Answer:
         """Pay money in."""
-        return self.send(TopUp(card=card, amount=amount, **self._filled(header)))
+        return self.send(TopUp(card=card, amount=amount, pin=pin, **self._filled(header)))
 
     def purchase(
-        self, card: str, amount: int, *, use_points: bool = False, **header: Unpack[Header]
+        self,
+        card: Card,
+        amount: int,
+        *,
+        use_points: bool = False,
+        accept_partial: bool = False,
+        coupons: Iterable[Coupon] = (),
+        codes: Iterable[str] = (),
+        passes: Iterable[Pass] = (),
+        cards: Iterable[FurtherCard] = (),
+        pin: str = "",
+        cash: int = 0,
+        staff: str = "",
+        **header: Unpack[Header],
     ) -> Answer:
-        """Buy for a list amount; `use_points`: pay with points, too, as far as the rules allow."""
-        return self.send(Purchase(card=card, amount=amount, use_points=use_points, **self._filled(header)))
+        """Buy for a list amount, paid by all that is named; see `Purchase`."""
+        return self.send(
+            Purchase(
+                card=card,
+                amount=amount,
+                use_points=use_points,
+                accept_partial=accept_partial,
+                coupons=tuple(coupons),
+                codes=tuple(codes),
+                passes=tuple(passes),
+                cards=tuple(cards),
+                pin=pin,
+                cash=cash,
+                staff=staff,
+                **self._filled(header),
+            )
+        )
 
     def refund(self, original: int | Key, amount: int, **header: Unpack[Header]) -> Answer:
-        """Give back a part of what a purchase paid; it is named by its sequence or its key."""
+        """Give back a part of what was paid; the original is named by its sequence or its key."""
         return self.send(Refund(original=original, amount=amount, **self._filled(header)))
 
     def reverse(self, original: int | Key, **header: Unpack[Header]) -> Answer:
         """Undo a transaction whose outcome is unknown; it is named by its sequence or its key."""
         return self.send(Reverse(original=original, **self._filled(header)))
 
-    def balance(self, card: str, *, programme: int | None = None, terminal: int | None = None) -> Answer:
+    def balance(self, card: Card, *, programme: int | None = None, terminal: int | None = None) -> Answer:
         """A card's balances, in every state of the card."""
         return self.send(
             GetBalance(
@@ -378,17 +311,144 @@ class Client:
             )
         )
 
-    def set_status(self, card: str, status: codes.Status, **header: Unpack[Header]) -> Answer:
-        """Freeze or unfreeze a card."""
+    def set_status(self, card: Card, status: codes.Status, **header: Unpack[Header]) -> Answer:
+        """Activate or freeze a card, or report it lost or stolen."""
         return self.send(SetStatus(card=card, status=status, **self._filled(header)))
 
     def fund(self, amount: int, **header: Unpack[Header]) -> Answer:
         """Move points (1/10,000) from the pool to the growth funding."""
         return self.send(Fund(amount=amount, **self._filled(header)))
 
+    def grant(
+        self,
+        card: Card,
+        bundle: int,
+        count: int = 1,
+        *,
+        paid_by_card: bool = False,
+        pin: str = "",
+        **header: Unpack[Header],
+    ) -> Answer:
+        """Give, or sell, `count` times a bundle of the rules."""
+        filled = self._filled(header)
+        return self.send(
+            Grant(card=card, bundle=bundle, count=count, paid_by_card=paid_by_card, pin=pin, **filled)
+        )
+
+    def authorise(
+        self,
+        card: Card,
+        amount: int,
+        *,
+        use_points: bool = False,
+        accept_partial: bool = False,
+        expires: datetime.date | None = None,
+        coupons: Iterable[Coupon] = (),
+        passes: Iterable[Pass] = (),
+        pin: str = "",
+        staff: str = "",
+        **header: Unpack[Header],
+    ) -> Answer:
+        """Hold what a purchase would take, up to the last date `expires` (None: by the rules)."""
+        return self.send(
+            Authorise(
+                card=card,
+                amount=amount,
+                use_points=use_points,
+                accept_partial=accept_partial,
+                expires=expires,
+                coupons=tuple(coupons),
+                passes=tuple(passes),
+                pin=pin,
+                staff=staff,
+                **self._filled(header),
+            )
+        )
+
+    def capture(
+        self, original: int | Key, amount: int, *, final: bool = False, **header: Unpack[Header]
+    ) -> Answer:
+        """Take what an authorise holds, or a part of it; `final`: the rest is free."""
+        return self.send(Capture(original=original, amount=amount, final=final, **self._filled(header)))
+
+    def void(self, original: int | Key, **header: Unpack[Header]) -> Answer:
+        """End a hold."""
+        return self.send(Void(original=original, **self._filled(header)))
+
+    def replace(
+        self, card: Card, new_card: str, *, old: codes.Status | None = None, **header: Unpack[Header]
+    ) -> Answer:
+        """Give a card a new number; `old`: the old one is LOST, STOLEN or (None) exchanged."""
+        return self.send(Replace(card=card, new_card=new_card, old=old, **self._filled(header)))
+
+    def transfer(
+        self,
+        card: Card,
+        source: FurtherCard | str,
+        purse: int,
+        amount: int,
+        *,
+        pin: str = "",
+        **header: Unpack[Header],
+    ) -> Answer:
+        """Move an amount of a purse (1, 3 or a unit) from the card `source` to this one."""
+        source = FurtherCard(source) if isinstance(source, str) else source
+        filled = self._filled(header)
+        return self.send(Transfer(card=card, source=source, purse=purse, amount=amount, pin=pin, **filled))
+
+    def set_holder(
+        self, card: Card, member: int, *, real_name_known: bool = False, **header: Unpack[Header]
+    ) -> Answer:
+        """Say who holds a card: a member's id, 0 for nobody."""
+        filled = self._filled(header)
+        return self.send(SetHolder(card=card, member=member, real_name_known=real_name_known, **filled))
+
+    def bind_alias(
+        self,
+        card: str,
+        alias: Alias,
+        *,
+        remove: bool = False,
+        bound_to: FurtherCard | None = None,
+        pin: str = "",
+        **header: Unpack[Header],
+    ) -> Answer:
+        """Let an alias lead to a card, or take it off; `bound_to` is the card that has it now."""
+        filled = self._filled(header)
+        return self.send(
+            BindAlias(card=card, alias=alias, remove=remove, bound_to=bound_to, pin=pin, **filled)
+        )
+
+    def set_pin(
+        self,
+        card: Card,
+        new_pin: str = "",
+        *,
+        pin: str = "",
+        by_operator: bool = False,
+        **header: Unpack[Header],
+    ) -> Answer:
+        """Set a card's PIN; an operator needs no old one, and without a new one lets it be tried again."""
+        filled = self._filled(header)
+        return self.send(SetPin(card=card, new_pin=new_pin, pin=pin, by_operator=by_operator, **filled))
+
+    def close_card(self, card: Card, **header: Unpack[Header]) -> Answer:
+        """Pay the principal out and close the card for good."""
+        return self.send(CloseCard(card=card, **self._filled(header)))
+
+    def issue_codes(
+        self, unit: int, count: int, *, expires: datetime.date | None = None, **header: Unpack[Header]
+    ) -> Answer:
+        """Let coupons of a unit out as codes; `codes` gives their texts."""
+        return self.send(IssueCodes(unit=unit, count=count, expires=expires, **self._filled(header)))
+
+    def bulk_top_up(self, cards: Iterable[tuple[str, int]], **header: Unpack[Header]) -> Answer:
+        """Top up many cards, all or none: number and amount of each."""
+        return self.send(BulkTopUp(cards=tuple(cards), **self._filled(header)))
+
     def send(self, request: Request) -> Answer:
         """Send one request until it is answered; OutcomeUnknown if it never is."""
-        request = _keyed(request)
+        request = keyed(request)
         call = self._calls[type(request)]
         try:
             response = self._retried(call, request.message())
@@ -399,7 +459,7 @@ class Client:
             if isinstance(cause, grpc.RpcError) and cause.code() == grpc.StatusCode.INVALID_ARGUMENT:
                 return Answer(code=codes.Code.FORMAT_ERROR, message=cause.details() or "")
             raise
-        return _answer(response.answer)
+        return answer_of(response.answer)
 
     def transact(self, requests: Iterable[Request], *, message_size: int = MESSAGE_MAX) -> Iterator[Answer]:
         """Answers of many requests over one stream, in their order; each request sees those before it.
@@ -424,7 +484,7 @@ class Client:
 
     def register_programme(self, programme: int, name: str, business_date: datetime.date) -> int:
         """Register a programme with its first business date."""
-        date = _number(business_date)
+        date = number_of(business_date)
         return self.register([admin_pb2.Programme(programme=programme, name=name, business_date=date)])[0]
 
     def register_merchant(self, merchant: int, name: str) -> int:
@@ -451,7 +511,7 @@ class Client:
 
     def close_day(self, business_date: datetime.date) -> DayReport:
         """Close the open business date; a date that was closed before is reported as it was then."""
-        request = admin_pb2.CloseDayRequest(programme=self.programme, business_date=_number(business_date))
+        request = admin_pb2.CloseDayRequest(programme=self.programme, business_date=number_of(business_date))
         return _day_report(self._retried(self._admin.CloseDay, request))
 
     def statement(self, card: str, *, limit: int = 100, before: int = 0) -> Statement:
@@ -461,15 +521,18 @@ class Client:
         )
         found = self._retried(self._admin.GetStatement, request)
         return Statement(
-            found.code, tuple(StatementLine(**_values(StatementLine, line)) for line in found.lines)
+            found.code, tuple(StatementLine(**values_of(StatementLine, line)) for line in found.lines)
         )
 
     def trial_balance(self) -> TrialBalance:
         """Totals of all accounts, and their sums, which are zero."""
         request = admin_pb2.GetTrialBalanceRequest(programme=self.programme)
         found = self._retried(self._admin.GetTrialBalance, request)
-        totals = {total.account: _int(total.total) for total in found.totals}
-        return TrialBalance(**(_values(TrialBalance, found) | {"totals": totals}))
+        totals = {total.account: int_of(total.total) for total in found.totals}
+        units = {
+            unit.unit: (int_of(unit.cards), int_of(unit.pool), int_of(unit.codes)) for unit in found.units
+        }
+        return TrialBalance(**(values_of(TrialBalance, found) | {"totals": totals, "units": units}))
 
     def positions(self) -> Positions:
         """Live positions of the stores."""
@@ -481,8 +544,33 @@ class Client:
         """Points (1/10,000) of the cards, by the merchant that issued them, and its newest growth."""
         request = admin_pb2.ListLiabilitiesRequest(programme=self.programme)
         found = self._retried(self._admin.ListLiabilities, request)
-        merchants = tuple(MerchantLiability(**_values(MerchantLiability, row)) for row in found.merchants)
-        return Liabilities(found.code, _date(found.growth_date), merchants)
+        merchants = tuple(MerchantLiability(**values_of(MerchantLiability, row)) for row in found.merchants)
+        return Liabilities(found.code, date_of(found.growth_date), merchants)
+
+    def staff(self) -> Staff:
+        """What each member of staff sold."""
+        found = self._retried(self._admin.ListStaff, admin_pb2.ListStaffRequest(programme=self.programme))
+        return Staff(found.code, tuple(StaffSales(**values_of(StaffSales, row)) for row in found.staff))
+
+    def codes(self, unit: int, first: int, count: int) -> list[str]:
+        """Texts of so many coupon codes of a unit (1 to 100,000), from the serial `first` on."""
+        request = admin_pb2.ListCodesRequest(programme=self.programme, unit=unit, first=first, count=count)
+        return list(self._retried(self._admin.ListCodes, request).codes)
+
+    # Anything else
+
+    def call(self, method: str, message: Any) -> Any:
+        """The response to a message of `onecard.v1` by the name of its method, tried again like all others.
+
+        `Transact` sends its message on a stream of its own.
+        """
+        if method == "Transact":
+            return self._retried(self._transacted, message)
+        service = self._terminals if hasattr(self._terminals, method) else self._admin
+        return self._retried(getattr(service, method), message)
+
+    def _transacted(self, message: terminal_pb2.TransactRequest, timeout: float) -> Any:
+        return next(self._terminals.Transact(iter((message,)), timeout=timeout))
 
     # Attempts
 
@@ -536,7 +624,7 @@ class Client:
                         break
                     waiting.popleft()
                     attempt = 0
-                    yield from map(_answer, response.answers)
+                    yield from map(answer_of, response.answers)
             finally:
                 queue.put(None)
                 stream.cancel()
@@ -545,37 +633,13 @@ class Client:
 def _messages(requests: Iterable[Request], size: int) -> Iterator[terminal_pb2.TransactRequest]:
     items = iter(requests)
     while part := list(itertools.islice(items, size)):
-        yield terminal_pb2.TransactRequest(transactions=[_transaction(_keyed(request)) for request in part])
+        yield terminal_pb2.TransactRequest(transactions=[_transaction(keyed(request)) for request in part])
 
 
 def _transaction(request: Request) -> terminal_pb2.Transaction:
     transaction = terminal_pb2.Transaction()
     getattr(transaction, request.FIELD).CopyFrom(request.message())
     return transaction
-
-
-def _keyed(request: Request) -> Request:
-    """The request with a key: its own, or a random id; ValueError if it can have none, or has two."""
-    if isinstance(request, GetBalance):
-        return request
-    if request.business_date is None:
-        raise ValueError("business_date: pass the date that this business day has, the same in every retry")
-    if request.trace and request.id:
-        raise ValueError("a request has one key: pass either trace or id")
-    return request if request.trace or request.id else replace(request, id=uuid.uuid4().bytes)
-
-
-def _original(original: int | Key) -> transaction_pb2.Original:
-    if isinstance(original, int):
-        return transaction_pb2.Original(sequence=original)
-    key = transaction_pb2.OriginalKey(
-        business_date=_number(original.business_date), terminal=original.terminal
-    )
-    if original.trace:
-        key.trace = original.trace
-    else:
-        key.id = original.id
-    return transaction_pb2.Original(key=key)
 
 
 def _registration(item: Registration) -> admin_pb2.Registration:
@@ -590,43 +654,15 @@ def _registration(item: Registration) -> admin_pb2.Registration:
             return admin_pb2.Registration(terminal=item)
 
 
-def _number(date: datetime.date | None) -> int:
-    """YYYYMMDD; 0 for no date."""
-    return date.year * 10_000 + date.month * 100 + date.day if date else 0
-
-
-def _date(number: int) -> datetime.date | None:
-    return datetime.date(number // 10_000, number // 100 % 100, number % 100) if number else None
-
-
-def _int(number: admin_pb2.Int128) -> int:
-    return (number.high << 64) + number.low
-
-
-def _values(record: Any, message: Any) -> dict[str, Any]:
-    """The message's fields that the record has, too, with dates and wide integers as Python has them."""
-    found: dict[str, Any] = {}
-    for name in (field.name for field in fields(record) if field.name in message.DESCRIPTOR.fields_by_name):
-        value = getattr(message, name)
-        if isinstance(value, admin_pb2.Int128):
-            value = _int(value)
-        found[name] = _date(value) if name.endswith("_date") else value
-    return found
-
-
-def _answer(message: transaction_pb2.Answer) -> Answer:
-    return Answer(**_values(Answer, message))
-
-
 def _positions(stores: Iterable[admin_pb2.StorePosition]) -> StorePositions:
     return StorePositions(
         tuple(
-            (store.store, _int(store.sold), _int(store.collected), _int(store.net), _int(store.due))
+            (store.store, int_of(store.sold), int_of(store.collected), int_of(store.net), int_of(store.due))
             for store in stores
         )
     )
 
 
 def _day_report(found: admin_pb2.CloseDayResponse) -> DayReport:
-    growth = Growth(**_values(Growth, found.growth)) if found.HasField("growth") else None
-    return DayReport(**(_values(DayReport, found) | {"stores": _positions(found.stores), "growth": growth}))
+    growth = Growth(**values_of(Growth, found.growth)) if found.HasField("growth") else None
+    return DayReport(**(values_of(DayReport, found) | {"stores": _positions(found.stores), "growth": growth}))

@@ -24,6 +24,8 @@ from onecard.reports import (
     Liabilities,
     MerchantLiability,
     Positions,
+    Staff,
+    StaffSales,
     Statement,
     StatementLine,
     Stats,
@@ -32,6 +34,7 @@ from onecard.reports import (
     Verification,
 )
 from onecard.rules import Rules
+from onecard.secrets import Secrets
 
 JOURNAL_BYTES_MAX = 1 << 40
 CHECKPOINT_BYTES_MAX = 1 << 38
@@ -44,7 +47,8 @@ class Engine:
     Sizes are address space, not disk: the journal and the checkpoint may grow up to them. A checkpoint
     pass begins every `checkpoint_entries` entries; rows that passes cannot follow are slowed down, so that
     reopening replays some three times as many at most. At most `in_flight_max` batches are submitted and not
-    yet durable at a time.
+    yet durable at a time. `secrets` are the keys for PINs, aliases and coupon codes, which are kept outside
+    the directory: without them what needs keys is refused.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Engine:
         checkpoint_bytes_max: int = CHECKPOINT_BYTES_MAX,
         checkpoint_entries: int = CHECKPOINT_ENTRIES,
         in_flight_max: int = 8,
+        secrets: Secrets | None = None,
     ) -> None:
         if in_flight_max < 1:
             raise ValueError("in_flight_max: at least one batch must be in flight")
@@ -65,7 +70,7 @@ class Engine:
             journal_bytes_max=journal_bytes_max,
             checkpoint_bytes_max=checkpoint_bytes_max,
             checkpoint_entries=checkpoint_entries,
-            secrets=[],
+            secrets=[] if secrets is None else secrets.keys(),
         )
         # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that
         # takes away what the completion of futures needs.
@@ -81,29 +86,29 @@ class Engine:
 
     # Transactions
 
-    def execute(self, batch: rows.Batch) -> rows.Batch:
+    def execute(self, batch: rows.Batch | rows.Requests) -> rows.Answers:
         """Answers of a batch of any length (`rows.REQUEST`), row for row, when all are durable.
 
         Groups of 8,192 rows are executed in order. If one fails, those before it are posted: the
         exception is that of the first that failed, and a retry with the same keys tells them apart.
         """
-        _check(batch)
+        asked, items = _checked(batch)
         if len(batch) <= rows.GROUP_MAX:
-            return np.frombuffer(memoryview(self._core.execute(_bytes(batch), b"")), rows.ANSWER)
+            return _answers(self._core.execute(asked, items))
         futures = [
             self.submit(batch[at : at + rows.GROUP_MAX]) for at in range(0, len(batch), rows.GROUP_MAX)
         ]
-        return np.concatenate([future.result() for future in futures])
+        return rows.joined([future.result() for future in futures])
 
-    def submit(self, batch: rows.Batch) -> Future[rows.Batch]:
+    def submit(self, batch: rows.Batch | rows.Requests) -> Future[rows.Answers]:
         """Queue at most 8,192 rows; the future's result are their answers, when all are durable.
 
         Blocks while `in_flight_max` batches are under way. The answers are read-only.
         """
-        _check(batch)
+        asked, items = _checked(batch)
         if len(batch) > rows.GROUP_MAX:
             raise ValueError(f"submit takes at most {rows.GROUP_MAX} rows, not {len(batch)}: use execute")
-        future: Future[rows.Batch] = Future()
+        future: Future[rows.Answers] = Future()
         future.set_running_or_notify_cancel()
 
         def done(answers: _core.Answers | None, error: Exception | None) -> None:
@@ -113,7 +118,7 @@ class Engine:
                     error or _core.EngineError("the engine gave neither answers nor an error")
                 )
             else:
-                future.set_result(np.frombuffer(memoryview(answers), rows.ANSWER))
+                future.set_result(_answers(answers))
 
         if os.getpid() != self._pid:  # before waiting for slots that only the parent can free
             raise _core.EngineClosed(
@@ -121,7 +126,7 @@ class Engine:
             )
         self._slots.acquire()
         try:
-            self._core.submit(_bytes(batch), b"", done)
+            self._core.submit(asked, items, done)
         except BaseException:
             self._slots.release()
             raise
@@ -203,6 +208,22 @@ class Engine:
             tuple(MerchantLiability(**merchant) for merchant in found["merchants"]),
         )
 
+    def staff(self, programme: int = 1) -> Staff:
+        """What each member of staff sold."""
+        code, sales = self._core.staff(programme)
+        return Staff(code, tuple(StaffSales(**one) for one in sales))
+
+    # What needs keys: ValueError without
+
+    def alias(self, kind: int, value: str, *, programme: int = 1) -> rows.Items:
+        """The item for an alias: of kind 1 a phone number, of 2 to 255 what the business says."""
+        high, low = self._core.alias(programme, kind, value)
+        return rows.alias(kind, high << 64 | low)
+
+    def codes(self, unit: int, first: int, count: int, *, programme: int = 1) -> list[str]:
+        """Texts of so many coupon codes of a unit, from the serial `first` on, to be printed."""
+        return self._core.codes(programme, unit, first, count)
+
     # The engine itself
 
     def stats(self) -> Stats:
@@ -257,16 +278,32 @@ def _dated(found: dict[str, Any]) -> dict[str, Any]:
     return {name: rows.day(value) if name.endswith("_date") else value for name, value in found.items()}
 
 
-def _check(batch: rows.Batch) -> None:
-    if not isinstance(batch, np.ndarray) or batch.dtype != rows.REQUEST or batch.ndim != 1:
+def _checked(
+    batch: rows.Batch | rows.Requests,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | bytes]:
+    """The bytes of the rows and of their items; the core copies them before it releases the GIL."""
+    asked = batch.rows if isinstance(batch, rows.Requests) else batch
+    if not isinstance(asked, np.ndarray) or asked.dtype != rows.REQUEST or asked.ndim != 1:
         what = (
-            f"{batch.ndim}-dimensional {batch.dtype}"
-            if isinstance(batch, np.ndarray)
-            else type(batch).__name__
+            f"{asked.ndim}-dimensional {asked.dtype}"
+            if isinstance(asked, np.ndarray)
+            else type(asked).__name__
         )
         raise TypeError(f"a batch is a one-dimensional array of onecard.rows.REQUEST, not {what}")
+    if not isinstance(batch, rows.Requests):
+        return _bytes(asked), b""
+    items = batch.items
+    if not isinstance(items, np.ndarray) or items.dtype != rows.ITEM or items.ndim != 1:
+        raise TypeError(
+            "items are a one-dimensional array of onecard.rows.ITEM: make them with rows.with_items"
+        )
+    return _bytes(asked), _bytes(items)
 
 
-def _bytes(batch: rows.Batch) -> npt.NDArray[np.uint8]:
-    """The rows as bytes; the core copies them before it releases the GIL."""
-    return np.ascontiguousarray(batch).view(np.uint8)
+def _bytes(array: rows.Batch) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(array).view(np.uint8)
+
+
+def _answers(found: _core.Answers) -> rows.Answers:
+    answers = np.frombuffer(memoryview(found), rows.ANSWER)
+    return rows.Answers(answers, np.frombuffer(memoryview(found.parts), rows.PART))

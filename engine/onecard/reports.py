@@ -190,6 +190,25 @@ class Liabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class StaffSales:
+    """What a member of staff sold: purchases and captures, less what was refunded or undone."""
+
+    card: str
+    """Number of the staff card."""
+    sales: int
+    """How many."""
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """Sales of a programme's staff."""
+
+    code: int
+    sales: tuple[StaffSales, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """How large an engine is."""
 

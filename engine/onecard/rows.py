@@ -1,25 +1,33 @@
 """Batches: numpy rows as the engine reads and writes them.
 
 A batch is a one-dimensional structured array of dtype `REQUEST`; the answers come as `ANSWER`, row
-for row. `issue`, `top_up`, `purchase`, `refund`, `reverse`, `balance`, `set_status` and `fund` build
-batches from columns: each argument is one value for all rows or a column of them.
+for row. `issue`, `top_up`, `purchase` and so on build batches from columns, one function a kind: each
+argument is one value for all rows or a column of them.
+
+What a row has besides its fields are items, rows of dtype `ITEM`: `coupon`, `code`, `pass_`, `card`,
+`pin`, `cash`, `staff`, `alias`, `number`, `member` and `new_pin` make them, `with_items` puts them to
+their rows, and `Requests` is what comes of it. Answers are `Answers`: rows with the parts, of dtype
+`PART`, that tell what happened to each lot.
 
 Money counts minor units, points count 1/10,000, business dates are days since 1970-01-01 and local
 times are seconds since midnight of the business date. A date may also be given as `datetime.date` or
 `numpy.datetime64`. A key is a `trace` (with the terminal), or an `id`; the kinds that need a key refuse
-to be built without one. What the engine itself checks is left to the engine (docs/transactions.md).
+to be built without one. What the engine itself checks is left to the engine (docs/transactions.md,
+docs/card.md). No error here shows a PIN.
 """
 
 import datetime
 import os
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from onecard.codes import Kind
+from onecard import _core
+from onecard.codes import Kind, Status
 
 REQUEST = np.dtype(
     [
@@ -114,12 +122,27 @@ GROUP_MAX = 8192
 """Most rows of one group: what the engine executes and makes durable together."""
 
 FLAG_USE_POINTS = 1
-"""Flag of a purchase: pay with points, too, as far as the rules allow."""
+"""Flag of a purchase or an authorise: pay with points, too, as far as the rules allow."""
+FLAG_ACCEPT_PARTIAL = 2
+"""Flag of a purchase or an authorise: approve what there is, if there is not enough."""
+FLAG_FINAL = 4
+"""Flag of a capture: the hold ends, what is left of it is free."""
+FLAG_FROM_CARD = 8
+"""Flag of a grant: the card pays its price."""
+FLAG_UNBIND = 16
+"""Flag of a bind: the alias is taken off."""
+FLAG_BY_OPERATOR = 32
+"""Flag of a set PIN: an operator does it, and the old PIN is not asked for."""
+
+ITEM_COUPON, ITEM_CODE, ITEM_PASS, ITEM_CARD, ITEM_PIN, ITEM_CASH = range(1, 7)
+ITEM_STAFF, ITEM_ALIAS, ITEM_NUMBER, ITEM_MEMBER, ITEM_NEW_PIN = range(7, 12)
 
 NOON = 43_200
 """Local time that is read when none is given, in seconds since midnight."""
 
 Batch: TypeAlias = npt.NDArray[np.void]
+Items: TypeAlias = npt.NDArray[np.void]
+Parts: TypeAlias = npt.NDArray[np.void]
 Day: TypeAlias = datetime.date | np.datetime64 | int
 Days: TypeAlias = Day | Sequence[datetime.date] | npt.ArrayLike
 Ids: TypeAlias = "int | bytes | uuid.UUID | tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]"
@@ -127,6 +150,94 @@ Cards: TypeAlias = "str | Sequence[str] | npt.NDArray[Any] | tuple[npt.ArrayLike
 
 _EPOCH = datetime.date(1970, 1, 1)
 _DIGITS_MIN, _DIGITS_MAX = 8, 19
+_NO_ITEMS = np.zeros(0, ITEM)
+_NO_PARTS = np.zeros(0, PART)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Requests:
+    """Rows with items: what the engine takes besides plain batches. `with_items` makes them."""
+
+    rows: Batch
+    """Rows of `REQUEST`; each says how many items it has, and where they begin."""
+    items: Items
+    """Rows of `ITEM`: those of all rows."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> "Requests":
+        return Requests(self.rows[part], self.items)
+
+
+class Answers(np.ndarray[Any, np.dtype[np.void]]):
+    """Rows of `ANSWER` with their parts, read-only. A field of them, or a mask, is a plain array."""
+
+    parts: Parts
+    """Rows of `PART`: those of all answers."""
+
+    def __new__(cls, rows: Batch, parts: Parts = _NO_PARTS) -> "Answers":
+        answers = rows.view(cls)
+        answers.parts = parts
+        return answers
+
+    def __array_finalize__(self, source: object) -> None:
+        self.parts = source.parts if isinstance(source, Answers) else _NO_PARTS
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return found.view(np.ndarray) if isinstance(found, Answers) and found.dtype != ANSWER else found
+
+    def parts_of(self, answer: int | np.void) -> Parts:
+        """The parts of one answer, a row of these or its index."""
+        row = self[answer] if isinstance(answer, (int, np.integer)) else answer
+        first, count = int(row["first_part"]), int(row["parts"])
+        if count and first + count > len(self.parts):
+            raise ValueError("these answers have lost their parts: join answers with rows.joined")
+        return self.parts[first : first + count]
+
+
+def joined(answers: Sequence[Answers]) -> Answers:
+    """Answers one after the other, with their parts."""
+    if len(answers) == 1:
+        return answers[0]
+    rows = np.concatenate([one.view(np.ndarray) for one in answers] or [np.zeros(0, ANSWER)])
+    at, base = 0, 0
+    for one in answers:
+        own = rows[at : at + len(one)]
+        own["first_part"][own["parts"] != 0] += np.uint32(base)
+        at, base = at + len(one), base + len(one.parts)
+    return Answers(rows, np.concatenate([one.parts for one in answers] or [_NO_PARTS]))
+
+
+def with_items(batch: Batch, items_per_row: Sequence[Sequence[Items]]) -> Requests:
+    """The rows, each with its items: as many lists of items as there are rows.
+
+    A PIN belongs to the further card that stands nearest before it, else to the request's card.
+    """
+    if len(items_per_row) != len(batch):
+        raise ValueError(f"{len(batch)} rows need as many lists of items, not {len(items_per_row)}")
+    own = [np.concatenate(items) if len(items) else _NO_ITEMS for items in items_per_row]
+    counts = np.array([len(items) for items in own], np.int64)
+    if counts.size and int(counts.max()) > 0xFFFF:
+        raise ValueError("a row has at most 65,535 items, and the engine takes fewer (docs/card.md)")
+    rows = batch.copy()
+    rows["items"] = counts
+    rows["first_item"] = np.where(counts, np.cumsum(counts) - counts, 0)
+    return Requests(rows, np.concatenate([_NO_ITEMS, *own]))
+
+
+def together(*parts: "Batch | Requests") -> Requests:
+    """Rows of many kinds in one batch, in this order, each with the items that it has."""
+    rows, items, base = [], [], 0
+    for part in parts:
+        own, its = (part.rows, part.items) if isinstance(part, Requests) else (part, _NO_ITEMS)
+        own = own.copy()
+        own["first_item"][own["items"] != 0] += np.uint32(base)
+        base += len(its)
+        rows.append(own)
+        items.append(its)
+    return Requests(np.concatenate([np.zeros(0, REQUEST), *rows]), np.concatenate([_NO_ITEMS, *items]))
 
 
 def days(date: Day) -> int:
@@ -233,28 +344,47 @@ class _Reversal(Header, Original):
     pass
 
 
-def issue(card: Cards, product: npt.ArrayLike, *, expires: Days = 0, **header: Unpack[Header]) -> Batch:
-    """Issue cards of a product; `expires` is the last valid date, 0: never."""
-    return _batch(
-        Kind.ISSUE, _header(header) | _card(card) | {"product": product, "expires": days_column(expires)}
-    )
+# Kinds of requests. Where a card is None, an alias item names it.
 
 
-def top_up(card: Cards, amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+def issue(
+    card: Cards,
+    product: npt.ArrayLike,
+    *,
+    expires: Days = 0,
+    inactive: npt.ArrayLike = False,
+    **header: Unpack[Header],
+) -> Batch:
+    """Issue cards of a product; `expires` is the last valid date, 0: never; `inactive`: not usable yet."""
+    status = np.asarray(inactive, bool) * np.uint8(Status.NOT_ACTIVE_YET)
+    columns = {"product": product, "expires": days_column(expires), "status": status}
+    return _batch(Kind.ISSUE, _header(header) | _card(card) | columns)
+
+
+def top_up(card: "Cards | None", amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
     """Pay money in."""
     return _batch(Kind.TOP_UP, _header(header) | _card(card) | {"amount": amount})
 
 
 def purchase(
-    card: Cards, amount: npt.ArrayLike, *, use_points: npt.ArrayLike = False, **header: Unpack[Header]
+    card: "Cards | None",
+    amount: npt.ArrayLike,
+    *,
+    use_points: npt.ArrayLike = False,
+    accept_partial: npt.ArrayLike = False,
+    **header: Unpack[Header],
 ) -> Batch:
-    """Buy for a list amount; `use_points`: pay with points, too, as far as the rules allow."""
-    flags = np.asarray(use_points, bool) * np.uint8(FLAG_USE_POINTS)
+    """Buy for a list amount.
+
+    `use_points`: pay with points, too, as far as the rules allow. `accept_partial`: approve what there is,
+    if there is not enough (code 10).
+    """
+    flags = _flags((use_points, FLAG_USE_POINTS), (accept_partial, FLAG_ACCEPT_PARTIAL))
     return _batch(Kind.PURCHASE, _header(header) | _card(card) | {"amount": amount, "flags": flags})
 
 
 def refund(amount: npt.ArrayLike, **names: Unpack[_Reversal]) -> Batch:
-    """Give back a part of what a purchase paid."""
+    """Give back a part of what a purchase, a capture, a top-up or a grant paid."""
     return _batch(Kind.REFUND, _header(names) | _original(names) | {"amount": amount})
 
 
@@ -263,19 +393,195 @@ def reverse(**names: Unpack[_Reversal]) -> Batch:
     return _batch(Kind.REVERSAL, _header(names) | _original(names))
 
 
-def balance(card: Cards, *, terminal: npt.ArrayLike, programme: npt.ArrayLike = 1) -> Batch:
+def balance(card: "Cards | None", *, terminal: npt.ArrayLike, programme: npt.ArrayLike = 1) -> Batch:
     """Ask for the balances of cards; needs no key."""
     return _batch(Kind.BALANCE, _card(card) | {"terminal": terminal, "programme": programme})
 
 
-def set_status(card: Cards, status: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
-    """Freeze or unfreeze cards (`onecard.codes.Status`)."""
+def set_status(card: "Cards | None", status: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+    """Activate, freeze or report lost or stolen (`onecard.codes.Status`, 1 to 4)."""
     return _batch(Kind.STATUS, _header(header) | _card(card) | {"status": status})
 
 
 def fund(amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
     """Move points (1/10,000) from the pool to the growth funding."""
     return _batch(Kind.FUND, _header(header) | {"amount": amount})
+
+
+def grant(
+    card: "Cards | None",
+    bundle: npt.ArrayLike,
+    count: npt.ArrayLike = 1,
+    *,
+    paid_by_card: npt.ArrayLike = False,
+    **header: Unpack[Header],
+) -> Batch:
+    """Give, or sell, `count` times a bundle of the rules (1 to 1,000 times)."""
+    columns = {"product": bundle, "amount": count, "flags": _flags((paid_by_card, FLAG_FROM_CARD))}
+    return _batch(Kind.GRANT, _header(header) | _card(card) | columns)
+
+
+def authorise(
+    card: "Cards | None",
+    amount: npt.ArrayLike,
+    *,
+    use_points: npt.ArrayLike = False,
+    accept_partial: npt.ArrayLike = False,
+    expires: Days = 0,
+    **header: Unpack[Header],
+) -> Batch:
+    """Hold what a purchase would take, up to the last date `expires` (0: by the rules)."""
+    flags = _flags((use_points, FLAG_USE_POINTS), (accept_partial, FLAG_ACCEPT_PARTIAL))
+    columns = {"amount": amount, "flags": flags, "expires": days_column(expires)}
+    return _batch(Kind.AUTHORISE, _header(header) | _card(card) | columns)
+
+
+def capture(amount: npt.ArrayLike, *, final: npt.ArrayLike = False, **names: Unpack[_Reversal]) -> Batch:
+    """Take what an authorise holds, or a part of it; `final`: the rest is free."""
+    columns = {"amount": amount, "flags": _flags((final, FLAG_FINAL))}
+    return _batch(Kind.CAPTURE, _header(names) | _original(names) | columns)
+
+
+def void(**names: Unpack[_Reversal]) -> Batch:
+    """End a hold."""
+    return _batch(Kind.VOID, _header(names) | _original(names))
+
+
+def replace(card: "Cards | None", status: npt.ArrayLike = 0, **header: Unpack[Header]) -> Batch:
+    """Give cards new numbers, each with one `number` item.
+
+    `status` is what the old number is from now on: 0 exchanged, `Status.LOST` or `Status.STOLEN`.
+    """
+    return _batch(Kind.REPLACE, _header(header) | _card(card) | {"status": status})
+
+
+def transfer(
+    card: "Cards | None", purse: npt.ArrayLike, amount: npt.ArrayLike, **header: Unpack[Header]
+) -> Batch:
+    """Move an amount of a purse (1, 3 or a unit) to the card, from the card of its one `card` item."""
+    return _batch(Kind.TRANSFER, _header(header) | _card(card) | {"product": purse, "amount": amount})
+
+
+def set_holder(card: "Cards | None", **header: Unpack[Header]) -> Batch:
+    """Say who holds cards, each with one `member` item."""
+    return _batch(Kind.HOLDER, _header(header) | _card(card))
+
+
+def bind(card: Cards, *, remove: npt.ArrayLike = False, **header: Unpack[Header]) -> Batch:
+    """Let an alias lead to a card, or take it off, with one `alias` item; a `card` item names who has it."""
+    return _batch(Kind.BIND, _header(header) | _card(card) | {"flags": _flags((remove, FLAG_UNBIND))})
+
+
+def set_pin(card: "Cards | None", *, by_operator: npt.ArrayLike = False, **header: Unpack[Header]) -> Batch:
+    """Set PINs, each with one `new_pin` item; an operator may leave it out, and unlocks the card."""
+    flags = _flags((by_operator, FLAG_BY_OPERATOR))
+    return _batch(Kind.SET_PIN, _header(header) | _card(card) | {"flags": flags})
+
+
+def close_card(card: "Cards | None", **header: Unpack[Header]) -> Batch:
+    """Pay the principal out and close cards for good."""
+    return _batch(Kind.CLOSE, _header(header) | _card(card))
+
+
+def issue_codes(
+    unit: npt.ArrayLike, count: npt.ArrayLike, *, expires: Days = 0, **header: Unpack[Header]
+) -> Batch:
+    """Let coupons of a unit out as codes (1 to 10^7), good up to the last date `expires` (0: for ever)."""
+    columns = {"product": unit, "amount": count, "expires": days_column(expires)}
+    return _batch(Kind.ISSUE_CODES, _header(header) | columns)
+
+
+def bulk_top_up(amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+    """Top up the cards of the `card` items, all or none; `amount` is the sum of theirs."""
+    return _batch(Kind.BULK_TOP_UP, _header(header) | {"amount": amount})
+
+
+# Items
+
+
+def coupon(unit: int, count: int = 1) -> Items:
+    """So many coupons of a unit that are on the card (1 to 100)."""
+    return _item(ITEM_COUPON, unit=unit, amount=count)
+
+
+def code(text: str) -> Items:
+    """A coupon code as it was printed; ValueError unless it is one."""
+    unit, serial, mac = _core.parse_code(text)
+    return _item(ITEM_CODE, unit=unit, low=serial, high=mac)
+
+
+def pass_(unit: int, visits: int = 1) -> Items:
+    """So many visits of a unit (1 to 100); of a unit of the kind `time`: 1."""
+    return _item(ITEM_PASS, unit=unit, amount=visits)
+
+
+def card(numbers: Cards, amount: npt.ArrayLike = 0) -> Items:
+    """Further cards, each with its amount in a bulk top-up."""
+    values, digits = card_columns(numbers)
+    shape = np.broadcast_shapes((1,), values.shape, np.shape(amount))
+    items = np.zeros(shape, ITEM)
+    items["kind"] = ITEM_CARD
+    items["low"], items["digits"], items["amount"] = values, digits, amount
+    return items
+
+
+def pin(digits: str) -> Items:
+    """The PIN of the card before it, 4 to 12 digits; leading zeros count."""
+    return _pin(ITEM_PIN, digits)
+
+
+def new_pin(digits: str) -> Items:
+    """The PIN to be set, 4 to 12 digits; leading zeros count."""
+    return _pin(ITEM_NEW_PIN, digits)
+
+
+def cash(amount: int) -> Items:
+    """At most so much is paid in cash."""
+    return _item(ITEM_CASH, amount=amount)
+
+
+def staff(number: str) -> Items:
+    """The staff card of who sells."""
+    value, digits = card_number(number)
+    return _item(ITEM_STAFF, low=value, digits=digits)
+
+
+def alias(kind: int, digest: int) -> Items:
+    """An alias of a kind (1 to 255), by its keyed hash of 128 bits: `Engine.alias` makes it of the value."""
+    return _item(ITEM_ALIAS, digits=kind, high=digest >> 64, low=digest & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def number(new: str) -> Items:
+    """The new number of a card that is replaced."""
+    value, digits = card_number(new)
+    return _item(ITEM_NUMBER, low=value, digits=digits)
+
+
+def member(id: int, real_name_known: bool = False) -> Items:
+    """Who holds the card: a member's id (0: nobody), and whether the real name is known."""
+    return _item(ITEM_MEMBER, low=id, amount=int(real_name_known))
+
+
+def _item(kind: int, **fields: int) -> Items:
+    items = np.zeros(1, ITEM)
+    items["kind"] = kind
+    for name, value in fields.items():
+        items[name] = value  # OverflowError if it does not fit
+    return items
+
+
+def _pin(kind: int, digits: str) -> Items:
+    if not (digits.isascii() and digits.isdigit() and 4 <= len(digits) <= 12):
+        raise ValueError("a PIN has 4 to 12 digits and nothing else")
+    return _item(kind, digits=len(digits), low=int(digits))
+
+
+def _flags(*flags: tuple[npt.ArrayLike, int]) -> npt.NDArray[np.uint8]:
+    """Sum of the flags that are set, row for row."""
+    total = np.zeros((), np.uint8)
+    for wanted, flag in flags:
+        total = total | np.asarray(wanted, bool) * np.uint8(flag)
+    return total
 
 
 def _header(given: Header | _Reversal) -> dict[str, npt.ArrayLike]:
@@ -318,7 +624,9 @@ def _id(name: str, key: Ids) -> dict[str, npt.ArrayLike]:
     return {f"{name}_hi": np.asarray(high, np.uint64), f"{name}_lo": np.asarray(low, np.uint64)}
 
 
-def _card(card: Cards) -> dict[str, npt.ArrayLike]:
+def _card(card: "Cards | None") -> dict[str, npt.ArrayLike]:
+    if card is None:
+        return {}
     values, digits = card_columns(card)
     return {"card": values, "card_digits": digits}
 

@@ -4,15 +4,15 @@
 use onecard_core::accounts::Account;
 use onecard_core::codes::Code;
 use onecard_core::commands::{
-    CloseReport, GrowthReport, MerchantLiability, Registration, StatementLine, StorePosition, TrialBalance,
+    CloseReport, GrowthReport, MerchantLiability, Registration, StaffSales, StatementLine, StorePosition, TrialBalance,
 };
-use onecard_core::units::Unit;
+use onecard_core::units::{UNIT_MIN, Unit};
 use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
 
 use crate::counter::{failed, internal};
-use crate::rows::{card_number, date, posted_date, programme};
-
+use crate::rows::{card_number, date, no_keys, posted_date, programme, sixteen_bits};
+use crate::texts::{self, NoText};
 use crate::v1;
 use crate::v1::admin_service_server::AdminService;
 
@@ -22,6 +22,8 @@ const REGISTRATIONS_MAX: usize = 10_000;
 const LINES_MAX: u32 = 1_000;
 /// Lines of a statement if the caller leaves it open.
 const LINES_DEFAULT: u32 = 100;
+/// Most texts of codes in a call.
+const CODES_MAX: u32 = 100_000;
 
 /// The service of `admin.proto`.
 pub struct Admin {
@@ -139,6 +141,32 @@ impl AdminService for Admin {
             merchants: found.merchants.iter().map(merchant_liability).collect(),
         }))
     }
+
+    async fn list_staff(&self, request: Request<v1::ListStaffRequest>) -> Result<Response<v1::ListStaffResponse>, Status> {
+        let programme = programme(request.get_ref().programme, "programme")?;
+        let (code, staff) = self.query(move |engine| engine.staff(programme)).await?;
+        Ok(Response::new(v1::ListStaffResponse { code: number(code), staff: staff.iter().map(staff_sales).collect() }))
+    }
+
+    async fn list_codes(&self, request: Request<v1::ListCodesRequest>) -> Result<Response<v1::ListCodesResponse>, Status> {
+        let v1::ListCodesRequest { programme: number, unit, first, count } = *request.get_ref();
+        let programme = programme(number, "programme")?.max(1);
+        let unit = sixteen_bits(unit, "unit")?;
+        if first == 0 || unit < UNIT_MIN || !(1..=CODES_MAX).contains(&count) {
+            return Err(Status::invalid_argument("send a unit from 16, the first serial from 1, and a count of 1 to 100,000"));
+        }
+        let codes = self.query(move |engine| Ok(texts::codes(engine.secrets(), programme, unit, first, count))).await?;
+        let codes = codes.map_err(|why| match why {
+            NoText::NoKeys => no_keys(),
+            NoText::Beyond => Status::invalid_argument("first: send a serial that came out"),
+        })?;
+        Ok(Response::new(v1::ListCodesResponse { codes }))
+    }
+}
+
+fn staff_sales(sales: &StaffSales) -> v1::StaffSales {
+    let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
+    v1::StaffSales { card: format!("{value:0digits$}"), sales: sales.sales, amount: int128(sales.amount) }
 }
 
 fn number(code: Code) -> u32 {
@@ -215,6 +243,7 @@ fn close_report(report: &CloseReport) -> v1::CloseDayResponse {
         points: int128(report.points),
         issuer_net: int128(report.issuer_net()),
         growth: report.growth.as_ref().map(growth),
+        units: int128(report.units),
     }
 }
 
@@ -239,6 +268,10 @@ fn statement_line(line: &StatementLine) -> v1::StatementLine {
     }
 }
 
+fn unit_total(&(unit, [cards, pool, codes]): &(u16, [i128; 3])) -> v1::UnitTotal {
+    v1::UnitTotal { unit: unit.into(), cards: int128(cards), pool: int128(pool), codes: int128(codes) }
+}
+
 fn trial_balance(balance: &TrialBalance) -> v1::GetTrialBalanceResponse {
     let (mut money, mut points) = (0, 0);
     for &(code, total) in &balance.totals {
@@ -261,6 +294,7 @@ fn trial_balance(balance: &TrialBalance) -> v1::GetTrialBalanceResponse {
         money_sum: int128(money),
         points_sum: int128(points),
         growing: balance.growing,
+        units: balance.units.iter().map(unit_total).collect(),
     }
 }
 

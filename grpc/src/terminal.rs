@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use onecard_core::{Answers, Batch, Engine, Error};
+use onecard_core::{Answers, Batch, Engine, Error, Request as Row, Secrets};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::answers;
 use crate::counter::{Asked, Counter, failed, submit, unknown};
-use crate::rows::{self, Ask};
+use crate::rows::{Ask, Refusal};
 use crate::v1::terminal_service_server::TerminalService;
 use crate::v1::{self, TransactRequest, TransactResponse};
 
@@ -40,7 +41,9 @@ impl Terminals {
     /// Queues what a call asks for. The request is gone before the answer is waited for: what it holds is free for the next
     /// call while it is still in the cache.
     fn ask(&self, request: Request<impl Ask>) -> Result<Asked, Status> {
-        Ok(self.counter.ask(request.get_ref().row()?, &[]))
+        let mut items = Vec::new();
+        let row = request.get_ref().row(self.engine.secrets(), &mut items)?;
+        Ok(self.counter.ask(row, &items))
     }
 }
 
@@ -86,6 +89,66 @@ impl TerminalService for Terminals {
         Ok(Response::new(v1::FundResponse { answer }))
     }
 
+    async fn grant(&self, request: Request<v1::GrantRequest>) -> Result<Response<v1::GrantResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::GrantResponse { answer }))
+    }
+
+    async fn authorise(&self, request: Request<v1::AuthoriseRequest>) -> Result<Response<v1::AuthoriseResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::AuthoriseResponse { answer }))
+    }
+
+    async fn capture(&self, request: Request<v1::CaptureRequest>) -> Result<Response<v1::CaptureResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::CaptureResponse { answer }))
+    }
+
+    async fn void(&self, request: Request<v1::VoidRequest>) -> Result<Response<v1::VoidResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::VoidResponse { answer }))
+    }
+
+    async fn replace(&self, request: Request<v1::ReplaceRequest>) -> Result<Response<v1::ReplaceResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::ReplaceResponse { answer }))
+    }
+
+    async fn transfer(&self, request: Request<v1::TransferRequest>) -> Result<Response<v1::TransferResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::TransferResponse { answer }))
+    }
+
+    async fn set_holder(&self, request: Request<v1::SetHolderRequest>) -> Result<Response<v1::SetHolderResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::SetHolderResponse { answer }))
+    }
+
+    async fn bind_alias(&self, request: Request<v1::BindAliasRequest>) -> Result<Response<v1::BindAliasResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::BindAliasResponse { answer }))
+    }
+
+    async fn set_pin(&self, request: Request<v1::SetPinRequest>) -> Result<Response<v1::SetPinResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::SetPinResponse { answer }))
+    }
+
+    async fn close_card(&self, request: Request<v1::CloseCardRequest>) -> Result<Response<v1::CloseCardResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::CloseCardResponse { answer }))
+    }
+
+    async fn issue_codes(&self, request: Request<v1::IssueCodesRequest>) -> Result<Response<v1::IssueCodesResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::IssueCodesResponse { answer }))
+    }
+
+    async fn bulk_top_up(&self, request: Request<v1::BulkTopUpRequest>) -> Result<Response<v1::BulkTopUpResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::BulkTopUpResponse { answer }))
+    }
+
     type TransactStream = Transactions;
 
     async fn transact(&self, request: Request<Streaming<TransactRequest>>) -> Result<Response<Transactions>, Status> {
@@ -100,8 +163,8 @@ impl TerminalService for Terminals {
 }
 
 async fn answer(asked: Asked) -> Result<Option<v1::Answer>, Status> {
-    let (row, _) = asked.answer().await?;
-    Ok(Some(rows::answer(&row)))
+    let (row, parts) = asked.answer().await?;
+    Ok(Some(answers::answer(&row, &parts)))
 }
 
 /// The answers of one Transact stream.
@@ -129,7 +192,7 @@ impl Transactions {
                 Poll::Pending => return,
                 Poll::Ready(None) => self.end = Some(Ok(())),
                 Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
-                Poll::Ready(Some(Ok(message))) => match rows_of(&message) {
+                Poll::Ready(Some(Ok(message))) => match rows_of(&message, self.engine.secrets()) {
                     Ok(rows) => self.pending.push_back(submit(&self.engine, rows)),
                     Err(status) => self.end = Some(Err(status)),
                 },
@@ -153,7 +216,7 @@ impl Stream for Transactions {
         let Poll::Ready(received) = Pin::new(oldest).poll(context) else { return Poll::Pending };
         this.pending.pop_front();
         let outcome = received.map_or_else(|_| Err(unknown()), |outcome| outcome.map_err(|error| failed(&error)));
-        let response = outcome.map(|answers| TransactResponse { answers: answers.rows.iter().map(rows::answer).collect() });
+        let response = outcome.map(|answers| TransactResponse { answers: answers::answers(&answers) });
         if response.is_err() {
             this.pending.clear();
             this.end = Some(Ok(()));
@@ -163,10 +226,19 @@ impl Stream for Transactions {
 }
 
 /// The rows of a message; a malformed transaction becomes a row that the core answers with 30.
-fn rows_of(message: &TransactRequest) -> Result<Batch, Status> {
+fn rows_of(message: &TransactRequest, secrets: &Secrets) -> Result<Batch, Status> {
     if !(1..=MESSAGE_TRANSACTIONS_MAX).contains(&message.transactions.len()) {
         return Err(Status::invalid_argument("transactions: send 1 to 1,000 in a message"));
     }
-    let rows = message.transactions.iter().map(|transaction| transaction.row().unwrap_or_default());
-    Ok(rows.collect::<Vec<_>>().into())
+    let mut batch = Batch { rows: Vec::with_capacity(message.transactions.len()), items: Vec::new() };
+    let mut items = Vec::new();
+    for transaction in &message.transactions {
+        match transaction.row(secrets, &mut items) {
+            Ok(row) => batch.push(row, &items),
+            Err(Refusal::Malformed(_)) => batch.push(Row::default(), &[]),
+            // Nobody's mistake but the server's: a 30 would send the caller looking for one of its own.
+            Err(Refusal::NoKeys) => return Err(Refusal::NoKeys.into()),
+        }
+    }
+    Ok(batch)
 }

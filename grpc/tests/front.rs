@@ -77,10 +77,10 @@ impl Front {
         assert_eq!(codes, [0; 4]);
         let rules = v1::PublishRulesRequest { programme: 1, version: 1, text: "a".into(), tables: TABLES.into() };
         assert_eq!(self.admin().publish_rules(rules).await.expect("answered").into_inner().code, 0);
-        let issue = v1::IssueRequest { header: self.header(), card: CARD.into(), product: 1, expires: 0 };
+        let issue = v1::IssueRequest { header: self.header(), card: CARD.into(), product: 1, ..Default::default() };
         let issued = self.terminal().issue(issue).await.expect("answered").into_inner().answer.expect("there");
         assert_eq!((issued.code, issued.message.as_str()), (0, "approved"));
-        let top_up = v1::TopUpRequest { header: self.header(), card: CARD.into(), amount: 100_000 };
+        let top_up = v1::TopUpRequest { header: self.header(), card: CARD.into(), amount: 100_000, ..Default::default() };
         let topped_up = self.terminal().top_up(top_up).await.expect("answered").into_inner().answer.expect("there");
         assert_eq!((topped_up.code, topped_up.principal_balance, topped_up.bonus_balance), (0, 100_000, 5_000));
     }
@@ -105,7 +105,7 @@ impl Front {
     }
 
     fn purchase(&mut self, amount: i64) -> v1::PurchaseRequest {
-        v1::PurchaseRequest { header: self.header(), card: CARD.into(), amount, use_points: false }
+        v1::PurchaseRequest { header: self.header(), card: CARD.into(), amount, ..Default::default() }
     }
 
     /// A message of the stream with purchases of these amounts.
@@ -121,7 +121,7 @@ impl Front {
 
     async fn balance(&self) -> v1::Answer {
         let header = Some(v1::Header { terminal: 1, ..Default::default() });
-        let request = v1::GetBalanceRequest { header, card: CARD.into() };
+        let request = v1::GetBalanceRequest { header, card: CARD.into(), alias: None };
         self.terminal().get_balance(request).await.expect("answered").into_inner().answer.expect("there")
     }
 
@@ -218,7 +218,7 @@ async fn every_transaction_is_answered() {
     assert_eq!((reversed.code, reversed.amount, reversed.principal_balance), (0, 19_000, 86_000));
 
     let frozen = v1::CardStatus::Frozen.into();
-    let status = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: frozen };
+    let status = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: frozen, alias: None };
     assert_eq!(front.terminal().set_status(status).await.unwrap().into_inner().answer.unwrap().code, 0);
     let refused = front.buy(100).await.unwrap();
     assert_eq!((refused.code, refused.message.as_str()), (62, "restricted card"));
@@ -230,6 +230,178 @@ async fn every_transaction_is_answered() {
     let balance = front.balance().await;
     assert_eq!((balance.code, balance.sequence, balance.business_date), (0, 0, 0));
     assert_eq!((balance.principal_balance, balance.bonus_balance), (86_000, 0));
+}
+
+const CARD_TABLES: &str = r#"{
+    "money": {"name": "CNY", "scale": 2}, "points": {"name": "POINTS", "scale": 4},
+    "products": [{"id": 1, "name": "standard", "discount": 0, "accrual": 0,
+                  "purchase_max": 0, "top_up_max": 0, "balance_max": 0, "pin_above": 10000},
+                 {"id": 2, "name": "staff", "discount": 0, "accrual": 0,
+                  "purchase_max": 0, "top_up_max": 0, "balance_max": 0, "staff": true}],
+    "top_up_bonus": [],
+    "waterfall": [{"pay": "principal", "share": 1000000000000, "price": 0, "min_points": 0}],
+    "compounding_rate": 0, "time_tolerance_s": 86400,
+    "units": [{"id": 16, "name": "5 off", "kind": "coupon", "value": 500}],
+    "bundles": [{"id": 1, "name": "welcome", "grants": [{"unit": 16, "amount": 3, "days": 30}]}]}"#;
+const STAFF: &str = "90000001";
+
+fn with_keys() -> Options {
+    Options { secrets: Secrets::new([(1, [5; 32])]), ..options() }
+}
+
+impl Front {
+    /// With units, PINs and a staff card; the card has 100.00 and PIN 0042.
+    async fn whole() -> Front {
+        let mut front = Front::open_with(with_keys()).await;
+        let rules = v1::PublishRulesRequest { programme: 1, version: 2, text: "b".into(), tables: CARD_TABLES.into() };
+        let answer = front.admin().publish_rules(rules).await.unwrap().into_inner();
+        assert_eq!((answer.code, answer.message.as_str()), (0, "approved"));
+        let issue = v1::IssueRequest { header: front.header(), card: STAFF.into(), product: 2, ..Default::default() };
+        assert_eq!(front.terminal().issue(issue).await.unwrap().into_inner().answer.unwrap().code, 0);
+        let new_pin = "0042".into();
+        let set = v1::SetPinRequest { header: front.header(), card: CARD.into(), new_pin, ..Default::default() };
+        assert_eq!(front.terminal().set_pin(set).await.unwrap().into_inner().answer.unwrap().code, 0);
+        front
+    }
+
+    fn alias() -> Option<v1::Alias> {
+        Some(v1::Alias { kind: 1, value: "138 0000 0000".into() })
+    }
+}
+
+#[tokio::test]
+async fn a_purchase_with_everything_is_one_call() {
+    use v1::PartKind;
+    let mut front = Front::whole().await;
+    let grant = v1::GrantRequest { header: front.header(), card: CARD.into(), bundle: 1, count: 1, ..Default::default() };
+    let granted = front.terminal().grant(grant).await.unwrap().into_inner().answer.unwrap();
+    let lot = granted.parts[0];
+    assert_eq!((granted.code, lot.kind(), lot.purse, lot.amount, lot.balance), (0, PartKind::Unit, 16, 3, 3));
+    assert_eq!((lot.valid_from, lot.expires), (0, 20240329));
+
+    let codes = v1::IssueCodesRequest { header: front.header(), unit: 16, count: 2, expires: 0 };
+    assert_eq!(front.terminal().issue_codes(codes).await.unwrap().into_inner().answer.unwrap().amount, 2);
+    let list = v1::ListCodesRequest { programme: 0, unit: 16, first: 1, count: 2 };
+    let texts = front.admin().list_codes(list).await.unwrap().into_inner().codes;
+
+    let bind = v1::BindAliasRequest { header: front.header(), card: CARD.into(), alias: Front::alias(), ..Default::default() };
+    assert_eq!(front.terminal().bind_alias(bind).await.unwrap().into_inner().answer.unwrap().code, 0);
+
+    let mut request = v1::PurchaseRequest {
+        header: front.header(),
+        alias: Some(v1::Alias { kind: 1, value: "13800000000".into() }),
+        amount: 120_000,
+        coupons: vec![v1::Coupon { unit: 16, count: 1 }],
+        codes: vec![texts[0].clone()],
+        cash: 100_000,
+        staff: STAFF.into(),
+        accept_partial: true,
+        ..Default::default()
+    };
+    let refused = front.terminal().purchase(request.clone()).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!(refused.code, 70, "more than 100.00 needs the PIN");
+    request.pin = "0042".into();
+    request.header = front.header();
+    let bought = front.terminal().purchase(request.clone()).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!((bought.code, bought.amount, bought.cash, bought.unpaid, bought.kind), (0, 120_000, 19_000, 0, 3));
+    let kinds: Vec<_> = bought.parts.iter().map(v1::Part::kind).collect();
+    assert!(
+        kinds.contains(&PartKind::Unit) && kinds.contains(&PartKind::PaidByUnit) && kinds.contains(&PartKind::Cash),
+        "{kinds:?}"
+    );
+    let again = front.terminal().purchase(request.clone()).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!(again, v1::Answer { replayed: true, ..bought });
+
+    request.header = front.header();
+    let used = front.terminal().purchase(request).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!((used.code, used.reason()), (57, v1::Reason::Used));
+    let staff = front.admin().list_staff(v1::ListStaffRequest { programme: 1 }).await.unwrap().into_inner();
+    assert_eq!((staff.code, staff.staff.len(), staff.staff[0].card.as_str(), staff.staff[0].sales), (0, 1, STAFF, 1));
+    let units = front.trial_balance().await.units;
+    assert_eq!((units.len(), number(units[0].cards), number(units[0].pool), number(units[0].codes)), (1, 2, -3, 1));
+}
+
+#[tokio::test]
+async fn a_stream_carries_items() {
+    let mut front = Front::whole().await;
+    let (sender, mut answers) = front.transact().await;
+    let mut message = front.message(&[20_000, 20_000, 20_000, 20_000]);
+    for (at, pin) in [(1, "0042"), (2, "42"), (3, "0043")] {
+        let Some(v1::transaction::Request::Purchase(request)) = &mut message.transactions[at].request else { unreachable!() };
+        request.pin = pin.into();
+    }
+    sender.send(message).await.unwrap();
+    assert_eq!(codes(next(&mut answers).await), [70, 0, 30, 55]);
+}
+
+#[tokio::test]
+async fn holds_numbers_and_bulk_go_through() {
+    let mut front = Front::whole().await;
+    let mut terminal = front.terminal();
+    let hold = v1::AuthoriseRequest { header: front.header(), card: CARD.into(), amount: 9_000, ..Default::default() };
+    let held = terminal.authorise(hold).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!((held.code, held.amount, held.principal), (0, 9_000, 0));
+    let original = Some(v1::Original { name: Some(v1::original::Name::Sequence(held.sequence)) });
+    let capture = v1::CaptureRequest { header: front.header(), original: original.clone(), amount: 4_000, r#final: false };
+    assert_eq!(terminal.capture(capture).await.unwrap().into_inner().answer.unwrap().principal, -4_000);
+    let void = v1::VoidRequest { header: front.header(), original };
+    assert_eq!(terminal.void(void).await.unwrap().into_inner().answer.unwrap().code, 0);
+
+    let new_card = "0012345679".to_owned();
+    let old = v1::CardStatus::Stolen.into();
+    let replace = v1::ReplaceRequest { header: front.header(), card: CARD.into(), new_card: new_card.clone(), old, alias: None };
+    assert_eq!(terminal.replace(replace).await.unwrap().into_inner().answer.unwrap().code, 0);
+    assert_eq!(front.buy(100).await.unwrap().code, 43);
+
+    let cards =
+        [(new_card.as_str(), 300), (STAFF, 700)].map(|(card, amount)| v1::BulkTopUpCard { card: card.into(), amount }).to_vec();
+    let bulk = v1::BulkTopUpRequest { header: front.header(), amount: 1_000, cards };
+    let topped_up = terminal.bulk_top_up(bulk).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!((topped_up.code, topped_up.amount, topped_up.parts.len()), (0, 1_000, 2));
+    assert_eq!((topped_up.parts[1].card, topped_up.parts[1].balance), (2, 700));
+
+    let source = Some(v1::FurtherCard { card: new_card.clone(), pin: "0042".into() });
+    let transfer =
+        v1::TransferRequest { header: front.header(), card: STAFF.into(), source, purse: 1, amount: 50, ..Default::default() };
+    assert_eq!(terminal.transfer(transfer).await.unwrap().into_inner().answer.unwrap().principal_balance, 750);
+    let holder = v1::SetHolderRequest { header: front.header(), card: STAFF.into(), member: 7, ..Default::default() };
+    assert_eq!(terminal.set_holder(holder).await.unwrap().into_inner().answer.unwrap().code, 0);
+    let close = v1::CloseCardRequest { header: front.header(), card: STAFF.into(), alias: None };
+    let closed = terminal.close_card(close).await.unwrap().into_inner().answer.unwrap();
+    assert_eq!((closed.code, closed.amount, closed.principal_balance), (0, 750, 0));
+}
+
+#[tokio::test]
+async fn without_keys_the_caller_is_told_what_to_do() {
+    let mut front = Front::open().await;
+    let told = |status: Status| {
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("--secrets") && !status.message().contains("4711"), "{}", status.message());
+    };
+    let request = v1::PurchaseRequest { pin: "4711".into(), ..front.purchase(1) };
+    told(front.terminal().purchase(request.clone()).await.unwrap_err());
+    let request_by_alias = v1::PurchaseRequest { card: String::new(), alias: Front::alias(), ..front.purchase(1) };
+    told(front.terminal().purchase(request_by_alias).await.unwrap_err());
+    let list = v1::ListCodesRequest { programme: 1, unit: 16, first: 1, count: 1 };
+    told(front.admin().list_codes(list).await.unwrap_err());
+    let (sender, mut answers) = front.transact().await;
+    sender.send(front.message(&[1])).await.unwrap();
+    let transactions = vec![transaction(v1::transaction::Request::Purchase(request))];
+    sender.send(v1::TransactRequest { transactions }).await.unwrap();
+    assert_eq!(codes(next(&mut answers).await), [0]);
+    told(next(&mut answers).await.unwrap().unwrap_err());
+    assert!(next(&mut answers).await.is_none());
+}
+
+#[tokio::test]
+async fn a_list_of_codes_has_limits() {
+    let front = Front::whole().await;
+    let list = |unit, first, count| v1::ListCodesRequest { programme: 1, unit, first, count };
+    assert_eq!(front.admin().list_codes(list(16, 1, 100_000)).await.unwrap().into_inner().codes.len(), 100_000);
+    for wrong in [list(15, 1, 1), list(65_536, 1, 1), list(16, 0, 1), list(16, 1, 0), list(16, 1, 100_001), list(16, u64::MAX, 2)]
+    {
+        assert_eq!(front.admin().list_codes(wrong).await.unwrap_err().code(), Code::InvalidArgument, "{wrong:?}");
+    }
 }
 
 #[tokio::test]
@@ -339,7 +511,7 @@ async fn what_is_malformed_is_refused_and_leaves_nothing() {
     refused(terminal.purchase(request).await.map(drop), "card: ");
     let request = v1::PurchaseRequest { header: None, ..front.purchase(1) };
     refused(terminal.purchase(request).await.map(drop), "header: ");
-    let request = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: 0 };
+    let request = v1::SetStatusRequest { header: front.header(), card: CARD.into(), status: 0, alias: None };
     refused(terminal.set_status(request).await.map(drop), "status: ");
     let request = v1::RefundRequest { header: front.header(), original: None, amount: 1 };
     refused(terminal.refund(request).await.map(drop), "original: ");

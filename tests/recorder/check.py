@@ -25,15 +25,18 @@ VERIFY_EVERY = 25
 
 
 class Auditor:
-    """tests/auditor.py in a process of its own, one line a directory."""
+    """tests/auditor in a process of its own, one line a directory."""
 
     def __init__(self) -> None:
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[str]":
-        program = Path(__file__).parents[1] / "auditor.py"
         return subprocess.Popen(
-            [sys.executable, str(program), "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.auditor", "-"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def restart(self) -> None:

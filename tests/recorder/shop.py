@@ -6,6 +6,7 @@ was answered. So what a process was about to send can be told without asking it.
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ FIRST_DAY = 20_000
 CARDS = [f"{number:08d}" for number in range(24)]
 STORES = 3
 TERMINALS = [101, 102, 103, 104]
-SIZES = {"journal_bytes_max": 1 << 28, "checkpoint_bytes_max": 1 << 28}
+SIZES: dict[str, Any] = {"journal_bytes_max": 1 << 28, "checkpoint_bytes_max": 1 << 28}
 
 RULES = Rules.parse("""
 [units]

@@ -23,7 +23,7 @@ def main(directory: Path, marks: Path, seed: int, batches: int) -> None:
     teller = Teller(marks, seed)
     with open_engine(directory) as engine:
         till = prepare(engine, teller, seed)
-        flying: list[Future[rows.Batch]] = []
+        flying: list[Future[rows.Answers]] = []
         for number in itertools.count(1) if batches == 0 else range(1, batches + 1):
             flying.append(send(engine, teller, till.batch(chance.randint(1, 24))))
             if len(flying) > chance.randint(0, 4):
@@ -49,7 +49,7 @@ def prepare(engine: Engine, teller: Teller, seed: int) -> Till:
     return till
 
 
-def send(engine: Engine, teller: Teller, batch: rows.Batch) -> Future[rows.Batch]:
+def send(engine: Engine, teller: Teller, batch: rows.Batch) -> Future[rows.Answers]:
     number = teller.sending(batch)
     future = engine.submit(batch)
     future.add_done_callback(lambda done: teller.answered(number, done.result()))

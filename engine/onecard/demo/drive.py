@@ -18,6 +18,9 @@ from onecard.rules import Rules
 
 PRODUCTS = {data.STANDARD, data.FAMILY, data.SENIOR}
 
+UNBOOKED = {"day_sum", "day_count", "rebate", "pin_above", "points_days", "bonus_days"}
+"""What of a product the demo's own books do not price."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -58,6 +61,12 @@ def rules_of(path: Path | None) -> Rules:
         )
     if rules.tables["money"]["scale"] != 2:
         raise DemoError("the demo counts cents: write scale = 2 for money")
+    for product in rules.tables["products"]:
+        if more := UNBOOKED & set(product):
+            raise DemoError(f"product {product['id']} has {min(more)}: the demo's books do not price that")
+    for step in rules.tables["waterfall"]:
+        if step["pay"] not in ("points", "bonus", "principal"):
+            raise DemoError(f"{step['pay']} pays by the rules: in the demo, points, bonus and principal do")
     return rules
 
 

@@ -397,6 +397,7 @@ class CloseDayResponse(_message.Message):
     POINTS_FIELD_NUMBER: _builtins.int
     ISSUER_NET_FIELD_NUMBER: _builtins.int
     GROWTH_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     message: _builtins.str
     replayed: _builtins.bool
@@ -419,11 +420,15 @@ class CloseDayResponse(_message.Message):
 
     @_builtins.property
     def issuer_net(self) -> Global___Int128:
-        """Sum of the three; with the stores' net it is zero."""
+        """Sum of the three and of the units; with the stores' net it is zero."""
 
     @_builtins.property
     def growth(self) -> Global___Growth:
         """Absent if the rules have no compounding."""
+
+    @_builtins.property
+    def units(self) -> Global___Int128:
+        """Day's change of the issuer's units account and of what the issuer took in itself."""
 
     def __init__(
         self,
@@ -440,10 +445,11 @@ class CloseDayResponse(_message.Message):
         points: Global___Int128 | None = ...,
         issuer_net: Global___Int128 | None = ...,
         growth: Global___Growth | None = ...,
+        units: Global___Int128 | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["bonus", b"bonus", "growth", b"growth", "issuer_net", b"issuer_net", "members", b"members", "points", b"points"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bonus", b"bonus", "growth", b"growth", "issuer_net", b"issuer_net", "members", b"members", "points", b"points", "units", b"units"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bonus", b"bonus", "business_date", b"business_date", "code", b"code", "growth", b"growth", "issuer_net", b"issuer_net", "members", b"members", "message", b"message", "next_business_date", b"next_business_date", "points", b"points", "replayed", b"replayed", "sequence", b"sequence", "stores", b"stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bonus", b"bonus", "business_date", b"business_date", "code", b"code", "growth", b"growth", "issuer_net", b"issuer_net", "members", b"members", "message", b"message", "next_business_date", b"next_business_date", "points", b"points", "replayed", b"replayed", "sequence", b"sequence", "stores", b"stores", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -613,6 +619,43 @@ class AccountTotal(_message.Message):
 Global___AccountTotal: _TypeAlias = AccountTotal  # noqa: Y015
 
 @_typing.final
+class UnitTotal(_message.Message):
+    """Where the things of a unit of the rules are; the three sum to zero."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    CARDS_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    unit: _builtins.int
+    @_builtins.property
+    def cards(self) -> Global___Int128: ...
+    @_builtins.property
+    def pool(self) -> Global___Int128:
+        """Minus what is in circulation."""
+
+    @_builtins.property
+    def codes(self) -> Global___Int128:
+        """Out as codes, on no card."""
+
+    def __init__(
+        self,
+        *,
+        unit: _builtins.int = ...,
+        cards: Global___Int128 | None = ...,
+        pool: Global___Int128 | None = ...,
+        codes: Global___Int128 | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "codes", b"codes", "pool", b"pool"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "codes", b"codes", "pool", b"pool", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnitTotal: _TypeAlias = UnitTotal  # noqa: Y015
+
+@_typing.final
 class GetTrialBalanceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -624,6 +667,7 @@ class GetTrialBalanceResponse(_message.Message):
     MONEY_SUM_FIELD_NUMBER: _builtins.int
     POINTS_SUM_FIELD_NUMBER: _builtins.int
     GROWING_FIELD_NUMBER: _builtins.int
+    UNITS_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     open_date: _builtins.int
     cards: _builtins.int
@@ -638,6 +682,10 @@ class GetTrialBalanceResponse(_message.Message):
 
     @_builtins.property
     def points_sum(self) -> Global___Int128: ...
+    @_builtins.property
+    def units(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnitTotal]:
+        """Of every unit that was ever granted or let out."""
+
     def __init__(
         self,
         *,
@@ -649,10 +697,11 @@ class GetTrialBalanceResponse(_message.Message):
         money_sum: Global___Int128 | None = ...,
         points_sum: Global___Int128 | None = ...,
         growing: _builtins.bool = ...,
+        units: _abc.Iterable[Global___UnitTotal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["money_sum", b"money_sum", "points_sum", b"points_sum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "code", b"code", "entries", b"entries", "growing", b"growing", "money_sum", b"money_sum", "open_date", b"open_date", "points_sum", b"points_sum", "totals", b"totals"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards", "code", b"code", "entries", b"entries", "growing", b"growing", "money_sum", b"money_sum", "open_date", b"open_date", "points_sum", b"points_sum", "totals", b"totals", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -781,3 +830,129 @@ class ListLiabilitiesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLiabilitiesResponse: _TypeAlias = ListLiabilitiesResponse  # noqa: Y015
+
+@_typing.final
+class ListStaffRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAMME_FIELD_NUMBER: _builtins.int
+    programme: _builtins.int
+    def __init__(
+        self,
+        *,
+        programme: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["programme", b"programme"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStaffRequest: _TypeAlias = ListStaffRequest  # noqa: Y015
+
+@_typing.final
+class StaffSales(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    SALES_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    """Number of the staff card."""
+    sales: _builtins.int
+    """How many sales."""
+    @_builtins.property
+    def amount(self) -> Global___Int128:
+        """What they came to, less what was refunded or undone."""
+
+    def __init__(
+        self,
+        *,
+        card: _builtins.str = ...,
+        sales: _builtins.int = ...,
+        amount: Global___Int128 | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "card", b"card", "sales", b"sales"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StaffSales: _TypeAlias = StaffSales  # noqa: Y015
+
+@_typing.final
+class ListStaffResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    STAFF_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """0 or 58."""
+    @_builtins.property
+    def staff(self) -> _containers.RepeatedCompositeFieldContainer[Global___StaffSales]: ...
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        staff: _abc.Iterable[Global___StaffSales] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "staff", b"staff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStaffResponse: _TypeAlias = ListStaffResponse  # noqa: Y015
+
+@_typing.final
+class ListCodesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAMME_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    programme: _builtins.int
+    unit: _builtins.int
+    """Unit of the kind `coupon`, 16 to 65535."""
+    first: _builtins.int
+    """First serial, from 1."""
+    count: _builtins.int
+    """How many, 1 to 100,000. Whether they came out, and whether they are used, is not looked at."""
+    def __init__(
+        self,
+        *,
+        programme: _builtins.int = ...,
+        unit: _builtins.int = ...,
+        first: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first", b"first", "programme", b"programme", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCodesRequest: _TypeAlias = ListCodesRequest  # noqa: Y015
+
+@_typing.final
+class ListCodesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In the order of their serials: 26 letters and digits each."""
+
+    def __init__(
+        self,
+        *,
+        codes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codes", b"codes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCodesResponse: _TypeAlias = ListCodesResponse  # noqa: Y015

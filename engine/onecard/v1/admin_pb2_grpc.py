@@ -70,6 +70,16 @@ class AdminServiceStub:
                 request_serializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.FromString,
                 _registered_method=True)
+        self.ListStaff = channel.unary_unary(
+                '/onecard.v1.AdminService/ListStaff',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.ListStaffRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.ListStaffResponse.FromString,
+                _registered_method=True)
+        self.ListCodes = channel.unary_unary(
+                '/onecard.v1.AdminService/ListCodes',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.ListCodesRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.ListCodesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -122,6 +132,20 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStaff(self, request, context):
+        """What each member of staff sold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCodes(self, request, context):
+        """Texts of coupon codes, by their serials. Needs a server that has its keys.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +183,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListLiabilities,
                     request_deserializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.SerializeToString,
+            ),
+            'ListStaff': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStaff,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.ListStaffRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.ListStaffResponse.SerializeToString,
+            ),
+            'ListCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCodes,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.ListCodesRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.ListCodesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +385,60 @@ class AdminService:
             '/onecard.v1.AdminService/ListLiabilities',
             onecard_dot_v1_dot_admin__pb2.ListLiabilitiesRequest.SerializeToString,
             onecard_dot_v1_dot_admin__pb2.ListLiabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStaff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/ListStaff',
+            onecard_dot_v1_dot_admin__pb2.ListStaffRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.ListStaffResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/ListCodes',
+            onecard_dot_v1_dot_admin__pb2.ListCodesRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.ListCodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class AdminServiceStub:
     """Live positions of the stores."""
     ListLiabilities: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListLiabilitiesRequest, _admin_pb2.ListLiabilitiesResponse]
     """Points of the cards, by the merchant that issued them."""
+    ListStaff: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListStaffRequest, _admin_pb2.ListStaffResponse]
+    """What each member of staff sold."""
+    ListCodes: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListCodesRequest, _admin_pb2.ListCodesResponse]
+    """Texts of coupon codes, by their serials. Needs a server that has its keys."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -61,6 +65,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Live positions of the stores."""
     ListLiabilities: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListLiabilitiesRequest, _admin_pb2.ListLiabilitiesResponse]  # type: ignore[assignment]
     """Points of the cards, by the merchant that issued them."""
+    ListStaff: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListStaffRequest, _admin_pb2.ListStaffResponse]  # type: ignore[assignment]
+    """What each member of staff sold."""
+    ListCodes: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListCodesRequest, _admin_pb2.ListCodesResponse]  # type: ignore[assignment]
+    """Texts of coupon codes, by their serials. Needs a server that has its keys."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Each call is idempotent by what it names: the same content again is answered 00 and posts nothing."""
@@ -117,5 +125,21 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListLiabilitiesResponse, _abc.Awaitable[_admin_pb2.ListLiabilitiesResponse]]:
         """Points of the cards, by the merchant that issued them."""
+
+    @_abc_1.abstractmethod
+    def ListStaff(
+        self,
+        request: _admin_pb2.ListStaffRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListStaffResponse, _abc.Awaitable[_admin_pb2.ListStaffResponse]]:
+        """What each member of staff sold."""
+
+    @_abc_1.abstractmethod
+    def ListCodes(
+        self,
+        request: _admin_pb2.ListCodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListCodesResponse, _abc.Awaitable[_admin_pb2.ListCodesResponse]]:
+        """Texts of coupon codes, by their serials. Needs a server that has its keys."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

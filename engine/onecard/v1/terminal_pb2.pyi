@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TransactRequest(_message.Message):
-    """1 to 1,000 transactions. A malformed one is answered 30 in its place."""
+    """1 to 1,000 transactions. A malformed one is answered 30 in its place. The number of each is that of its kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -53,6 +53,18 @@ class Transaction(_message.Message):
     GET_BALANCE_FIELD_NUMBER: _builtins.int
     SET_STATUS_FIELD_NUMBER: _builtins.int
     FUND_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    AUTHORISE_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    VOID_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
+    SET_HOLDER_FIELD_NUMBER: _builtins.int
+    BIND_ALIAS_FIELD_NUMBER: _builtins.int
+    SET_PIN_FIELD_NUMBER: _builtins.int
+    CLOSE_CARD_FIELD_NUMBER: _builtins.int
+    ISSUE_CODES_FIELD_NUMBER: _builtins.int
+    BULK_TOP_UP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def issue(self) -> _transaction_pb2.IssueRequest: ...
     @_builtins.property
@@ -69,6 +81,30 @@ class Transaction(_message.Message):
     def set_status(self) -> _transaction_pb2.SetStatusRequest: ...
     @_builtins.property
     def fund(self) -> _transaction_pb2.FundRequest: ...
+    @_builtins.property
+    def grant(self) -> _transaction_pb2.GrantRequest: ...
+    @_builtins.property
+    def authorise(self) -> _transaction_pb2.AuthoriseRequest: ...
+    @_builtins.property
+    def capture(self) -> _transaction_pb2.CaptureRequest: ...
+    @_builtins.property
+    def void(self) -> _transaction_pb2.VoidRequest: ...
+    @_builtins.property
+    def replace(self) -> _transaction_pb2.ReplaceRequest: ...
+    @_builtins.property
+    def transfer(self) -> _transaction_pb2.TransferRequest: ...
+    @_builtins.property
+    def set_holder(self) -> _transaction_pb2.SetHolderRequest: ...
+    @_builtins.property
+    def bind_alias(self) -> _transaction_pb2.BindAliasRequest: ...
+    @_builtins.property
+    def set_pin(self) -> _transaction_pb2.SetPinRequest: ...
+    @_builtins.property
+    def close_card(self) -> _transaction_pb2.CloseCardRequest: ...
+    @_builtins.property
+    def issue_codes(self) -> _transaction_pb2.IssueCodesRequest: ...
+    @_builtins.property
+    def bulk_top_up(self) -> _transaction_pb2.BulkTopUpRequest: ...
     def __init__(
         self,
         *,
@@ -80,12 +116,24 @@ class Transaction(_message.Message):
         get_balance: _transaction_pb2.GetBalanceRequest | None = ...,
         set_status: _transaction_pb2.SetStatusRequest | None = ...,
         fund: _transaction_pb2.FundRequest | None = ...,
+        grant: _transaction_pb2.GrantRequest | None = ...,
+        authorise: _transaction_pb2.AuthoriseRequest | None = ...,
+        capture: _transaction_pb2.CaptureRequest | None = ...,
+        void: _transaction_pb2.VoidRequest | None = ...,
+        replace: _transaction_pb2.ReplaceRequest | None = ...,
+        transfer: _transaction_pb2.TransferRequest | None = ...,
+        set_holder: _transaction_pb2.SetHolderRequest | None = ...,
+        bind_alias: _transaction_pb2.BindAliasRequest | None = ...,
+        set_pin: _transaction_pb2.SetPinRequest | None = ...,
+        close_card: _transaction_pb2.CloseCardRequest | None = ...,
+        issue_codes: _transaction_pb2.IssueCodesRequest | None = ...,
+        bulk_top_up: _transaction_pb2.BulkTopUpRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fund", b"fund", "get_balance", b"get_balance", "issue", b"issue", "purchase", b"purchase", "refund", b"refund", "request", b"request", "reverse", b"reverse", "set_status", b"set_status", "top_up", b"top_up"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fund", b"fund", "get_balance", b"get_balance", "issue", b"issue", "purchase", b"purchase", "refund", b"refund", "request", b"request", "reverse", b"reverse", "set_status", b"set_status", "top_up", b"top_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["issue", "top_up", "purchase", "refund", "reverse", "get_balance", "set_status", "fund"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["issue", "top_up", "purchase", "refund", "reverse", "get_balance", "set_status", "fund", "grant", "authorise", "capture", "void", "replace", "transfer", "set_holder", "bind_alias", "set_pin", "close_card", "issue_codes", "bulk_top_up"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 

@@ -78,6 +78,66 @@ class TerminalServiceStub:
                 request_serializer=onecard_dot_v1_dot_transaction__pb2.FundRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_transaction__pb2.FundResponse.FromString,
                 _registered_method=True)
+        self.Grant = channel.unary_unary(
+                '/onecard.v1.TerminalService/Grant',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.GrantRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.GrantResponse.FromString,
+                _registered_method=True)
+        self.Authorise = channel.unary_unary(
+                '/onecard.v1.TerminalService/Authorise',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.AuthoriseRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.AuthoriseResponse.FromString,
+                _registered_method=True)
+        self.Capture = channel.unary_unary(
+                '/onecard.v1.TerminalService/Capture',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.CaptureRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.CaptureResponse.FromString,
+                _registered_method=True)
+        self.Void = channel.unary_unary(
+                '/onecard.v1.TerminalService/Void',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.VoidRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.VoidResponse.FromString,
+                _registered_method=True)
+        self.Replace = channel.unary_unary(
+                '/onecard.v1.TerminalService/Replace',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.ReplaceRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.ReplaceResponse.FromString,
+                _registered_method=True)
+        self.Transfer = channel.unary_unary(
+                '/onecard.v1.TerminalService/Transfer',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.TransferRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.TransferResponse.FromString,
+                _registered_method=True)
+        self.SetHolder = channel.unary_unary(
+                '/onecard.v1.TerminalService/SetHolder',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.SetHolderRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.SetHolderResponse.FromString,
+                _registered_method=True)
+        self.BindAlias = channel.unary_unary(
+                '/onecard.v1.TerminalService/BindAlias',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.BindAliasRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.BindAliasResponse.FromString,
+                _registered_method=True)
+        self.SetPin = channel.unary_unary(
+                '/onecard.v1.TerminalService/SetPin',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.SetPinRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.SetPinResponse.FromString,
+                _registered_method=True)
+        self.CloseCard = channel.unary_unary(
+                '/onecard.v1.TerminalService/CloseCard',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.CloseCardRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.CloseCardResponse.FromString,
+                _registered_method=True)
+        self.IssueCodes = channel.unary_unary(
+                '/onecard.v1.TerminalService/IssueCodes',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.IssueCodesRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.IssueCodesResponse.FromString,
+                _registered_method=True)
+        self.BulkTopUp = channel.unary_unary(
+                '/onecard.v1.TerminalService/BulkTopUp',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.FromString,
+                _registered_method=True)
         self.Transact = channel.stream_stream(
                 '/onecard.v1.TerminalService/Transact',
                 request_serializer=onecard_dot_v1_dot_terminal__pb2.TransactRequest.SerializeToString,
@@ -139,6 +199,78 @@ class TerminalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Grant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Authorise(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Capture(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Void(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Replace(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Transfer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetHolder(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BindAlias(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPin(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseCard(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueCodes(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BulkTopUp(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Transact(self, request_iterator, context):
         """Many transactions a message, in order: each sees those before it. One response a request, in order.
         """
@@ -188,6 +320,66 @@ def add_TerminalServiceServicer_to_server(servicer, server):
                     servicer.Fund,
                     request_deserializer=onecard_dot_v1_dot_transaction__pb2.FundRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_transaction__pb2.FundResponse.SerializeToString,
+            ),
+            'Grant': grpc.unary_unary_rpc_method_handler(
+                    servicer.Grant,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.GrantRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.GrantResponse.SerializeToString,
+            ),
+            'Authorise': grpc.unary_unary_rpc_method_handler(
+                    servicer.Authorise,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.AuthoriseRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.AuthoriseResponse.SerializeToString,
+            ),
+            'Capture': grpc.unary_unary_rpc_method_handler(
+                    servicer.Capture,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.CaptureRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.CaptureResponse.SerializeToString,
+            ),
+            'Void': grpc.unary_unary_rpc_method_handler(
+                    servicer.Void,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.VoidRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.VoidResponse.SerializeToString,
+            ),
+            'Replace': grpc.unary_unary_rpc_method_handler(
+                    servicer.Replace,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.ReplaceRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.ReplaceResponse.SerializeToString,
+            ),
+            'Transfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Transfer,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.TransferRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.TransferResponse.SerializeToString,
+            ),
+            'SetHolder': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetHolder,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.SetHolderRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.SetHolderResponse.SerializeToString,
+            ),
+            'BindAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.BindAlias,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.BindAliasRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.BindAliasResponse.SerializeToString,
+            ),
+            'SetPin': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPin,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.SetPinRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.SetPinResponse.SerializeToString,
+            ),
+            'CloseCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseCard,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.CloseCardRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.CloseCardResponse.SerializeToString,
+            ),
+            'IssueCodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueCodes,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.IssueCodesRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.IssueCodesResponse.SerializeToString,
+            ),
+            'BulkTopUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.BulkTopUp,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.SerializeToString,
             ),
             'Transact': grpc.stream_stream_rpc_method_handler(
                     servicer.Transact,
@@ -414,6 +606,330 @@ class TerminalService:
             '/onecard.v1.TerminalService/Fund',
             onecard_dot_v1_dot_transaction__pb2.FundRequest.SerializeToString,
             onecard_dot_v1_dot_transaction__pb2.FundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Grant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Grant',
+            onecard_dot_v1_dot_transaction__pb2.GrantRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.GrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Authorise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Authorise',
+            onecard_dot_v1_dot_transaction__pb2.AuthoriseRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.AuthoriseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Capture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Capture',
+            onecard_dot_v1_dot_transaction__pb2.CaptureRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.CaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Void(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Void',
+            onecard_dot_v1_dot_transaction__pb2.VoidRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.VoidResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Replace',
+            onecard_dot_v1_dot_transaction__pb2.ReplaceRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.ReplaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Transfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/Transfer',
+            onecard_dot_v1_dot_transaction__pb2.TransferRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.TransferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetHolder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/SetHolder',
+            onecard_dot_v1_dot_transaction__pb2.SetHolderRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.SetHolderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BindAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/BindAlias',
+            onecard_dot_v1_dot_transaction__pb2.BindAliasRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.BindAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/SetPin',
+            onecard_dot_v1_dot_transaction__pb2.SetPinRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.SetPinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/CloseCard',
+            onecard_dot_v1_dot_transaction__pb2.CloseCardRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.CloseCardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueCodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/IssueCodes',
+            onecard_dot_v1_dot_transaction__pb2.IssueCodesRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.IssueCodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkTopUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/BulkTopUp',
+            onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,18 @@ class TerminalServiceStub:
     GetBalance: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.GetBalanceRequest, _transaction_pb2.GetBalanceResponse]
     SetStatus: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.SetStatusRequest, _transaction_pb2.SetStatusResponse]
     Fund: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.FundRequest, _transaction_pb2.FundResponse]
+    Grant: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.GrantRequest, _transaction_pb2.GrantResponse]
+    Authorise: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.AuthoriseRequest, _transaction_pb2.AuthoriseResponse]
+    Capture: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.CaptureRequest, _transaction_pb2.CaptureResponse]
+    Void: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.VoidRequest, _transaction_pb2.VoidResponse]
+    Replace: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.ReplaceRequest, _transaction_pb2.ReplaceResponse]
+    Transfer: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.TransferRequest, _transaction_pb2.TransferResponse]
+    SetHolder: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.SetHolderRequest, _transaction_pb2.SetHolderResponse]
+    BindAlias: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.BindAliasRequest, _transaction_pb2.BindAliasResponse]
+    SetPin: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.SetPinRequest, _transaction_pb2.SetPinResponse]
+    CloseCard: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.CloseCardRequest, _transaction_pb2.CloseCardResponse]
+    IssueCodes: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.IssueCodesRequest, _transaction_pb2.IssueCodesResponse]
+    BulkTopUp: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.BulkTopUpRequest, _transaction_pb2.BulkTopUpResponse]
     Transact: _grpc.StreamStreamMultiCallable[_terminal_pb2.TransactRequest, _terminal_pb2.TransactResponse]
     """Many transactions a message, in order: each sees those before it. One response a request, in order."""
 
@@ -64,6 +76,18 @@ class TerminalServiceAsyncStub(TerminalServiceStub):
     GetBalance: _aio.UnaryUnaryMultiCallable[_transaction_pb2.GetBalanceRequest, _transaction_pb2.GetBalanceResponse]  # type: ignore[assignment]
     SetStatus: _aio.UnaryUnaryMultiCallable[_transaction_pb2.SetStatusRequest, _transaction_pb2.SetStatusResponse]  # type: ignore[assignment]
     Fund: _aio.UnaryUnaryMultiCallable[_transaction_pb2.FundRequest, _transaction_pb2.FundResponse]  # type: ignore[assignment]
+    Grant: _aio.UnaryUnaryMultiCallable[_transaction_pb2.GrantRequest, _transaction_pb2.GrantResponse]  # type: ignore[assignment]
+    Authorise: _aio.UnaryUnaryMultiCallable[_transaction_pb2.AuthoriseRequest, _transaction_pb2.AuthoriseResponse]  # type: ignore[assignment]
+    Capture: _aio.UnaryUnaryMultiCallable[_transaction_pb2.CaptureRequest, _transaction_pb2.CaptureResponse]  # type: ignore[assignment]
+    Void: _aio.UnaryUnaryMultiCallable[_transaction_pb2.VoidRequest, _transaction_pb2.VoidResponse]  # type: ignore[assignment]
+    Replace: _aio.UnaryUnaryMultiCallable[_transaction_pb2.ReplaceRequest, _transaction_pb2.ReplaceResponse]  # type: ignore[assignment]
+    Transfer: _aio.UnaryUnaryMultiCallable[_transaction_pb2.TransferRequest, _transaction_pb2.TransferResponse]  # type: ignore[assignment]
+    SetHolder: _aio.UnaryUnaryMultiCallable[_transaction_pb2.SetHolderRequest, _transaction_pb2.SetHolderResponse]  # type: ignore[assignment]
+    BindAlias: _aio.UnaryUnaryMultiCallable[_transaction_pb2.BindAliasRequest, _transaction_pb2.BindAliasResponse]  # type: ignore[assignment]
+    SetPin: _aio.UnaryUnaryMultiCallable[_transaction_pb2.SetPinRequest, _transaction_pb2.SetPinResponse]  # type: ignore[assignment]
+    CloseCard: _aio.UnaryUnaryMultiCallable[_transaction_pb2.CloseCardRequest, _transaction_pb2.CloseCardResponse]  # type: ignore[assignment]
+    IssueCodes: _aio.UnaryUnaryMultiCallable[_transaction_pb2.IssueCodesRequest, _transaction_pb2.IssueCodesResponse]  # type: ignore[assignment]
+    BulkTopUp: _aio.UnaryUnaryMultiCallable[_transaction_pb2.BulkTopUpRequest, _transaction_pb2.BulkTopUpResponse]  # type: ignore[assignment]
     Transact: _aio.StreamStreamMultiCallable[_terminal_pb2.TransactRequest, _terminal_pb2.TransactResponse]  # type: ignore[assignment]
     """Many transactions a message, in order: each sees those before it. One response a request, in order."""
 
@@ -128,6 +152,90 @@ class TerminalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transaction_pb2.FundRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transaction_pb2.FundResponse, _abc.Awaitable[_transaction_pb2.FundResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Grant(
+        self,
+        request: _transaction_pb2.GrantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.GrantResponse, _abc.Awaitable[_transaction_pb2.GrantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Authorise(
+        self,
+        request: _transaction_pb2.AuthoriseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.AuthoriseResponse, _abc.Awaitable[_transaction_pb2.AuthoriseResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Capture(
+        self,
+        request: _transaction_pb2.CaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.CaptureResponse, _abc.Awaitable[_transaction_pb2.CaptureResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Void(
+        self,
+        request: _transaction_pb2.VoidRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.VoidResponse, _abc.Awaitable[_transaction_pb2.VoidResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Replace(
+        self,
+        request: _transaction_pb2.ReplaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.ReplaceResponse, _abc.Awaitable[_transaction_pb2.ReplaceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Transfer(
+        self,
+        request: _transaction_pb2.TransferRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.TransferResponse, _abc.Awaitable[_transaction_pb2.TransferResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetHolder(
+        self,
+        request: _transaction_pb2.SetHolderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.SetHolderResponse, _abc.Awaitable[_transaction_pb2.SetHolderResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BindAlias(
+        self,
+        request: _transaction_pb2.BindAliasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.BindAliasResponse, _abc.Awaitable[_transaction_pb2.BindAliasResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetPin(
+        self,
+        request: _transaction_pb2.SetPinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.SetPinResponse, _abc.Awaitable[_transaction_pb2.SetPinResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CloseCard(
+        self,
+        request: _transaction_pb2.CloseCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.CloseCardResponse, _abc.Awaitable[_transaction_pb2.CloseCardResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def IssueCodes(
+        self,
+        request: _transaction_pb2.IssueCodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.IssueCodesResponse, _abc.Awaitable[_transaction_pb2.IssueCodesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def BulkTopUp(
+        self,
+        request: _transaction_pb2.BulkTopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.BulkTopUpResponse, _abc.Awaitable[_transaction_pb2.BulkTopUpResponse]]: ...
 
     @_abc_1.abstractmethod
     def Transact(

@@ -3,12 +3,19 @@
 isort:skip_file
 The words of a transaction: what a terminal asks and what it is answered.
 
-Money counts minor units of the programme's currency, points count 1/10,000 of a point.
-Every field's meaning, the checks and the arithmetic: docs/transactions.md.
+Money counts minor units of the programme's currency, points count 1/10,000 of a point, other units
+of the rules count whole things. Every field's meaning, the checks and the arithmetic:
+docs/transactions.md and docs/card.md.
+
+Where a request has `card` and `alias`, exactly one of them names the card. A PIN is 4 to 12 digits,
+and leading zeros count; PINs, aliases and codes need a server that has its keys (FAILED_PRECONDITION
+if it has none).
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -21,6 +28,100 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Reason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASON_UNSPECIFIED: _Reason.ValueType  # 0
+    REASON_FORGED: _Reason.ValueType  # 1
+    REASON_FOREIGN: _Reason.ValueType  # 2
+    """No such unit or serial here."""
+    REASON_USED: _Reason.ValueType  # 3
+    """Used, or not there."""
+    REASON_EXPIRED: _Reason.ValueType  # 4
+    REASON_NOT_YET_VALID: _Reason.ValueType  # 5
+    REASON_BELOW_MINIMUM: _Reason.ValueType  # 6
+    REASON_OUT_OF_SCOPE: _Reason.ValueType  # 7
+    """Not taken in this store."""
+    REASON_TOO_MANY: _Reason.ValueType  # 8
+    REASON_BOUND_ELSEWHERE: _Reason.ValueType  # 9
+    """The alias leads to another card."""
+    REASON_NOT_BOUND: _Reason.ValueType  # 10
+    """The alias does not lead to that card."""
+    REASON_NOT_STAFF: _Reason.ValueType  # 11
+
+class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+    """What the code alone does not say (docs/card.md)."""
+
+REASON_UNSPECIFIED: Reason.ValueType  # 0
+REASON_FORGED: Reason.ValueType  # 1
+REASON_FOREIGN: Reason.ValueType  # 2
+"""No such unit or serial here."""
+REASON_USED: Reason.ValueType  # 3
+"""Used, or not there."""
+REASON_EXPIRED: Reason.ValueType  # 4
+REASON_NOT_YET_VALID: Reason.ValueType  # 5
+REASON_BELOW_MINIMUM: Reason.ValueType  # 6
+REASON_OUT_OF_SCOPE: Reason.ValueType  # 7
+"""Not taken in this store."""
+REASON_TOO_MANY: Reason.ValueType  # 8
+REASON_BOUND_ELSEWHERE: Reason.ValueType  # 9
+"""The alias leads to another card."""
+REASON_NOT_BOUND: Reason.ValueType  # 10
+"""The alias does not lead to that card."""
+REASON_NOT_STAFF: Reason.ValueType  # 11
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+class _PartKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PartKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PART_KIND_UNSPECIFIED: _PartKind.ValueType  # 0
+    PART_KIND_PRINCIPAL: _PartKind.ValueType  # 1
+    """A lot of a card's purse changed."""
+    PART_KIND_BONUS: _PartKind.ValueType  # 2
+    PART_KIND_POINTS: _PartKind.ValueType  # 3
+    PART_KIND_UNIT: _PartKind.ValueType  # 6
+    PART_KIND_UNPAID: _PartKind.ValueType  # 16
+    """Money that is left to pay."""
+    PART_KIND_CASH: _PartKind.ValueType  # 17
+    """Money that was paid in cash."""
+    PART_KIND_PAID_BY_POINTS: _PartKind.ValueType  # 33
+    """Money that points paid."""
+    PART_KIND_PAID_BY_UNIT: _PartKind.ValueType  # 34
+    """Money that coupons, passes or another unit paid."""
+    PART_KIND_CODES: _PartKind.ValueType  # 45
+    """Codes that came out."""
+    PART_KIND_BALANCE: _PartKind.ValueType  # 64
+    """A balance, of a balance query."""
+
+class PartKind(_PartKind, metaclass=_PartKindEnumTypeWrapper):
+    """What a part of an answer tells of."""
+
+PART_KIND_UNSPECIFIED: PartKind.ValueType  # 0
+PART_KIND_PRINCIPAL: PartKind.ValueType  # 1
+"""A lot of a card's purse changed."""
+PART_KIND_BONUS: PartKind.ValueType  # 2
+PART_KIND_POINTS: PartKind.ValueType  # 3
+PART_KIND_UNIT: PartKind.ValueType  # 6
+PART_KIND_UNPAID: PartKind.ValueType  # 16
+"""Money that is left to pay."""
+PART_KIND_CASH: PartKind.ValueType  # 17
+"""Money that was paid in cash."""
+PART_KIND_PAID_BY_POINTS: PartKind.ValueType  # 33
+"""Money that points paid."""
+PART_KIND_PAID_BY_UNIT: PartKind.ValueType  # 34
+"""Money that coupons, passes or another unit paid."""
+PART_KIND_CODES: PartKind.ValueType  # 45
+"""Codes that came out."""
+PART_KIND_BALANCE: PartKind.ValueType  # 64
+"""A balance, of a balance query."""
+Global___PartKind: _TypeAlias = PartKind  # noqa: Y015
+
 class _CardStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -30,12 +131,16 @@ class _CardStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CardStatus
     CARD_STATUS_UNSPECIFIED: _CardStatus.ValueType  # 0
     CARD_STATUS_ACTIVE: _CardStatus.ValueType  # 1
     CARD_STATUS_FROZEN: _CardStatus.ValueType  # 2
+    CARD_STATUS_LOST: _CardStatus.ValueType  # 3
+    CARD_STATUS_STOLEN: _CardStatus.ValueType  # 4
 
 class CardStatus(_CardStatus, metaclass=_CardStatusEnumTypeWrapper): ...
 
 CARD_STATUS_UNSPECIFIED: CardStatus.ValueType  # 0
 CARD_STATUS_ACTIVE: CardStatus.ValueType  # 1
 CARD_STATUS_FROZEN: CardStatus.ValueType  # 2
+CARD_STATUS_LOST: CardStatus.ValueType  # 3
+CARD_STATUS_STOLEN: CardStatus.ValueType  # 4
 Global___CardStatus: _TypeAlias = CardStatus  # noqa: Y015
 
 @_typing.final
@@ -151,6 +256,157 @@ class OriginalKey(_message.Message):
 Global___OriginalKey: _TypeAlias = OriginalKey  # noqa: Y015
 
 @_typing.final
+class Alias(_message.Message):
+    """Another name that leads to a card. The server keeps a keyed hash of it, and never the name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.int
+    """1: a phone number, of which only the digits and a leading + count. 2 to 255: the business gives the
+    meaning; what stands around the value as white space does not count.
+    """
+    value: _builtins.str
+    """1 to 256 bytes."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.int = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class Coupon(_message.Message):
+    """Coupons of one series that are on the card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    unit: _builtins.int
+    """Unit of the rules, 16 to 65535."""
+    count: _builtins.int
+    """How many, 1 to 100."""
+    def __init__(
+        self,
+        *,
+        unit: _builtins.int = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Coupon: _TypeAlias = Coupon  # noqa: Y015
+
+@_typing.final
+class Pass(_message.Message):
+    """The right to a service that is on the card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIT_FIELD_NUMBER: _builtins.int
+    VISITS_FIELD_NUMBER: _builtins.int
+    unit: _builtins.int
+    """Unit of the rules, 16 to 65535."""
+    visits: _builtins.int
+    """How many visits, 1 to 100; of a unit of the kind `time`: 1."""
+    def __init__(
+        self,
+        *,
+        unit: _builtins.int = ...,
+        visits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unit", b"unit", "visits", b"visits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pass: _TypeAlias = Pass  # noqa: Y015
+
+@_typing.final
+class FurtherCard(_message.Message):
+    """A card besides that of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    """8 to 19 digits; leading zeros count."""
+    pin: _builtins.str
+    """Its PIN; empty: none is given."""
+    def __init__(
+        self,
+        *,
+        card: _builtins.str = ...,
+        pin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "pin", b"pin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FurtherCard: _TypeAlias = FurtherCard  # noqa: Y015
+
+@_typing.final
+class Part(_message.Message):
+    """A part of an answer: what happened to one lot, or who paid money. With its parts an answer is enough for a receipt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    PURSE_FIELD_NUMBER: _builtins.int
+    VALID_FROM_FIELD_NUMBER: _builtins.int
+    EXPIRES_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    BALANCE_FIELD_NUMBER: _builtins.int
+    kind: Global___PartKind.ValueType
+    card: _builtins.int
+    """Whose: 0 is the request's card, 1 and more are the further cards in their order."""
+    purse: _builtins.int
+    """1 principal, 2 bonus, 3 points, 16 and more a unit of the rules; 0: it is about no purse."""
+    valid_from: _builtins.int
+    """First valid date of the lot as YYYYMMDD; 0: at once."""
+    expires: _builtins.int
+    """Last valid date of the lot as YYYYMMDD; 0: it never expires."""
+    amount: _builtins.int
+    """Change of the lot, signed; money that was paid, positive."""
+    balance: _builtins.int
+    """The whole purse afterwards."""
+    def __init__(
+        self,
+        *,
+        kind: Global___PartKind.ValueType = ...,
+        card: _builtins.int = ...,
+        purse: _builtins.int = ...,
+        valid_from: _builtins.int = ...,
+        expires: _builtins.int = ...,
+        amount: _builtins.int = ...,
+        balance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "balance", b"balance", "card", b"card", "expires", b"expires", "kind", b"kind", "purse", b"purse", "valid_from", b"valid_from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Part: _TypeAlias = Part  # noqa: Y015
+
+@_typing.final
 class Answer(_message.Message):
     """Outcome, breakdown and balances of a transaction."""
 
@@ -173,6 +429,11 @@ class Answer(_message.Message):
     PRINCIPAL_BALANCE_FIELD_NUMBER: _builtins.int
     BONUS_BALANCE_FIELD_NUMBER: _builtins.int
     POINTS_BALANCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UNPAID_FIELD_NUMBER: _builtins.int
+    CASH_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Id of the transaction: the sequence of its journal entry; 0 if nothing was kept."""
     code: _builtins.int
@@ -184,7 +445,9 @@ class Answer(_message.Message):
     business_date: _builtins.int
     """Business date it was posted in, as YYYYMMDD; 0 if nothing was kept."""
     amount: _builtins.int
-    """Paid, topped up, refunded, undone or funded."""
+    """Paid (cash included), held, topped up, refunded, undone, funded, handed over or paid out; the price of a
+    grant; how many codes came out.
+    """
     discount: _builtins.int
     principal: _builtins.int
     """Change of the principal purse."""
@@ -200,6 +463,17 @@ class Answer(_message.Message):
     principal_balance: _builtins.int
     bonus_balance: _builtins.int
     points_balance: _builtins.int
+    reason: Global___Reason.ValueType
+    unpaid: _builtins.int
+    """What is left to pay, of what was approved in part (code 10) or is short (51)."""
+    cash: _builtins.int
+    """What was paid in cash; it is part of the amount."""
+    kind: _builtins.int
+    """Number of the kind of transaction (docs/transactions.md, docs/card.md)."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """In the order of what was posted; then cash and what is left to pay."""
+
     def __init__(
         self,
         *,
@@ -220,10 +494,15 @@ class Answer(_message.Message):
         principal_balance: _builtins.int = ...,
         bonus_balance: _builtins.int = ...,
         points_balance: _builtins.int = ...,
+        reason: Global___Reason.ValueType = ...,
+        unpaid: _builtins.int = ...,
+        cash: _builtins.int = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+        kind: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "bonus", b"bonus", "bonus_balance", b"bonus_balance", "business_date", b"business_date", "code", b"code", "discount", b"discount", "message", b"message", "offset", b"offset", "points_balance", b"points_balance", "points_earned", b"points_earned", "points_spent", b"points_spent", "principal", b"principal", "principal_balance", b"principal_balance", "replayed", b"replayed", "sequence", b"sequence", "shortfall_money", b"shortfall_money", "shortfall_points", b"shortfall_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "bonus", b"bonus", "bonus_balance", b"bonus_balance", "business_date", b"business_date", "cash", b"cash", "code", b"code", "discount", b"discount", "kind", b"kind", "message", b"message", "offset", b"offset", "parts", b"parts", "points_balance", b"points_balance", "points_earned", b"points_earned", "points_spent", b"points_spent", "principal", b"principal", "principal_balance", b"principal_balance", "reason", b"reason", "replayed", b"replayed", "sequence", b"sequence", "shortfall_money", b"shortfall_money", "shortfall_points", b"shortfall_points", "unpaid", b"unpaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,12 +516,15 @@ class IssueRequest(_message.Message):
     CARD_FIELD_NUMBER: _builtins.int
     PRODUCT_FIELD_NUMBER: _builtins.int
     EXPIRES_FIELD_NUMBER: _builtins.int
+    INACTIVE_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     """8 to 19 digits; leading zeros count."""
     product: _builtins.int
     """Card product of the rules."""
     expires: _builtins.int
     """Last valid date as YYYYMMDD; 0: never expires."""
+    inactive: _builtins.bool
+    """It cannot be used before SetStatus activates it."""
     @_builtins.property
     def header(self) -> Global___Header: ...
     def __init__(
@@ -252,10 +534,11 @@ class IssueRequest(_message.Message):
         card: _builtins.str = ...,
         product: _builtins.int = ...,
         expires: _builtins.int = ...,
+        inactive: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "expires", b"expires", "header", b"header", "product", b"product"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "expires", b"expires", "header", b"header", "inactive", b"inactive", "product", b"product"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,20 +571,28 @@ class TopUpRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
+    pin: _builtins.str
+    """Checked if it is given."""
     @_builtins.property
     def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
     def __init__(
         self,
         *,
         header: Global___Header | None = ...,
         card: _builtins.str = ...,
         amount: _builtins.int = ...,
+        alias: Global___Alias | None = ...,
+        pin: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "card", b"card", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "amount", b"amount", "card", b"card", "header", b"header", "pin", b"pin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,13 +626,45 @@ class PurchaseRequest(_message.Message):
     CARD_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     USE_POINTS_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    ACCEPT_PARTIAL_FIELD_NUMBER: _builtins.int
+    COUPONS_FIELD_NUMBER: _builtins.int
+    CODES_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
+    CARDS_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    CASH_FIELD_NUMBER: _builtins.int
+    STAFF_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
     """List amount, before the programme's discount."""
     use_points: _builtins.bool
     """Pay with points, too, as far as the rules allow."""
+    accept_partial: _builtins.bool
+    """Approve what there is if there is not enough: code 10, and `unpaid` says what is left to pay."""
+    pin: _builtins.str
+    cash: _builtins.int
+    """At most so much may be paid in cash, 1 to 10^14; 0: nothing."""
+    staff: _builtins.str
+    """Number of the staff card of who sold; empty: nobody's sale."""
     @_builtins.property
     def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    @_builtins.property
+    def coupons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Coupon]:
+        """Taken before codes and passes, in their order."""
+
+    @_builtins.property
+    def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts of coupon codes, as they were printed: letters of either case; spaces and dashes do not count."""
+
+    @_builtins.property
+    def passes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pass]: ...
+    @_builtins.property
+    def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___FurtherCard]:
+        """Cards that pay what this one cannot, in their order."""
+
     def __init__(
         self,
         *,
@@ -349,10 +672,19 @@ class PurchaseRequest(_message.Message):
         card: _builtins.str = ...,
         amount: _builtins.int = ...,
         use_points: _builtins.bool = ...,
+        alias: Global___Alias | None = ...,
+        accept_partial: _builtins.bool = ...,
+        coupons: _abc.Iterable[Global___Coupon] | None = ...,
+        codes: _abc.Iterable[_builtins.str] | None = ...,
+        passes: _abc.Iterable[Global___Pass] | None = ...,
+        cards: _abc.Iterable[Global___FurtherCard] | None = ...,
+        pin: _builtins.str = ...,
+        cash: _builtins.int = ...,
+        staff: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "card", b"card", "header", b"header", "use_points", b"use_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "cards", b"cards", "cash", b"cash", "codes", b"codes", "coupons", b"coupons", "header", b"header", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,7 +723,7 @@ class RefundRequest(_message.Message):
     def header(self) -> Global___Header: ...
     @_builtins.property
     def original(self) -> Global___Original:
-        """The purchase."""
+        """The purchase, capture, top-up or grant."""
 
     def __init__(
         self,
@@ -480,20 +812,24 @@ class GetBalanceRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     @_builtins.property
     def header(self) -> Global___Header:
         """Programme and terminal only."""
 
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
     def __init__(
         self,
         *,
         header: Global___Header | None = ...,
         card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -526,20 +862,24 @@ class SetStatusRequest(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     CARD_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     status: Global___CardStatus.ValueType
     @_builtins.property
     def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
     def __init__(
         self,
         *,
         header: Global___Header | None = ...,
         card: _builtins.str = ...,
         status: Global___CardStatus.ValueType = ...,
+        alias: Global___Alias | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "header", b"header", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -608,3 +948,736 @@ class FundResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FundResponse: _TypeAlias = FundResponse  # noqa: Y015
+
+@_typing.final
+class GrantRequest(_message.Message):
+    """Gives, or sells, a bundle of the rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    BUNDLE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    PAID_BY_CARD_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    bundle: _builtins.int
+    """Bundle of the rules, 1 to 65535."""
+    count: _builtins.int
+    """How many of it, 1 to 1,000."""
+    paid_by_card: _builtins.bool
+    """The card pays the price; else it is collected at the terminal."""
+    pin: _builtins.str
+    """Checked if it is given."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        bundle: _builtins.int = ...,
+        count: _builtins.int = ...,
+        paid_by_card: _builtins.bool = ...,
+        pin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bundle", b"bundle", "card", b"card", "count", b"count", "header", b"header", "paid_by_card", b"paid_by_card", "pin", b"pin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRequest: _TypeAlias = GrantRequest  # noqa: Y015
+
+@_typing.final
+class GrantResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantResponse: _TypeAlias = GrantResponse  # noqa: Y015
+
+@_typing.final
+class AuthoriseRequest(_message.Message):
+    """Holds what a purchase would take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    USE_POINTS_FIELD_NUMBER: _builtins.int
+    ACCEPT_PARTIAL_FIELD_NUMBER: _builtins.int
+    EXPIRES_FIELD_NUMBER: _builtins.int
+    COUPONS_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    STAFF_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    amount: _builtins.int
+    """List amount, before the programme's discount."""
+    use_points: _builtins.bool
+    accept_partial: _builtins.bool
+    expires: _builtins.int
+    """Last date of the hold as YYYYMMDD; 0: by the rules."""
+    pin: _builtins.str
+    staff: _builtins.str
+    """Number of the staff card of who sells; kept for the captures."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    @_builtins.property
+    def coupons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Coupon]: ...
+    @_builtins.property
+    def passes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pass]: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        amount: _builtins.int = ...,
+        use_points: _builtins.bool = ...,
+        accept_partial: _builtins.bool = ...,
+        expires: _builtins.int = ...,
+        coupons: _abc.Iterable[Global___Coupon] | None = ...,
+        passes: _abc.Iterable[Global___Pass] | None = ...,
+        pin: _builtins.str = ...,
+        staff: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "coupons", b"coupons", "expires", b"expires", "header", b"header", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthoriseRequest: _TypeAlias = AuthoriseRequest  # noqa: Y015
+
+@_typing.final
+class AuthoriseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthoriseResponse: _TypeAlias = AuthoriseResponse  # noqa: Y015
+
+@_typing.final
+class CaptureRequest(_message.Message):
+    """Takes what an authorisation holds, or a part of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    final: _builtins.bool
+    """The hold ends; what is left of it is free."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def original(self) -> Global___Original:
+        """The authorisation."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        original: Global___Original | None = ...,
+        amount: _builtins.int = ...,
+        final: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "original", b"original"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "final", b"final", "header", b"header", "original", b"original"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureRequest: _TypeAlias = CaptureRequest  # noqa: Y015
+
+@_typing.final
+class CaptureResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureResponse: _TypeAlias = CaptureResponse  # noqa: Y015
+
+@_typing.final
+class VoidRequest(_message.Message):
+    """Ends a hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def original(self) -> Global___Original:
+        """The authorisation."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        original: Global___Original | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "original", b"original"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "original", b"original"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidRequest: _TypeAlias = VoidRequest  # noqa: Y015
+
+@_typing.final
+class VoidResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidResponse: _TypeAlias = VoidResponse  # noqa: Y015
+
+@_typing.final
+class ReplaceRequest(_message.Message):
+    """Gives a card a new number; purses, holder and aliases stay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    NEW_CARD_FIELD_NUMBER: _builtins.int
+    OLD_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    new_card: _builtins.str
+    """8 to 19 digits; leading zeros count."""
+    old: Global___CardStatus.ValueType
+    """What the old number is from now on: LOST or STOLEN; left out: exchanged, to be picked up."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        new_card: _builtins.str = ...,
+        old: Global___CardStatus.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header", "new_card", b"new_card", "old", b"old"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceRequest: _TypeAlias = ReplaceRequest  # noqa: Y015
+
+@_typing.final
+class ReplaceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceResponse: _TypeAlias = ReplaceResponse  # noqa: Y015
+
+@_typing.final
+class TransferRequest(_message.Message):
+    """Moves an amount of one purse from another card to this one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    PURSE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    """The card that gets it."""
+    purse: _builtins.int
+    """1 principal, 3 points, 16 and more a unit of the rules."""
+    amount: _builtins.int
+    """Smallest units of the purse."""
+    pin: _builtins.str
+    """Of the card that gets it; checked if it is given."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    @_builtins.property
+    def source(self) -> Global___FurtherCard:
+        """The card that gives it; its PIN is needed unless both have the same holder."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        source: Global___FurtherCard | None = ...,
+        purse: _builtins.int = ...,
+        amount: _builtins.int = ...,
+        pin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "amount", b"amount", "card", b"card", "header", b"header", "pin", b"pin", "purse", b"purse", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
+
+@_typing.final
+class TransferResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferResponse: _TypeAlias = TransferResponse  # noqa: Y015
+
+@_typing.final
+class SetHolderRequest(_message.Message):
+    """Says who holds a card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
+    REAL_NAME_KNOWN_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    member: _builtins.int
+    """The member's id; 0: nobody."""
+    real_name_known: _builtins.bool
+    """The member's real name is known."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        member: _builtins.int = ...,
+        real_name_known: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header", "member", b"member", "real_name_known", b"real_name_known"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHolderRequest: _TypeAlias = SetHolderRequest  # noqa: Y015
+
+@_typing.final
+class SetHolderResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHolderResponse: _TypeAlias = SetHolderResponse  # noqa: Y015
+
+@_typing.final
+class BindAliasRequest(_message.Message):
+    """Lets an alias lead to a card, or takes it off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    BOUND_TO_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    """The card, always by its number."""
+    remove: _builtins.bool
+    """Take it off the card."""
+    pin: _builtins.str
+    """Checked if it is given."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias:
+        """What is bound."""
+
+    @_builtins.property
+    def bound_to(self) -> Global___FurtherCard:
+        """The card that has it now, if it is to be moved."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        remove: _builtins.bool = ...,
+        bound_to: Global___FurtherCard | None = ...,
+        pin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bound_to", b"bound_to", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bound_to", b"bound_to", "card", b"card", "header", b"header", "pin", b"pin", "remove", b"remove"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindAliasRequest: _TypeAlias = BindAliasRequest  # noqa: Y015
+
+@_typing.final
+class BindAliasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BindAliasResponse: _TypeAlias = BindAliasResponse  # noqa: Y015
+
+@_typing.final
+class SetPinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    NEW_PIN_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    BY_OPERATOR_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    new_pin: _builtins.str
+    """May be left out by an operator, who then only lets the card be tried again."""
+    pin: _builtins.str
+    """The old PIN, if the card has one."""
+    by_operator: _builtins.bool
+    """An operator sets it: the old one is not asked for."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        new_pin: _builtins.str = ...,
+        pin: _builtins.str = ...,
+        by_operator: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "by_operator", b"by_operator", "card", b"card", "header", b"header", "new_pin", b"new_pin", "pin", b"pin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPinRequest: _TypeAlias = SetPinRequest  # noqa: Y015
+
+@_typing.final
+class SetPinResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPinResponse: _TypeAlias = SetPinResponse  # noqa: Y015
+
+@_typing.final
+class CloseCardRequest(_message.Message):
+    """Pays the principal out and closes the card for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseCardRequest: _TypeAlias = CloseCardRequest  # noqa: Y015
+
+@_typing.final
+class CloseCardResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseCardResponse: _TypeAlias = CloseCardResponse  # noqa: Y015
+
+@_typing.final
+class IssueCodesRequest(_message.Message):
+    """Lets coupons out as codes, on no card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXPIRES_FIELD_NUMBER: _builtins.int
+    unit: _builtins.int
+    """Unit of the kind `coupon`, 16 to 65535."""
+    count: _builtins.int
+    """How many, 1 to 10^7."""
+    expires: _builtins.int
+    """Last valid date as YYYYMMDD; 0: for ever."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        unit: _builtins.int = ...,
+        count: _builtins.int = ...,
+        expires: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expires", b"expires", "header", b"header", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueCodesRequest: _TypeAlias = IssueCodesRequest  # noqa: Y015
+
+@_typing.final
+class IssueCodesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer:
+        """Its part of the kind CODES tells the last serial as balance; AdminService.ListCodes gives the texts."""
+
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueCodesResponse: _TypeAlias = IssueCodesResponse  # noqa: Y015
+
+@_typing.final
+class BulkTopUpCard(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    """8 to 19 digits; leading zeros count."""
+    amount: _builtins.int
+    def __init__(
+        self,
+        *,
+        card: _builtins.str = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "card", b"card"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkTopUpCard: _TypeAlias = BulkTopUpCard  # noqa: Y015
+
+@_typing.final
+class BulkTopUpRequest(_message.Message):
+    """Tops up many cards, all or none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CARDS_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    """Sum of all amounts."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___BulkTopUpCard]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        amount: _builtins.int = ...,
+        cards: _abc.Iterable[Global___BulkTopUpCard] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cards", b"cards", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkTopUpRequest: _TypeAlias = BulkTopUpRequest  # noqa: Y015
+
+@_typing.final
+class BulkTopUpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BulkTopUpResponse: _TypeAlias = BulkTopUpResponse  # noqa: Y015

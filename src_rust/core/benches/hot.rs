@@ -6,9 +6,9 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use onecard_core::accounts::{Account, Moves};
-use onecard_core::commands::Kind;
+use onecard_core::commands::{Kind, USE_POINTS};
 use onecard_core::journal::BlockBuilder;
-use onecard_core::journal::entry::{CardRef, Entry, Transaction};
+use onecard_core::journal::entry::{CardRef, Detail, Entry, Transaction};
 use onecard_core::keys::{Key, KeyName};
 use onecard_core::rules::{Purses, Tables};
 use onecard_core::table::{Table, mix};
@@ -94,7 +94,7 @@ fn purchase(at: u64) -> Transaction {
         rule: 1,
         channel: 0,
         time: 43_200,
-        use_points: true,
+        flags: USE_POINTS,
         card: CardRef::Known { index: (mix(at, 1) % 1_000_000) as u32, previous: sequence - 900_000, issued: None },
         amount: units::part_of(20_000, 1, 2),
         product: 0,
@@ -104,6 +104,8 @@ fn purchase(at: u64) -> Transaction {
         moves,
         changes: Vec::new(),
         balances: [1_000_000, 20_000, 3_000_000],
+        detailed: false,
+        detail: Detail::default(),
     }
 }
 

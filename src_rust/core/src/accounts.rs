@@ -40,7 +40,7 @@ pub enum Account {
 }
 
 /// Number of accounts.
-const ACCOUNTS: usize = 22;
+pub const ACCOUNTS: usize = 22;
 /// The first so many are those that the moves of a plain transaction name: their places fit four bits.
 const PLAIN: usize = 15;
 
@@ -378,7 +378,30 @@ pub struct Books {
     /// Account 35.
     pub collected: i128,
     /// By unit of the rules.
-    pub units: BTreeMap<u16, UnitTotals>,
+    pub units: Units,
+}
+
+/// Totals of the units that were ever granted, by unit: a list, because there are few and every sale with details asks for some.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Units(Vec<(u16, UnitTotals)>);
+
+impl Units {
+    /// The totals of a unit, made if there are none.
+    pub fn of(&mut self, unit: u16) -> &mut UnitTotals {
+        let at = self.0.binary_search_by_key(&unit, |of| of.0).unwrap_or_else(|at| {
+            self.0.insert(at, (unit, UnitTotals::default()));
+            at
+        });
+        &mut self.0[at].1
+    }
+}
+
+impl Deref for Units {
+    type Target = [(u16, UnitTotals)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 /// Where the things of a unit are; the three sum to zero.
@@ -433,9 +456,9 @@ impl Books {
             GrowthReserve => &mut self.reserve,
             IssuerUnits => &mut self.issuer_units,
             IssuerCollection => &mut self.collected,
-            CardUnit => &mut self.units.entry(unit).or_default().cards,
-            UnitPool => &mut self.units.entry(unit).or_default().pool,
-            Codes => &mut self.units.entry(unit).or_default().codes,
+            CardUnit => &mut self.units.of(unit).cards,
+            UnitPool => &mut self.units.of(unit).pool,
+            Codes => &mut self.units.of(unit).codes,
             StoreClearing | StoreCollection | StoreDue | TransitMoney | TransitPoints | TransitUnits => return None,
         })
     }

@@ -328,6 +328,13 @@ impl Cards {
         self.blocks[block].wallets[at].checked_sub(1)
     }
 
+    /// Asks for the memory in which the handle of a card's wallet lies.
+    #[inline]
+    pub fn prefetch_wallet(&self, index: u32) {
+        let (block, at) = place(index);
+        prefetch(&self.blocks[block].wallets[at]);
+    }
+
     /// Notes the handle of a card's wallet.
     pub fn set_wallet(&mut self, index: u32, handle: u32) {
         let (block, at) = place(index);

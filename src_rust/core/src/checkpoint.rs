@@ -24,7 +24,7 @@ use crate::machine::Machine;
 use crate::names::Name;
 use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
-use crate::wallets::Wallet;
+use crate::wallets::{self, Wallet};
 
 const FORMAT: &str = "onecard checkpoint 5";
 /// What earlier versions wrote. It is given up: the journal gives the state.
@@ -40,7 +40,7 @@ const COMMIT_BYTES_HURRY: usize = 4 << 20;
 const RECORD_BYTES: usize = 4096;
 /// Where the list of key segments is, under `shared`.
 const SEGMENTS: &[u8] = b"segments";
-/// Records - wallets, names, marks - that are copied at once.
+/// Records - names, marks - that are copied at once.
 const RECORDS: usize = 512;
 /// Parts of segments that are removed in one commit.
 const STALE_PARTS: usize = 64;
@@ -77,6 +77,8 @@ pub struct Shared {
 pub struct Copying {
     shared: Option<Shared>,
     records: Vec<Record>,
+    /// Chunks of wallets.
+    wallets: Vec<u32>,
     since: u64,
     chunk: usize,
     chunks: usize,
@@ -86,7 +88,6 @@ pub struct Copying {
 #[derive(Clone, Copy)]
 enum Record {
     Mark(u64),
-    Wallet(u32),
     Name(u32),
 }
 
@@ -97,10 +98,6 @@ impl Record {
         match self {
             Record::Mark(sequence) => {
                 ("marks", sequence.to_be_bytes().to_vec(), value(postcard::to_stdvec(&machine.mark(sequence))))
-            }
-            Record::Wallet(handle) => {
-                let wallet = machine.wallets.get(handle);
-                ("wallets", wallet.card.to_be_bytes().to_vec(), value(postcard::to_stdvec(wallet)))
             }
             Record::Name(place) => ("names", place.to_be_bytes().to_vec(), value(postcard::to_stdvec(machine.names.get(place)))),
         }
@@ -152,9 +149,9 @@ impl Copying {
         let (keys, discarded) = keys.seal(begin, rooms);
         let shared = Shared { pass, organisation, keys, forget_before };
         let mut records: Vec<Record> = machine.take_changed_marks().into_iter().map(Record::Mark).collect();
-        records.extend(machine.wallets.take_changed().into_iter().map(Record::Wallet));
         records.extend(machine.names.take_changed().into_iter().map(Record::Name));
-        (Copying { shared: Some(shared), records, since, chunk: 0, chunks: machine.cards.chunks() }, discarded)
+        let wallets = machine.wallets.take_changed();
+        (Copying { shared: Some(shared), records, wallets, since, chunk: 0, chunks: machine.cards.chunks() }, discarded)
     }
 
     /// The next step; None when the pass is copied whole. A chunk goes into what `room` gives.
@@ -168,6 +165,12 @@ impl Copying {
                 machine.cards.copy_chunk(number, &mut records);
                 return Some(Step::Chunk { number, records, before });
             }
+        }
+        if let Some(number) = self.wallets.pop() {
+            let mut value = Vec::new();
+            machine.encode_wallets(number as usize, &mut value);
+            let records = vec![("wallets", number.to_be_bytes().to_vec(), value)];
+            return Some(Step::Records { records, before });
         }
         if !self.records.is_empty() {
             let records = self.records.drain(..self.records.len().min(RECORDS));
@@ -493,11 +496,14 @@ fn load_names(reading: &Reading, machine: &mut Machine, count: u32) -> Result<()
 fn load_wallets(reading: &Reading, machine: &mut Machine) -> Result<(), CheckpointError> {
     for pair in reading.from("wallets", &[0; 4])? {
         let (_, value) = pair?;
-        let wallet: Wallet = postcard::from_bytes(value).map_err(|_| CheckpointError::Damaged("wallets"))?;
-        if wallet.card < machine.cards.len() {
-            machine.add_wallet(wallet);
+        for wallet in wallets::decode(value).ok_or(CheckpointError::Damaged("wallets"))? {
+            if wallet.card < machine.cards.len() {
+                machine.add_wallet(wallet);
+            }
         }
     }
+    // They are as they are written.
+    machine.wallets.take_changed();
     machine.wallets.loaded = true;
     Ok(())
 }

@@ -513,7 +513,7 @@ impl Machine {
             (Account::IssuerUnits, books.issuer_units),
             (Account::IssuerCollection, books.collected),
         ];
-        let units = books.units.iter().map(|(&unit, totals)| (unit, [totals.cards, totals.pool, totals.codes]));
+        let units = books.units.iter().map(|&(unit, totals)| (unit, [totals.cards, totals.pool, totals.codes]));
         TrialBalance {
             code: Code::Approved,
             open_date: found.calendar.open,

@@ -33,12 +33,12 @@ use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
-use crate::wallets::{Wallet, Wallets};
+use crate::wallets::{self, Wallet, Wallets};
 
 /// What is known of a transaction that others refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Refunded so far of a purchase.
+    /// Refunded so far of what was paid; of an authorisation what was captured.
     pub refunded: i64,
     /// It has been reversed.
     pub reversed: bool,
@@ -354,6 +354,10 @@ impl Machine {
     }
 
     fn decide_purchase(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
+        if transaction.detailed {
+            let found = self.find_card(admitted, sequence, transaction);
+            return found.map_or_else(|code| code, |_| self.decide_sale(admitted, sequence, transaction));
+        }
         let amount = admitted.request.amount;
         let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
@@ -362,7 +366,7 @@ impl Machine {
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.has_other_payers() && self.cards.wallet(index).is_some();
-        if transaction.detailed | !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
+        if !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
@@ -632,6 +636,13 @@ impl Machine {
     /// The transactions whose marks changed since this was last asked.
     pub fn take_changed_marks(&mut self) -> BTreeSet<u64> {
         std::mem::take(&mut self.changed_marks)
+    }
+
+    /// Writes the wallets of a chunk of cards.
+    pub fn encode_wallets(&self, chunk: usize, out: &mut Vec<u8>) {
+        let first = (chunk * wallets::CHUNK) as u32;
+        let cards = first..self.cards.len().min(first + wallets::CHUNK as u32);
+        wallets::encode(cards.filter_map(|index| self.wallet(index)), out);
     }
 
     /// Adds a wallet as the checkpoint gives it.

@@ -82,9 +82,9 @@ pub struct Sold {
 }
 
 impl Sold {
-    /// Adds a sale; one of a negative amount was undone.
-    pub fn add(&mut self, amount: i64) {
-        self.sales += u64::from(amount > 0);
+    /// Adds a sale, or what of one was undone and how.
+    pub fn add(&mut self, amount: i64, is_sale: bool) {
+        self.sales += u64::from(is_sale);
         self.amount += i128::from(amount);
     }
 }

@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Post};
+use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
+use crate::memory::{prefetch, prefetch_lines};
 
 /// Part of a purse with its own dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +103,12 @@ pub struct Wallet {
     pub taken: Vec<(u16, u32)>,
 }
 
+/// Cards whose wallets are written together: small records at random places would cost a page each.
+pub const CHUNK: usize = 512;
+
+/// Lots that are asked for ahead.
+const LOTS_AHEAD: usize = 8;
+
 /// Wrong PINs after which none is taken any more.
 pub const TRIES_MAX: u8 = 3;
 
@@ -127,7 +135,7 @@ impl Wallet {
 
     /// Sum of the lots of a purse.
     pub fn balance(&self, purse: u16) -> i64 {
-        self.lots_of(purse).iter().map(|lot| lot.amount).sum()
+        self.lots.iter().filter(|lot| lot.purse == purse).map(|lot| lot.amount).sum()
     }
 
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {
@@ -267,13 +275,41 @@ fn all(hold: &Hold) -> Vec<i64> {
     hold.posts.iter().map(|post| post.amount).collect()
 }
 
+/// Appends wallets as a chunk's value: a checksum, then one after the other.
+pub fn encode<'a>(wallets: impl Iterator<Item = &'a Wallet>, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[0; 8]);
+    for wallet in wallets {
+        // By value and back: that is how the encoder is told where to go on.
+        let room = std::mem::take(out);
+        *out = postcard::to_extend(wallet, room).expect("it serialises to memory");
+    }
+    let sum = checksum(&out[8..]);
+    out[..8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// The wallets of a chunk's value; None if it is damaged.
+pub fn decode(value: &[u8]) -> Option<Vec<Wallet>> {
+    let (sum, mut rest) = value.split_first_chunk::<8>()?;
+    if checksum(rest) != u64::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut wallets = Vec::with_capacity(CHUNK);
+    while !rest.is_empty() {
+        let (wallet, after) = postcard::take_from_bytes(rest).ok()?;
+        wallets.push(wallet);
+        rest = after;
+    }
+    Some(wallets)
+}
+
 /// All wallets. A card knows the handle of its own.
 #[derive(Default)]
 pub struct Wallets {
     wallets: Vec<Wallet>,
     /// Of each, the date after which something in it lapses: a close looks at these alone.
     earliest: Vec<i32>,
-    /// Which changed since they were last taken, each once.
+    /// Chunks of cards whose wallets changed since they were last taken, each once.
     changed: Vec<u32>,
     is_changed: Vec<bool>,
     /// Member and card of each that has a holder.
@@ -300,7 +336,7 @@ impl Wallets {
             self.holders.insert((wallet.member, wallet.card));
         }
         self.earliest.push(wallet.earliest());
-        self.is_changed.push(false);
+        self.note_change(wallet.card);
         self.wallets.push(wallet);
         handle
     }
@@ -315,6 +351,20 @@ impl Wallets {
     #[inline]
     pub fn get(&self, handle: u32) -> &Wallet {
         &self.wallets[handle as usize]
+    }
+
+    /// Asks for the memory of a wallet.
+    #[inline]
+    pub fn prefetch(&self, handle: u32) {
+        prefetch_lines(&self.wallets[handle as usize]);
+    }
+
+    /// Asks for the memory of a wallet's lots, the first few.
+    #[inline]
+    pub fn prefetch_lots(&self, handle: u32) {
+        for lots in self.wallets[handle as usize].lots.chunks(LOTS_AHEAD).take(1) {
+            lots.iter().for_each(prefetch);
+        }
     }
 
     /// All of them, by handle.
@@ -334,11 +384,9 @@ impl Wallets {
             self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
         }
         self.earliest[at] = wallet.earliest();
-        if !self.is_changed[at] {
-            self.is_changed[at] = true;
-            self.changed.push(handle);
-        }
-        self.wallets[at].concerns_all()
+        let (card, wary) = (wallet.card, wallet.concerns_all());
+        self.note_change(card);
+        wary
     }
 
     /// Indexes of the cards that a member holds.
@@ -352,7 +400,19 @@ impl Wallets {
         handles.map(|(handle, _)| handle as u32).collect()
     }
 
-    /// Handles of those that changed since this was last asked.
+    #[inline]
+    fn note_change(&mut self, card: u32) {
+        let chunk = card as usize / CHUNK;
+        if chunk >= self.is_changed.len() {
+            self.is_changed.resize(chunk + 1, false);
+        }
+        if !self.is_changed[chunk] {
+            self.is_changed[chunk] = true;
+            self.changed.push(chunk as u32);
+        }
+    }
+
+    /// Chunks of cards whose wallets changed since this was last asked.
     pub fn take_changed(&mut self) -> Vec<u32> {
         self.is_changed.fill(false);
         std::mem::take(&mut self.changed)

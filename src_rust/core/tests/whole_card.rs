@@ -521,3 +521,48 @@ fn passes_are_counted_or_timed_and_taken_where_they_are_good() {
     assert_eq!(TOKEN, 20);
     shop.end();
 }
+
+#[test]
+fn a_card_that_is_not_there_is_refused_also_when_there_is_none_at_all() {
+    let mut shop = Shop::new();
+    shop.buy(CARD, 100, &[cash(100)], Code::InvalidCard);
+    shop.buy(CARD, 100, &[], Code::InvalidCard);
+    let row = shop.on(Kind::TopUp, CARD, 100);
+    shop.ask(row, &[pin(1)], Code::InvalidCard);
+    let alias = Item { digits: 1, low: 5, ..item(ItemKind::Alias) };
+    let row = shop.on(Kind::Bind, CARD, 0);
+    shop.ask(row, &[alias], Code::InvalidCard);
+    let row = Request { amount: 100, ..shop.row(Kind::Purchase) };
+    shop.ask(row, &[alias], Code::InvalidCard);
+    shop.end();
+}
+
+#[test]
+fn the_undoing_of_a_refund_that_fell_short_owes_no_less_than_nothing() {
+    let mut shop = Shop::new();
+    shop.issue(CARD, 1);
+    shop.top_up(CARD, 20_000);
+    let (first, _) = shop.buy(CARD, 1_000, &[], Code::Approved);
+    let row = Request { flags: USE_POINTS, ..shop.on(Kind::Purchase, CARD, 10) };
+    shop.approve(row, &[]);
+    let before = shop.balances(CARD);
+    let row = shop.about(Kind::Refund, first.sequence, 1_000);
+    let (refund, _) = shop.approve(row, &[]);
+    assert!(refund.shortfall_points > 0);
+    let row = shop.about(Kind::Reversal, refund.sequence, 0);
+    let (undone, _) = shop.approve(row, &[]);
+    assert_eq!((undone.shortfall_points, shop.balances(CARD)), (-refund.shortfall_points, before));
+    // A capture that empties a lot and fills it again; a hold of which something was captured is not reversed.
+    shop.issue(OTHER, 2);
+    let row = Request { product: 4, ..shop.on(Kind::Grant, OTHER, 1) };
+    shop.approve(row, &[]);
+    shop.top_up(OTHER, 20_000);
+    let row = shop.on(Kind::Authorise, OTHER, 5_000);
+    let (held, _) = shop.approve(row, &[]);
+    let row = shop.about(Kind::Capture, held.sequence, held.amount);
+    shop.approve(row, &[]);
+    let row = shop.about(Kind::Reversal, held.sequence, 0);
+    shop.ask(row, &[], Code::InvalidTransaction);
+    shop.buy(OTHER, 3_000, &[], Code::Approved);
+    shop.end();
+}

@@ -17,6 +17,7 @@ use onecard_core::pipeline::ROWS_MAX;
 use onecard_core::{
     Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Options, Part, Registration, Request, Secrets,
 };
+use onecard_grpc::texts::{self, CouponCode, NoText};
 use pyo3::buffer::PyBuffer;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -132,14 +133,26 @@ impl Core {
     }
 
     /// Upper and lower half of what an alias is known by.
-    fn alias(&self, programme: u16, kind: u8, text: &str) -> PyResult<(u64, u64)> {
-        let hash = self.engine.secrets().alias(programme.max(1), kind, text).ok_or_else(no_secrets)?;
+    fn alias(&self, programme: u16, kind: u8, value: &str) -> PyResult<(u64, u64)> {
+        let wrong =
+            "an alias has a kind of 1 to 255 and 1 to 256 bytes; of kind 1, a phone number, digits and perhaps a leading +";
+        let value = texts::alias_value(kind, value).filter(|_| kind != 0).ok_or_else(|| PyValueError::new_err(wrong))?;
+        let hash = self.engine.secrets().alias(programme.max(1), kind, &value).ok_or_else(no_secrets)?;
         Ok(((hash >> 64) as u64, hash as u64))
     }
 
     /// The MAC of a coupon's code.
     fn code(&self, programme: u16, unit: u16, serial: u64) -> PyResult<u64> {
         self.engine.secrets().code(programme.max(1), unit, serial).ok_or_else(no_secrets)
+    }
+
+    /// Texts of coupon codes.
+    fn codes(&self, py: Python<'_>, programme: u16, unit: u16, first: u64, count: u32) -> PyResult<Vec<String>> {
+        let found = py.detach(|| texts::codes(self.engine.secrets(), programme.max(1), unit, first, count));
+        found.map_err(|why| match why {
+            NoText::NoKeys => no_secrets(),
+            NoText::Beyond => PyValueError::new_err("no serial is that large: pass the first one that came out"),
+        })
     }
 
     fn staff<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
@@ -308,6 +321,21 @@ fn verify<'py>(py: Python<'py>, path: PathBuf, progress: Option<Py<PyAny>>) -> P
     }
 }
 
+/// Unit, serial and MAC of a coupon code's text.
+#[pyfunction]
+fn parse_code(text: &str) -> PyResult<(u16, u64, u64)> {
+    let wrong = || PyValueError::new_err("a coupon code has 26 letters and digits, and begins with 1");
+    let CouponCode { unit, serial, mac } = CouponCode::parse(text).ok_or_else(wrong)?;
+    Ok((unit, serial, mac))
+}
+
+/// The text of a coupon code.
+#[pyfunction]
+fn code_text(unit: u16, serial: u64, mac: u64) -> PyResult<String> {
+    let beyond = || PyValueError::new_err("no serial is that large");
+    CouponCode { unit, serial, mac }.text().ok_or_else(beyond)
+}
+
 /// The compiled core of onecard.
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -325,5 +353,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Core>()?;
     module.add_class::<Server>()?;
     module.add_class::<Stores>()?;
+    module.add_function(wrap_pyfunction!(parse_code, module)?)?;
+    module.add_function(wrap_pyfunction!(code_text, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)
 }

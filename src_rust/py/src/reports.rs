@@ -112,8 +112,10 @@ pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<B
     for (code, total) in &balance.totals {
         totals.set_item(code, total)?;
         match Account::from_code(*code).map(Account::unit) {
+            Some(Unit::Money) => money += total,
             Some(Unit::Points) => points += total,
-            _ => money += total,
+            // Units are summed one by one, below.
+            Some(Unit::Counted) | None => {}
         }
     }
     dict.set_item("code", balance.code.number())?;

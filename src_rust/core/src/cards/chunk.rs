@@ -232,7 +232,7 @@ fn unpack<const WIDTH: usize>(packed: &[u8], least: i64, numbers: &mut [i64]) {
 }
 
 /// Tells damage, not forgery. Four lanes, because a multiplication is waited for.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let mut lanes = [bytes.len() as u64, 1, 2, 3];
     let (lines, rest) = bytes.as_chunks::<32>();
     let mut last = [0; 32];

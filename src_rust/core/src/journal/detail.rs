@@ -2,7 +2,7 @@
 //!
 //! Invariant: as for [`entry`](super::entry), decoding gives what was encoded, and trusts nothing.
 
-use crate::accounts::{Account, Post};
+use crate::accounts::{ACCOUNTS, Account, Post};
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Reader, Transaction, put_id, put_uint};
 use crate::units::PURSE_MAX;
@@ -14,7 +14,7 @@ pub struct Detail {
     pub items: Vec<Item>,
     /// The further cards: index, and the sequence of the previous entry.
     pub cards: Vec<(u32, u64)>,
-    /// Its moves; of an authorisation what is held.
+    /// Its moves; of an authorisation what is held. [`add`](Self::add) adds to them.
     pub posts: Vec<Post>,
     /// Card, purse and balance afterwards, of each purse that a post changed and of no other.
     pub balances: Vec<(u16, u16, i64)>,
@@ -26,7 +26,87 @@ pub struct Detail {
     pub discount: i64,
     /// Why it was refused.
     pub reason: Reason,
+    /// Which purses the moves so far may have changed, by some bits: most questions about them need no look at the moves.
+    pub touched: Touched,
+    /// What the moves come to.
+    pub sums: PostSums,
 }
+
+/// Moves summed by account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostSums {
+    /// Of the transaction's own card.
+    own: [i64; ACCOUNTS],
+    /// Of all cards and everything else.
+    all: [i64; ACCOUNTS],
+    /// Points that went back into the pool, but for those that came back past their last date and lapsed at once.
+    pub into_pool: i64,
+    /// Points that came from it.
+    pub out_of_pool: i64,
+}
+
+impl PostSums {
+    #[inline]
+    fn add(&mut self, post: &Post, posted: i32) {
+        for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
+            self.all[account as usize] += change;
+            if post.card == 0 {
+                self.own[account as usize] += change;
+            }
+        }
+        if post.from == Account::PointsPool {
+            self.out_of_pool += post.amount;
+        }
+        let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < posted;
+        if post.to == Account::PointsPool && !lapsed {
+            self.into_pool += post.amount;
+        }
+    }
+
+    /// What an account of the transaction's own card changes by.
+    #[inline]
+    pub fn own(&self, account: Account) -> i64 {
+        self.own[account as usize]
+    }
+
+    /// What an account changes by, of all cards.
+    #[inline]
+    pub fn all(&self, account: Account) -> i64 {
+        self.all[account as usize]
+    }
+}
+
+/// A bit for each of 64 kinds of purses; it is of a transaction that is being decided, and not written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Touched(u64);
+
+impl Touched {
+    #[inline]
+    fn bit(card: u16, purse: u16) -> u64 {
+        1 << (card.wrapping_mul(7).wrapping_add(purse) % 64)
+    }
+
+    /// Notes that a purse is changed.
+    #[inline]
+    pub fn add(&mut self, card: u16, purse: u16) {
+        self.0 |= Touched::bit(card, purse);
+    }
+
+    /// True if it may have been.
+    #[inline]
+    pub fn may_have(self, card: u16, purse: u16) -> bool {
+        self.0 & Touched::bit(card, purse) != 0
+    }
+}
+
+// What was decided and what was read from the journal are the same.
+impl PartialEq for Touched {
+    fn eq(&self, _: &Touched) -> bool {
+        true
+    }
+}
+
+impl Eq for Touched {}
 
 /// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,6 +130,21 @@ const HAS_UNIT_OF_POST: u8 = 128;
 const PLACE: u8 = 31;
 
 impl Detail {
+    /// Adds a move to a transaction that is posted on this date.
+    #[inline]
+    pub fn add(&mut self, post: Post, posted: i32) {
+        self.touched.add(post.card, post.purse());
+        self.sums.add(&post, posted);
+        self.posts.push(post);
+    }
+
+    /// Takes the moves out: it is refused.
+    pub fn clear_posts(&mut self) {
+        self.posts.clear();
+        (self.sums, self.touched) = (PostSums::default(), Touched::default());
+        (self.cash, self.unpaid, self.discount) = (0, 0, 0);
+    }
+
     /// Takes out all of it.
     pub fn clear(&mut self) {
         let Detail { items, cards, posts, balances, .. } = self;
@@ -57,7 +152,9 @@ impl Detail {
         cards.clear();
         posts.clear();
         balances.clear();
+        self.sums = PostSums::default();
         (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
+        self.touched = Touched::default();
     }
 }
 
@@ -139,7 +236,7 @@ impl Transaction {
             detail.cards.push((from.number()?, previous(from.number()?).ok_or("previous entry")?));
         }
         for _ in 0..from.count(3)? {
-            detail.posts.push(from.post()?);
+            detail.add(from.post()?, self.posted);
         }
         for _ in 0..from.count(3)? {
             detail.balances.push((from.number()?, from.number()?, from.number()?));
@@ -160,8 +257,7 @@ fn put_item(out: &mut impl Out, item: &Item) {
         | bit(item.amount != 0, HAS_AMOUNT)
         | bit(item.high != 0, HAS_HIGH)
         | bit(item.low != 0, HAS_LOW);
-    out.push(item.kind);
-    out.push(bits);
+    out.put_word(u64::from(item.kind) | u64::from(bits) << 8, 2);
     if item.digits != 0 {
         out.push(item.digits);
     }
@@ -181,8 +277,8 @@ fn put_item(out: &mut impl Out, item: &Item) {
 fn put_post(out: &mut impl Out, post: &Post) {
     let bit = |used: bool, field: u8| if used { field } else { 0 };
     let dates = post.begins != 0 || post.expires != 0;
-    out.push(post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST));
-    out.push(post.to as u8);
+    let first = post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST);
+    out.put_word(u64::from(first) | (post.to as u64) << 8, 2);
     if post.card != 0 {
         put_uint(out, post.card.into());
     }
@@ -319,7 +415,8 @@ mod tests {
             (transaction.detailed, transaction.changes) = (true, changes);
             let reason = Reason::from_number(reason).unwrap();
             let [_, cash, unpaid, discount] = amounts;
-            transaction.detail = Detail { items, cards, posts, balances, cash, unpaid, discount, reason };
+            transaction.detail = Detail { items, cards, balances, cash, unpaid, discount, reason, ..Detail::default() };
+            posts.into_iter().for_each(|post| transaction.detail.add(post, BASE));
             transaction
         }
     }

@@ -10,7 +10,7 @@ use crate::commands::{Kind, Original, Registration, USE_POINTS};
 use crate::keys::{Key, KeyName};
 use crate::units::PURSE_MAX;
 
-pub use crate::journal::detail::{Detail, PinHash};
+pub use crate::journal::detail::{Detail, PinHash, PostSums};
 
 /// A transaction with its effects: kinds 1 to 20.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,6 +215,13 @@ impl Out for Vec<u8> {
     #[inline]
     fn extend_from_slice(&mut self, bytes: &[u8]) {
         Vec::extend_from_slice(self, bytes);
+    }
+    #[inline]
+    fn put_word(&mut self, word: u64, len: usize) {
+        // All of it, then what is too much is cut off: a copy of a length that is known costs no call.
+        let end = self.len() + len;
+        Vec::extend_from_slice(self, &word.to_le_bytes());
+        self.truncate(end);
     }
 }
 

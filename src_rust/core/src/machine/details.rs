@@ -8,11 +8,11 @@ use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
 use crate::details::{PART_CASH, PART_UNPAID, Part};
-use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::journal::entry::{CardRef, Change, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::{Admitted, Contradiction, Machine};
 use crate::names::{FORMER, former};
-use crate::units::PURSE_MAX;
+use crate::units::{PURSE_MAX, Unit};
 use crate::wallets::{Day, Hold, Wallet};
 
 /// Most moves of a transaction.
@@ -30,72 +30,79 @@ impl Machine {
         sequence: u64,
     ) {
         transaction.moves.clear();
+        self.note_balances(transaction);
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
         }
         if !transaction.code.is_approved() {
-            transaction.detail.posts.clear();
-            (transaction.detail.cash, transaction.detail.unpaid, transaction.detail.discount) = (0, 0, 0);
+            transaction.detail.clear_posts();
             transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
             transaction.store = self.organisation.stores[own_store as usize].number;
+            self.note_balances(transaction);
         }
         let store = match transaction.store {
             number if number == self.organisation.stores[own_store as usize].number => own_store,
             other => self.organisation.programmes[admitted.programme].stores[&other],
         };
-        self.note_balances(transaction);
         self.note_traces(Some(admitted.terminal), transaction);
         self.post_detailed(admitted.programme, store, transaction, sequence).expect("it was decided on this state");
     }
 
     /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be.
     fn are_within_limits(&self, transaction: &Transaction) -> bool {
-        let posts = &transaction.detail.posts;
-        let within = posts.iter().all(|post| match (post.card_end(), card_at(transaction, post.card)) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some((account, _)), Some(index)) => {
-                let of_it = |other: &&Post| other.card == post.card && other.card_end().is_some_and(|(end, _)| end == account);
-                let change: i64 = posts.iter().filter(of_it).filter_map(Post::card_end).map(|(_, change)| change).sum();
-                let card = self.cards.card(index);
-                match account {
-                    Account::CardShortfallMoney => card.shortfall_money + change >= -PURSE_MAX,
-                    Account::CardShortfallPoints => card.shortfall_points + change >= -PURSE_MAX,
-                    _ => self.purse_after(transaction, Purse { card: post.card, number: post.purse() }) <= PURSE_MAX,
-                }
-            }
-        });
+        let detail = &transaction.detail;
+        let capped = |balance: &i64| *balance <= PURSE_MAX;
+        let owes = |post: &&Post| matches!(post.from, Account::CardShortfallMoney | Account::CardShortfallPoints);
         let lots = |index| self.wallet(index).map_or(0, |wallet| wallet.lots.len());
-        within && posts.len() <= POSTS_MAX && card_at(transaction, 0).is_none_or(|index| lots(index) < LOTS_MAX)
+        transaction.balances.iter().all(capped)
+            && detail.balances.iter().all(|(_, _, balance)| capped(balance))
+            && detail.posts.iter().filter(owes).all(|post| self.may_owe(transaction, post))
+            && detail.posts.len() <= POSTS_MAX
+            && card_at(transaction, 0).is_none_or(|index| lots(index) < LOTS_MAX)
+    }
+
+    /// True if a card may owe what a move makes it owe.
+    fn may_owe(&self, transaction: &Transaction, post: &Post) -> bool {
+        let purse = if post.is_money() { Purse::PRINCIPAL } else { Purse::POINTS };
+        self.owed(transaction, Purse { card: post.card, number: purse }) <= PURSE_MAX
     }
 
     /// Fills in the balances afterwards: of the three purses of every card, and of every other purse that a move changes.
+    ///
+    /// As sums over the moves: there are few of them, and each purse is looked up once.
     fn note_balances(&self, transaction: &mut Transaction) {
-        let moves = transaction.kind != Kind::Authorise;
-        if let Some(index) = card_at(transaction, 0).filter(|&index| index < self.cards.len()) {
-            transaction.balances = match moves {
-                true => [1, 2, 3].map(|number| self.purse_after(transaction, Purse { card: 0, number })),
-                false => self.balances(index),
-            };
-        }
         let mut balances = std::mem::take(&mut transaction.detail.balances);
+        balances.clear();
+        let mut own = [0; 3];
+        if let Some(index) = card_at(transaction, 0).filter(|&index| index < self.cards.len()) {
+            own = self.balances(index);
+        }
         for (at, &(index, _)) in transaction.detail.cards.iter().enumerate() {
+            let [principal, bonus, points] = self.balances(index);
             let card = at as u16 + 1;
-            balances.extend([1, 2, 3].map(|number| match moves {
-                true => (card, number, self.purse_after(transaction, Purse { card, number })),
-                false => (card, number, self.purse(index, number)),
-            }));
+            balances.extend([(card, 1, principal), (card, 2, bonus), (card, 3, points)]);
         }
+        let moves = transaction.kind != Kind::Authorise;
         for post in &transaction.detail.posts {
-            let purse = Purse { card: post.card, number: post.purse() };
-            let told = purse.number == 0
-                || purse.number <= Purse::POINTS
-                || balances.iter().any(|&(card, number, _)| (card, number) == (purse.card, purse.number));
-            if let Some(index) = card_at(transaction, purse.card).filter(|_| !told) {
-                let balance = if moves { self.purse_after(transaction, purse) } else { self.purse(index, purse.number) };
-                balances.push((purse.card, purse.number, balance));
+            let (purse, card) = (post.purse(), post.card);
+            let Some((_, change)) = post.card_end().filter(|_| purse != 0) else { continue };
+            let change = if moves { change } else { 0 };
+            if card == 0 && purse <= Purse::POINTS {
+                own[usize::from(purse) - 1] += change;
+                continue;
             }
+            // The three of every further card stand in front.
+            let further = usize::from(card.saturating_sub(1)) * 3 + usize::from(purse) - 1;
+            let known =
+                if purse <= Purse::POINTS { Some(further) } else { balances.iter().position(|of| (of.0, of.1) == (card, purse)) };
+            let at = known.unwrap_or_else(|| {
+                let there = card_at(transaction, card).map_or(0, |index| self.purse(index, purse));
+                balances.push((card, purse, there));
+                balances.len() - 1
+            });
+            balances[at].2 += change;
         }
+        transaction.balances = own;
         transaction.detail.balances = balances;
     }
 
@@ -137,56 +144,69 @@ impl Machine {
         ahead: &[Ahead],
         sequence: u64,
     ) -> Result<(), Contradiction> {
+        // What is captured is let off before it is taken: a lot that is emptied and filled again holds nothing.
+        let first = |change: &&Change| matches!(change, Change::Captured { .. });
+        for change in transaction.changes.iter().filter(first) {
+            self.change_detailed(programme, transaction, change, ahead, sequence);
+        }
         if transaction.kind != Kind::Authorise {
+            self.post_shared(programme, store, transaction);
             for post in &transaction.detail.posts {
-                self.post_shared(programme, store, transaction, post);
                 let Some(ahead) = ahead.get(usize::from(post.card)) else { return Err("a move names no card".into()) };
-                if !self.post_to_card(transaction, post, *ahead, sequence) {
-                    return Err(format!("a lot would go below zero: {post:?}"));
+                if !ahead.card && !self.post_to_record(transaction, post) {
+                    return Err(format!("a purse would go below zero: {post:?}"));
                 }
             }
+            for (card, _) in ahead.iter().enumerate().filter(|(_, ahead)| !ahead.wallet) {
+                self.post_to_wallet(transaction, card as u16, sequence)?;
+            }
         }
-        for change in &transaction.changes {
+        for change in transaction.changes.iter().filter(|change| !first(change)) {
             self.change_detailed(programme, transaction, change, ahead, sequence);
         }
         Ok(())
     }
 
-    /// What a move changes of what all cards share.
-    fn post_shared(&mut self, programme: usize, store: u32, transaction: &Transaction, post: &Post) {
+    /// What the moves change of what all cards share.
+    fn post_shared(&mut self, programme: usize, store: u32, transaction: &Transaction) {
         let (place, books) = (&mut self.organisation.stores[store as usize], &mut self.organisation.programmes[programme].books);
-        for (account, change) in [(post.from, -i128::from(post.amount)), (post.to, i128::from(post.amount))] {
-            match account {
-                Account::StoreClearing => place.clearing += change,
-                Account::StoreCollection => place.collection += change,
-                _ => {
-                    if let Some(total) = books.total(account, post.unit) {
-                        *total += change;
-                    }
+        let sums = &transaction.detail.sums;
+        place.clearing += i128::from(sums.all(Account::StoreClearing));
+        place.collection += i128::from(sums.all(Account::StoreCollection));
+        for &account in Account::ALL.iter().filter(|account| account.unit() != Unit::Counted) {
+            if let Some(total) = books.total(account, 0) {
+                *total += i128::from(sums.all(account));
+            }
+        }
+        for post in transaction.detail.posts.iter().filter(|post| post.from.unit() == Unit::Counted) {
+            for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
+                if let Some(total) = books.total(account, post.unit) {
+                    *total += i128::from(change);
                 }
             }
         }
-        if let (Some((Account::CardPoints, change)), Some(index)) = (post.card_end(), card_at(transaction, post.card)) {
+        if transaction.detail.cards.is_empty() {
+            return self.owe_points(transaction, 0, sums.own(Account::CardPoints));
+        }
+        for post in &transaction.detail.posts {
+            if let Some((Account::CardPoints, change)) = post.card_end() {
+                self.owe_points(transaction, post.card, change);
+            }
+        }
+    }
+
+    /// The issuing merchant of the card at a place owes so many points more.
+    fn owe_points(&mut self, transaction: &Transaction, card: u16, change: i64) {
+        if let Some(index) = card_at(transaction, card) {
             let merchant = self.cards.card(index).merchant;
             self.organisation.merchants[merchant as usize].points += i128::from(change);
         }
     }
 
-    /// What a move changes of its card, as far as the records do not hold it already; false if there is not so much.
-    fn post_to_card(&mut self, transaction: &Transaction, post: &Post, ahead: Ahead, sequence: u64) -> bool {
-        let Some((account, change)) = post.card_end() else { return true };
+    /// What a move changes of its card's record; false if there is not so much.
+    fn post_to_record(&mut self, transaction: &Transaction, post: &Post) -> bool {
+        let Some((account, change)) = post.card_end().filter(|_| !is_of_wallet(post)) else { return true };
         let Some(index) = card_at(transaction, post.card) else { return false };
-        let purse = post.purse();
-        if purse > Purse::POINTS || (post.begins, post.expires) != (0, 0) {
-            let mut whole = true;
-            if !ahead.wallet {
-                self.change_wallet(index, sequence, |wallet| whole = wallet.add(purse, post.begins, post.expires, change));
-            }
-            return whole;
-        }
-        if ahead.card {
-            return true;
-        }
         let (card, points) = self.cards.card_mut(index);
         let (balance, bounds) = match account {
             Account::CardPrincipal => (&mut card.principal, 0..=PURSE_MAX),
@@ -198,6 +218,23 @@ impl Machine {
         let Some(after) = balance.checked_add(change).filter(|after| bounds.contains(after)) else { return false };
         *balance = after;
         true
+    }
+
+    /// What the moves change of the wallet of the card at a place: all of them at once.
+    fn post_to_wallet(&mut self, transaction: &Transaction, card: u16, sequence: u64) -> Result<(), Contradiction> {
+        let of_it = |post: &&Post| post.card == card && is_of_wallet(post);
+        let posts = &transaction.detail.posts;
+        let Some(index) = card_at(transaction, card).filter(|_| posts.iter().any(|post| of_it(&post))) else { return Ok(()) };
+        let mut short = None;
+        self.change_wallet(index, sequence, |wallet| {
+            for post in posts.iter().filter(of_it) {
+                let (_, change) = post.card_end().expect("it is of a wallet");
+                if !wallet.add(post.purse(), post.begins, post.expires, change) {
+                    short = Some(*post);
+                }
+            }
+        });
+        short.map_or(Ok(()), |post| Err(format!("a lot would go below zero: {post:?}")))
     }
 
     /// Changes the wallet of a card, which is made if there is none.
@@ -238,8 +275,16 @@ impl Machine {
                 programme.series.entry(unit).or_default().add(first, count, expires);
             }
             Change::Code { unit, serial, used } => programme.series.entry(unit).or_default().set_used(serial, used),
-            Change::Sold { staff, amount } => programme.staff.entry(staff).or_default().add(amount),
+            Change::Sold { staff, amount } => {
+                programme.staff.entry(staff).or_default().add(amount, matches!(transaction.kind, Kind::Purchase | Kind::Capture))
+            }
             _ => {
+                if let Change::Captured { sequence, captured, .. } = *change
+                    && captured > 0
+                {
+                    self.marks.entry(sequence).or_default().refunded = captured;
+                    self.changed_marks.insert(sequence);
+                }
                 if let Some(index) = index.filter(|_| !ahead.wallet) {
                     let open = programme.calendar.open;
                     self.change_wallet(index, sequence, |wallet| change_wallet(wallet, transaction, change, open, sequence));
@@ -328,6 +373,12 @@ pub struct Ahead {
     wallet: bool,
 }
 
+/// True if a move changes a lot that lies in a wallet, not in the card's record.
+#[inline]
+fn is_of_wallet(post: &Post) -> bool {
+    post.card_end().is_some_and(|(account, _)| account == Account::CardUnit || (post.begins, post.expires) != (0, 0))
+}
+
 /// A change of what a wallet has besides lots.
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
@@ -358,36 +409,34 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
     if !transaction.code.is_approved() {
         return;
     }
-    let moves = if transaction.kind == Kind::Authorise { &[][..] } else { &detail.posts };
-    let sum = |of: &dyn Fn(&Post) -> bool| moves.iter().filter(|post| of(post)).map(|post| post.amount).sum::<i64>();
-    let net = |account| sum(&|post| post.to == account) - sum(&|post| post.from == account);
-    let own =
-        |account| sum(&|post| post.to == account && post.card == card) - sum(&|post| post.from == account && post.card == card);
-    answer.principal = own(Account::CardPrincipal);
-    answer.bonus = own(Account::CardBonus);
     if card > 0 {
+        let of = |account| own_change(transaction, card, account);
+        (answer.principal, answer.bonus) = (of(Account::CardPrincipal), of(Account::CardBonus));
         answer.amount = (answer.principal + answer.bonus).abs();
         return;
     }
-    answer.offset = -net(Account::IssuerPoints);
-    answer.shortfall_money = -own(Account::CardShortfallMoney);
-    answer.shortfall_points = -own(Account::CardShortfallPoints);
+    let nothing = PostSums::default();
+    let sums = if transaction.kind == Kind::Authorise { &nothing } else { &detail.sums };
+    answer.principal = sums.own(Account::CardPrincipal);
+    answer.bonus = sums.own(Account::CardBonus);
+    answer.offset = -sums.all(Account::IssuerPoints);
+    answer.shortfall_money = -sums.own(Account::CardShortfallMoney);
+    answer.shortfall_points = -sums.own(Account::CardShortfallPoints);
     answer.discount = detail.discount;
-    let sold = net(Account::StoreClearing);
+    let sold = sums.all(Account::StoreClearing);
     let undoes = sold < 0 || sold == 0 && matches!(transaction.kind, Kind::Refund | Kind::Reversal);
-    // What came back past its last date and lapsed at once is neither.
-    let lapsed = |post: &Post| post.from == Account::CardPoints && post.expires != 0 && post.expires < transaction.posted;
-    let (into, out) =
-        (sum(&|post| post.to == Account::PointsPool && !lapsed(post)), sum(&|post| post.from == Account::PointsPool));
-    (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };
+    if transaction.kind != Kind::Close {
+        let (into, out) = (sums.into_pool, sums.out_of_pool);
+        (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };
+    }
     let held = |change: &Change| if let Change::Held { total, .. } = change { *total } else { 0 };
     let undone = |change: &Change| if let Change::Reversed { amount, .. } = change { *amount } else { 0 };
     answer.amount = match transaction.kind {
         Kind::Purchase => sold + detail.cash,
         Kind::Authorise => transaction.changes.iter().map(held).sum(),
         Kind::Reversal => transaction.changes.iter().map(undone).sum(),
-        Kind::Grant => net(Account::IssuerUnits),
-        Kind::Close => -net(Account::CardPrincipal),
+        Kind::Grant => sums.all(Account::IssuerUnits),
+        Kind::Close => -sums.all(Account::CardPrincipal),
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };
@@ -398,11 +447,16 @@ pub fn points_of(transaction: &Transaction, card: u16) -> i64 {
     if !transaction.detailed {
         return transaction.moves.sums()[Account::CardPoints];
     }
+    own_change(transaction, card, Account::CardPoints)
+}
+
+/// What a transaction changes an account of the card at a place by.
+fn own_change(transaction: &Transaction, card: u16, account: Account) -> i64 {
     if transaction.kind == Kind::Authorise {
         return 0;
     }
     let of_card = transaction.detail.posts.iter().filter(|post| post.card == card);
-    of_card.filter_map(Post::card_end).filter(|&(account, _)| account == Account::CardPoints).map(|(_, change)| change).sum()
+    of_card.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change).sum()
 }
 
 /// Adds the parts of the answer to a transaction.

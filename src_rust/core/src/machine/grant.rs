@@ -23,9 +23,6 @@ impl Machine {
     /// Tops up the card at a place of the transaction.
     fn top_up_one(&self, admitted: &Admitted<'_>, transaction: &mut Transaction, card: u16, amount: i64) -> Result<(), Refused> {
         let index = card_at(transaction, card).ok_or(plain(Code::InvalidCard))?;
-        if !is_amount(amount) {
-            return Err(plain(Code::InvalidAmount));
-        }
         let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
         let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
         let bonus = tables.top_up_bonus(amount);
@@ -51,7 +48,12 @@ impl Machine {
         transaction.detailed = true;
         let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
         self.must_be_usable(admitted, self.cards.card(index))?;
-        self.top_up_one(admitted, transaction, 0, admitted.request.amount)?;
+        let amount = admitted.request.amount;
+        if !is_amount(amount) {
+            return Err(plain(Code::InvalidAmount));
+        }
+        self.check_pin(admitted.items, transaction, 0, false)?;
+        self.top_up_one(admitted, transaction, 0, amount)?;
         Ok(Code::Approved)
     }
 
@@ -88,6 +90,8 @@ impl Machine {
         if !(1..=BUNDLES_MAX).contains(&count) {
             return Err(plain(Code::InvalidAmount));
         }
+        let price = bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price));
+        let price = price.ok_or(plain(Code::InvalidAmount))?;
         let taken = self.wallet(index).map_or(0, |wallet| wallet.taken_of(bundle.id)) + count as u32;
         if bundle.per_card != 0 && taken > bundle.per_card {
             return Err((Code::ExceedsCount, Reason::TooMany));
@@ -95,8 +99,6 @@ impl Machine {
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
         self.check_pin(admitted.items, transaction, 0, false)?;
-        let price =
-            bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price)).ok_or(plain(Code::InvalidAmount))?;
         if by_card {
             let unpaid = tables.pour(price, price, |step, most| {
                 let number = match step.pay {

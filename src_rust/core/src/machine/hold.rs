@@ -7,6 +7,7 @@ use crate::codes::Code;
 use crate::commands::{FINAL, Kind};
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::lots::add_post;
 use crate::machine::sale::{Refused, note_staff};
 use crate::machine::{Admitted, Found, Machine, is_amount};
 use crate::rules::Tables;
@@ -80,7 +81,7 @@ impl Machine {
         let (before, after) = (taken(hold, hold.captured), taken(hold, captured));
         for ((post, before), after) in hold.posts.iter().zip(before).zip(after) {
             if after > before {
-                transaction.detail.posts.push(crate::accounts::Post { amount: after - before, ..*post });
+                add_post(transaction, crate::accounts::Post { amount: after - before, ..*post });
             }
         }
         let part = |whole| part_of(whole, captured, hold.total) - part_of(whole, hold.captured, hold.total);

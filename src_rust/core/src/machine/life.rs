@@ -72,7 +72,6 @@ impl Machine {
         let bound = self.names.find(admitted.request.programme(), kind, hash).map(|(card, _)| card);
         let unbind = transaction.flags & UNBIND != 0;
         match (bound, card_at(transaction, 1)) {
-            (Some(card), None) if card == index && !unbind => return Ok(Code::Approved),
             (Some(card), None) if card == index => {}
             (None, None) if !unbind => {}
             (Some(_), None) if !unbind => return Err((Code::NotPermitted, Reason::BoundElsewhere)),
@@ -82,6 +81,7 @@ impl Machine {
             }
             _ => return Err((Code::NotPermitted, Reason::NotBound)),
         }
+        self.check_pin(admitted.items, transaction, 0, false)?;
         transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
         Ok(Code::Approved)
     }
@@ -146,8 +146,7 @@ impl Machine {
         purses.dedup();
         for number in purses {
             let purse = Purse { card: 0, number };
-            let lots: Vec<_> = self.lots(index, number).collect();
-            for (dates, amount, _) in lots {
+            for (dates, amount, _) in self.lots(index, number) {
                 let unit = if number > Purse::POINTS { number } else { 0 };
                 move_lot(transaction, purse.account(), purse.pool(), 0, unit, dates, amount);
             }

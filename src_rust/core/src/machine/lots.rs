@@ -86,8 +86,14 @@ pub(super) fn move_lot(
 ) {
     assert!(amount >= 0, "a move takes from where it says");
     if amount > 0 {
-        transaction.detail.posts.push(Post { from, to, card, unit, begins, expires, amount });
+        add_post(transaction, Post { from, to, card, unit, begins, expires, amount });
     }
+}
+
+/// Adds a move as it is.
+#[inline]
+pub(super) fn add_post(transaction: &mut Transaction, post: Post) {
+    transaction.detail.add(post, transaction.posted);
 }
 
 /// True if a lot may be spent today. What was held past its last date, and is not any more, lapses with the day.
@@ -102,17 +108,38 @@ impl Machine {
         self.cards.wallet(index).map(|handle| self.wallets.get(handle))
     }
 
-    /// The lots of a card's purse in the order of spending: dates, amount, held.
-    pub(super) fn lots(&self, index: u32, purse: u16) -> impl Iterator<Item = (Dates, i64, i64)> {
+    /// Visits the lots of a card's purse in the order of spending - dates, amount, held - until `visit` says no.
+    #[inline]
+    pub(super) fn each_lot(&self, index: u32, purse: u16, mut visit: impl FnMut(Dates, i64, i64) -> bool) {
         let wallet = self.wallet(index);
-        let lots = wallet.map_or(&[][..], |wallet| wallet.lots_of(purse));
-        let (expiring, lasting) = lots.split_at(lots.partition_point(|lot| lot.expires != 0));
-        let undated = (purse <= Purse::POINTS).then(|| {
+        let lots = wallet.map_or(&[][..], |wallet| &wallet.lots);
+        let mut lots = lots.iter().filter(|lot| lot.purse == purse).peekable();
+        while let Some(lot) = lots.next_if(|lot| lot.expires != 0) {
+            if !visit((lot.begins, lot.expires), lot.amount, lot.held) {
+                return;
+            }
+        }
+        if purse <= Purse::POINTS {
             let held = wallet.map_or(0, |wallet| wallet.held[usize::from(purse) - 1]);
-            (UNDATED, self.undated(index)[usize::from(purse) - 1], held)
+            if !visit(UNDATED, self.undated(index)[usize::from(purse) - 1], held) {
+                return;
+            }
+        }
+        for lot in lots {
+            if !visit((lot.begins, 0), lot.amount, lot.held) {
+                return;
+            }
+        }
+    }
+
+    /// The lots of a card's purse in the order of spending: dates, amount, held.
+    pub(super) fn lots(&self, index: u32, purse: u16) -> Vec<(Dates, i64, i64)> {
+        let mut lots = Vec::new();
+        self.each_lot(index, purse, |dates, amount, held| {
+            lots.push((dates, amount, held));
+            true
         });
-        let of = |lot: &crate::wallets::Lot| ((lot.begins, lot.expires), lot.amount, lot.held);
-        expiring.iter().map(of).chain(undated).chain(lasting.iter().map(of))
+        lots
     }
 
     /// The undated principal, bonus and points of a card.
@@ -130,6 +157,9 @@ impl Machine {
 
     /// What the moves so far change a lot by.
     pub(super) fn planned(transaction: &Transaction, purse: Purse, (begins, expires): Dates) -> i64 {
+        if !transaction.detail.touched.may_have(purse.card, purse.number) {
+            return 0;
+        }
         let of_lot = |post: &&Post| {
             (post.card, post.begins, post.expires) == (purse.card, begins, expires) && post.purse() == purse.number
         };
@@ -140,8 +170,14 @@ impl Machine {
     /// What may be taken from a purse today.
     pub(super) fn available(&self, transaction: &Transaction, purse: Purse, today: i32) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let lots = self.lots(index, purse.number).filter(|&(dates, ..)| is_valid(dates, today));
-        lots.map(|(dates, amount, held)| amount - held + Self::planned(transaction, purse, dates)).sum()
+        let mut there = 0;
+        self.each_lot(index, purse.number, |dates, amount, held| {
+            if is_valid(dates, today) {
+                there += amount - held + Self::planned(transaction, purse, dates);
+            }
+            true
+        });
+        there
     }
 
     /// What the moves so far make of a purse.
@@ -156,18 +192,15 @@ impl Machine {
     pub(super) fn take(&self, transaction: &mut Transaction, purse: Purse, to: Account, amount: i64, today: i32) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
         let mut left = amount;
-        for ((begins, expires), amount, held) in self.lots(index, purse.number) {
-            if left == 0 {
-                break;
+        self.each_lot(index, purse.number, |dates, amount, held| {
+            if is_valid(dates, today) {
+                let there = amount - held + Self::planned(transaction, purse, dates);
+                let taken = left.min(there.max(0));
+                move_lot(transaction, purse.account(), to, purse.card, purse.unit(), dates, taken);
+                left -= taken;
             }
-            if !is_valid((begins, expires), today) {
-                continue;
-            }
-            let there = amount - held + Self::planned(transaction, purse, (begins, expires));
-            let taken = left.min(there.max(0));
-            move_lot(transaction, purse.account(), to, purse.card, purse.unit(), (begins, expires), taken);
-            left -= taken;
-        }
+            left > 0
+        });
         amount - left
     }
 
@@ -191,6 +224,9 @@ impl Machine {
             Purse::POINTS => (card.shortfall_points, Account::CardShortfallPoints),
             _ => return 0,
         };
+        if shortfall == 0 && !transaction.detail.touched.may_have(purse.card, 0) {
+            return 0;
+        }
         let of_it = transaction.detail.posts.iter().filter(|post| post.card == purse.card);
         let changes = of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change);
         -(shortfall + changes.sum::<i64>())

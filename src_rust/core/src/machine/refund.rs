@@ -211,9 +211,17 @@ impl Machine {
             true => (post.begins, today + grace as i32 - 1),
             false => (post.begins, post.expires),
         };
+        let shortfall = match post.from {
+            Account::CardShortfallMoney => Some(Purse::PRINCIPAL),
+            Account::CardShortfallPoints => Some(Purse::POINTS),
+            _ => None,
+        };
+        if let Some(number) = shortfall {
+            // It may have been made good since: then the purse has it.
+            return self.give(transaction, Purse { card: post.card, number }, (0, 0), post.to, amount);
+        }
         if purse.number == 0 {
-            move_lot(transaction, post.to, post.from, post.card, post.unit, (0, 0), amount);
-            return;
+            return move_lot(transaction, post.to, post.from, post.card, post.unit, (0, 0), amount);
         }
         let owed = self.owed(transaction, purse).min(amount);
         self.give(transaction, purse, dates, post.to, amount);
@@ -244,8 +252,13 @@ impl Machine {
     /// What a lot would hold that may be taken, the moves so far included.
     pub(super) fn in_lot(&self, transaction: &Transaction, purse: Purse, dates: Dates) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let lot = self.lots(index, purse.number).find(|&(of, ..)| of == dates);
-        let (amount, held) = lot.map_or((0, 0), |(_, amount, held)| (amount, held));
+        let (mut amount, mut held) = (0, 0);
+        self.each_lot(index, purse.number, |of, there, taken| {
+            if of == dates {
+                (amount, held) = (there, taken);
+            }
+            of != dates
+        });
         (amount - held + Self::planned(transaction, purse, dates)).max(0)
     }
 

@@ -152,7 +152,7 @@ impl Machine {
     fn must_serve(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
         let Some(item) = admitted.items.iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
         let number = item.card_number().expect("it was let in");
-        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::NotStaff))?;
+        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
         let card = self.cards.card(index);
         let (_, product) = self.rules_of(admitted.programme, card);
         if !product.staff || card.status != Status::Active as u8 {
@@ -189,11 +189,12 @@ impl Machine {
             if admitted.request.amount < unit.min_spend {
                 return no(Reason::BelowMinimum);
             }
-            let count = |item: &Item| if item.what() == ItemKind::Code { 1 } else { item.amount };
-            let alike = |other: &&Item| {
-                other.unit == item.unit && matches!(other.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass)
-            };
-            let in_all: i64 = admitted.items.iter().filter(alike).map(count).sum();
+            let others = admitted.items.iter().enumerate().filter(|&(place, other)| place != at && other.unit == item.unit);
+            let (mut in_all, mut of_card) = (count_of(item), if item.what() == ItemKind::Code { 0 } else { item.amount });
+            for (_, other) in others {
+                in_all += count_of(other);
+                of_card += if other.what() == ItemKind::Code { 0 } else { count_of(other) };
+            }
             if unit.per_purchase != 0 && in_all > unit.per_purchase.into() {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
@@ -201,9 +202,7 @@ impl Machine {
                 let repeated = admitted.items[..at].iter().any(|other| other == item);
                 self.must_be_good(admitted.programme, item, repeated, today)?;
             } else {
-                let from_card = |other: &&Item| other.unit == item.unit && other.what() != ItemKind::Code;
-                let wanted = admitted.items.iter().filter(|other| alike(other) && from_card(other)).map(count).sum();
-                self.must_have(transaction, unit, wanted, today)?;
+                self.must_have(transaction, unit, of_card, today)?;
             }
         }
         Ok(())
@@ -231,7 +230,7 @@ impl Machine {
             return Ok(());
         }
         let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
-        let not_yet = self.lots(index, unit.id).any(|((begins, _), ..)| begins > today);
+        let not_yet = self.lots(index, unit.id).iter().any(|((begins, _), ..)| *begins > today);
         Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
     }
 
@@ -396,6 +395,15 @@ impl Machine {
         }
         transaction.changes.push(Change::Spent { count, sum });
         Ok(())
+    }
+}
+
+/// How many coupons or visits an item asks for; other items none.
+fn count_of(item: &Item) -> i64 {
+    match item.what() {
+        ItemKind::Coupon | ItemKind::Pass => item.amount,
+        ItemKind::Code => 1,
+        _ => 0,
     }
 }
 

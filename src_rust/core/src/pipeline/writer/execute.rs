@@ -18,6 +18,8 @@ use crate::pipeline::door::Checked;
 
 /// Most bytes that a transaction with details takes, rounded up: some ten thousand moves, items and balances of a few bytes each.
 const DETAILED_BYTES_MAX: u64 = 512 << 10;
+/// Room for so many parts is made beforehand: a group that needs more finds it as it goes.
+const PARTS_PER_ITEM: usize = 4;
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
 
@@ -34,7 +36,8 @@ struct Ahead {
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
         let rows = &batch.rows;
-        let mut answers = Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::new() };
+        let mut answers =
+            Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
         for (rows, checked) in rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS)) {
             let ahead = self.look_ahead(rows, checked);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
@@ -67,6 +70,11 @@ impl Writer {
             ahead.likely_terminal = organisation.prefetch_likely_terminal(checked.terminal_hash);
             ahead.likely_card = cards.prefetch_likely(checked.card_hash);
         }
+        let has_items = |row: &Request| row.items != 0;
+        let whole = rows.iter().fold(false, |any, row| any | has_items(row));
+        if whole {
+            ahead.iter().filter_map(|ahead| ahead.likely_card).for_each(|index| cards.prefetch_wallet(index));
+        }
         // Rows whose key may be known, gathered without a branch: which they are, no processor foresees.
         let (mut sought, mut count) = ([0; AHEAD_ROWS], 0);
         for (row, ((request, checked), ahead)) in rows.iter().zip(checked).zip(&ahead).enumerate() {
@@ -81,7 +89,19 @@ impl Writer {
         for &row in &sought[..count] {
             self.keys.prefetch(rows[row].business_date, checked[row].key_hash);
         }
+        if whole {
+            self.look_ahead_at_wallets(&ahead);
+        }
         ahead
+    }
+
+    /// The same of the wallets, which are two steps further on.
+    #[inline(never)]
+    fn look_ahead_at_wallets(&self, ahead: &[Ahead; AHEAD_ROWS]) {
+        let (cards, wallets) = (&self.machine.cards, &self.machine.wallets);
+        let handles = || ahead.iter().filter_map(|ahead| cards.wallet(ahead.likely_card?));
+        handles().for_each(|handle| wallets.prefetch(handle));
+        handles().for_each(|handle| wallets.prefetch_lots(handle));
     }
 
     /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.

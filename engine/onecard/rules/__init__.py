@@ -1,0 +1,70 @@
+"""Rule files: TOML that the business writes, checked here, compiled to the tables the engine evaluates.
+
+docs/rules.md is the reference. Three steps, each on the one before: `located` parses the text and knows the
+line of every key; the models of `source` check shape and types, and `wording` says in our words what pydantic
+finds; `compiler` scales decimals to integers and checks what spans several keys, with `cards` for what makes
+kinds of cards: units, bundles, channels. All problems of a step are reported together, each with file, line
+and mend. `sentences` says what a file does. Decimals are exact from the first character on: no float is ever
+made.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from onecard.rules.compiler import Compiler
+from onecard.rules.located import Located, Problem, RulesError
+from onecard.rules.sentences import sentences
+from onecard.rules.source import RuleFile
+from onecard.rules.wording import explained
+
+__all__ = ["Problem", "RuleFile", "Rules", "RulesError"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """A rule file that is valid: as it was written, as it was read, and what it compiles to."""
+
+    text: str
+    source: RuleFile
+    tables: dict[str, Any]
+    """Flat tables of integers (docs/rules.md)."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a rule file; RulesError names file, line and mend of everything that is wrong."""
+        file = os.fspath(path)
+        data = Path(file).read_bytes()
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise RulesError([Problem(file, line, "this is not UTF-8: save the file as UTF-8")]) from None
+        return cls.parse(text, file)
+
+    @classmethod
+    def parse(cls, text: str, file: str = "rules") -> Self:
+        """Read rules from text; `file` is the name that problems carry."""
+        located = Located(text, file)
+        try:
+            source = RuleFile.model_validate(located.data)
+        except ValidationError as error:
+            raise located.error(explained(error)) from None
+        compiler = Compiler(source)
+        tables = compiler.tables()
+        if compiler.problems:
+            raise located.error(compiler.problems)
+        return cls(text, source, tables)
+
+    @property
+    def tables_json(self) -> str:
+        """The tables as JSON, in one canonical form: equal rules give equal text."""
+        return json.dumps(self.tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def explain(self) -> list[str]:
+        """What the rules do, in sentences."""
+        return list(sentences(self.source))

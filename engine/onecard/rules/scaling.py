@@ -1,0 +1,104 @@
+"""Decimals to the engine's integers, exactly: a number with more places than its unit holds is a problem.
+
+A `Scaler` collects problems, each at the path of its key, and always returns something, so that all problems
+come together; what it returns is of use only if there are none.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from onecard.rules.located import KeyPath
+from onecard.rules.source import NAME_MAX, Limits, RuleFile
+
+ONE = 10**12
+"""What a rate of 100% is."""
+
+AMOUNT_MAX = 10**14
+PURSE_MAX = 10**16
+
+
+class Scaler:
+    """Scales the numbers of a rule file. What cannot be scaled is a problem at its path."""
+
+    def __init__(self, source: RuleFile) -> None:
+        self.problems: list[tuple[KeyPath, str]] = []
+        self.money_name = source.units.money.name
+        self.money_scale = source.units.money.scale
+
+    def problem(self, path: KeyPath, message: str) -> None:
+        """Notes what is wrong at a path."""
+        self.problems.append((path, message))
+
+    def name(self, path: KeyPath, name: str, most: int = NAME_MAX) -> str:
+        """A name of at most so many bytes."""
+        if len(name.encode()) > most:
+            self.problem(path, f"`name` is too long: use at most {most} bytes of UTF-8")
+        return name
+
+    def rate(self, path: KeyPath, percent: Decimal) -> int:
+        """A percentage, over 10^12."""
+        return self.whole(path, percent, 10, "a percentage")
+
+    def share(self, path: KeyPath, percent: Decimal, what: str = "a share") -> int:
+        """A percentage above 0 and at most 100."""
+        if not 0 < percent <= 100:
+            self.problem(path, f"{what} of {percent}% is impossible: it is above 0% and at most 100%")
+        return self.rate(path, percent)
+
+    def money(self, path: KeyPath, amount: Decimal, most: int = AMOUNT_MAX) -> int:
+        """Money in minor units, at most so many."""
+        units = self.whole(path, amount, self.money_scale, self.money_name)
+        if units > most:
+            self.problem(path, f"{amount} is too much: at most {Decimal(most).scaleb(-self.money_scale):f}")
+        return units
+
+    def things(self, path: KeyPath, things: Decimal, most: int, of: str) -> int:
+        """Things of a card unit: whole ones, at most so many."""
+        if things > most:
+            self.problem(path, f"{things} is too much: at most {most}")
+        return self.whole(path, things, 0, of)
+
+    def limit(self, path: KeyPath, amount: Decimal | None, most: int = AMOUNT_MAX) -> int:
+        """A limit of money; 0 in the tables: none."""
+        if amount is None:
+            return 0
+        if amount == 0:
+            self.problem(path, f"`{path[-1]}` of 0 would forbid everything: leave it out for no limit")
+        return self.money(path, amount, most)
+
+    def limits(self, path: KeyPath, limits: Limits) -> dict[str, int]:
+        """The limits of a card."""
+        return {
+            "purchase_max": self.limit((*path, "purchase_max"), limits.purchase_max),
+            "top_up_max": self.limit((*path, "top_up_max"), limits.top_up_max),
+            "balance_max": self.limit((*path, "balance_max"), limits.balance_max, PURSE_MAX),
+            "day_sum": self.limit((*path, "day_sum"), limits.day_sum, PURSE_MAX),
+            "day_count": limits.day_count,
+        }
+
+    def whole(self, path: KeyPath, number: Decimal, places: int, what: str) -> int:
+        """The number times 10^places, which must be whole."""
+        scaled = Fraction(number) * 10**places
+        if scaled.denominator != 1:
+            self.problem(path, f"{number:f} has too many decimal places: {what} can have at most {places}")
+        return int(scaled)
+
+    def unique(self, table: str, what: str, keys: Iterable[str | int], key: str = "id") -> None:
+        """No two rows of a table have the same id, or the same name."""
+        seen = set[str | int]()
+        for at, value in enumerate(keys):
+            if value in seen:
+                self.problem(
+                    (table, at, key), f"{what} {value} is there already: give this one another {key}"
+                )
+            seen.add(value)
+
+
+def changed(fields: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are not at their default: the tables leave out the others.
+
+    So a file that says nothing new compiles to what it always did, and publishing it again changes nothing.
+    """
+    return {name: value for name, value in fields.items() if value != defaults[name]}

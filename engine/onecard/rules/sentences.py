@@ -1,0 +1,169 @@
+"""What a rule file does, in sentences: for whoever wrote it, to see whether it says what was meant."""
+
+from collections.abc import Iterator
+
+from onecard.rules.source import Bundle, CardUnit, Channel, Grant, Limits, Product, RuleFile, Step
+
+
+def sentences(rules: RuleFile) -> Iterator[str]:
+    """One after the other, in the order of the file's parts."""
+    money = rules.units.money.name
+    for product in sorted(rules.products, key=lambda product: product.id):
+        yield from _product(product, money)
+    for band in rules.top_up_bonus:
+        parts = [f"{band.bonus} {money}"] * (band.bonus > 0) + [f"{band.rate}% of the top-up"] * (
+            band.rate > 0
+        )
+        yield f"A top-up from {band.from_} {money} on gives a bonus of {' and '.join(parts) or 'nothing'}."
+    paying = {step.unit for step in rules.waterfall if step.pay == "unit"}
+    for unit in sorted(rules.card_units, key=lambda unit: unit.id):
+        yield f"Unit {unit.id}, {unit.name}: {_unit(unit, money, unit.name in paying)}{_scope(unit, money)}."
+    for bundle in sorted(rules.bundles, key=lambda bundle: bundle.id):
+        yield _bundle(bundle, money)
+    yield "A purchase is paid by " + ", then ".join(_step(step, money) for step in rules.waterfall) + "."
+    yield from _unnamed(rules.waterfall)
+    yield from map(_channel, sorted(rules.channels, key=lambda channel: channel.id))
+    if rules.compounding:
+        yield f"Points grow by {rules.compounding.daily_rate}% a day, paid by the growth funding."
+    else:
+        yield "Points do not grow."
+    yield f"An authorisation holds for {_days(rules.holds.days)}, unless it says otherwise."
+    grace = rules.refunds.grace_days
+    yield "What comes back past its last date " + (f"is valid for {_days(grace)}." if grace else "lapses.")
+    yield f"Local time may lie up to {rules.terminals.time_tolerance_hours} hours outside the business date."
+
+
+# Products
+
+
+def _product(product: Product, money: str) -> Iterator[str]:
+    words = [
+        f"{product.discount}% off every purchase, {product.points_per_money} points per {money} paid",
+        *_extras(product, money),
+        *_limits(product, money),
+    ]
+    yield f"Product {product.id}, {product.name}: " + "; ".join(words) + "."
+    if product.named:
+        limits = "; ".join(_limits(product.named, money)) or "none"
+        yield f"Limits of product {product.id} instead of these if the holder's real name is known: {limits}."
+
+
+def _extras(product: Product, money: str) -> Iterator[str]:
+    """What only some products have."""
+    if product.rebate:
+        yield f"{product.rebate}% of what principal and cash pay comes back as bonus"
+    if valid := product.points_valid:
+        end = f", to the end of the {valid.until_end_of} in which those end"
+        yield f"points earned are valid for {_days(valid.days)}" + end * (valid.until_end_of != "day")
+    if product.bonus_valid_days:
+        yield f"bonus of top-ups and rebates is valid for {_days(product.bonus_valid_days)}"
+    if product.pin_above is not None:
+        yield f"a PIN is asked for if more than {product.pin_above} {money} is due"
+    if product.staff:
+        yield "its cards are those of members of staff"
+
+
+def _limits(limits: Limits, money: str) -> Iterator[str]:
+    for words, limit in (
+        ("a purchase", limits.purchase_max),
+        ("a top-up", limits.top_up_max),
+        ("the balance", limits.balance_max),
+        ("the purchases of a day", limits.day_sum),
+    ):
+        if limit is not None:
+            yield f"{words} at most {limit} {money}"
+    if limits.day_count:
+        yield f"at most {_count(limits.day_count, 'purchase')} a day"
+
+
+# Units, bundles, channels
+
+
+def _unit(unit: CardUnit, money: str, pays: bool) -> str:
+    match unit.kind:
+        case "visits":
+            return f"visits, each pays up to {unit.worth} {money}"
+        case "time":
+            return f"the right to a service for a time, each use pays up to {unit.worth} {money}"
+        case "coupon":
+            most = f", at most {unit.max} {money}" if unit.max is not None else ""
+            value = f"{unit.rate}% of the list amount{most}" if unit.rate else f"{unit.value} {money}"
+            if unit.funded == "store":
+                return f"coupons, each lowers the price by {value}, borne by the store"
+            return f"coupons, each pays {value}, borne by the issuer"
+        case "value":
+            return "pays by its step of the waterfall" if pays else "pays nothing: it has no step"
+
+
+def _scope(unit: CardUnit, money: str) -> str:
+    """Where and when the unit is taken."""
+    words = ""
+    if unit.min_spend:
+        words += f"; of a purchase from {unit.min_spend} {money} on"
+    if unit.per_purchase:
+        words += f"; at most {unit.per_purchase} in one purchase"
+    if unit.stores:
+        word = "stores" if len(unit.stores) > 1 else "store"
+        words += f"; in {word} {', '.join(map(str, sorted(unit.stores)))} only"
+    return words
+
+
+def _bundle(bundle: Bundle, money: str) -> str:
+    way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
+    times = "once" if bundle.per_card == 1 else f"{bundle.per_card} times"
+    most = f", to a card at most {times}" if bundle.per_card else ""
+    grants = "; ".join(_grant(grant, money) for grant in bundle.grants)
+    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}: {grants}."
+
+
+def _grant(grant: Grant, money: str) -> str:
+    what = f"{grant.amount} {money} of bonus" if grant.unit == "bonus" else f"{grant.amount} {grant.unit}"
+    words = []
+    if grant.from_days:
+        words.append(f"from {_days(grant.from_days)} later on")
+    if grant.days:
+        words.append(f"for {_days(grant.days)}")
+    if grant.until:
+        words.append(f"until {grant.until} at the latest" if grant.days else f"until {grant.until}")
+    elif not grant.days:
+        words.append("for ever")
+    return f"{what}, valid {' '.join(words)}"
+
+
+def _channel(channel: Channel) -> str:
+    return f"What comes in by channel {channel.id}, {channel.name}, is collected by the {channel.collects}."
+
+
+# The waterfall
+
+
+def _step(step: Step, money: str) -> str:
+    what = {"unit": step.unit or "", "cards": "further cards"}.get(step.pay, step.pay)
+    words = what if step.share == 100 else f"{what} (at most {step.share}% of the amount due)"
+    if step.pay == "points":
+        least = f", from {step.min_points} points on" if step.min_points else ""
+        return f"{words} at {step.price} {money} a point{least}, if the request asks for it"
+    if step.pay == "unit":
+        least = f", from {step.min} on" if step.min else ""
+        return f"{words} at {step.price} {money} each{least}"
+    return words
+
+
+def _unnamed(steps: list[Step]) -> Iterator[str]:
+    """What pays without a step of its own."""
+    named = {step.pay for step in steps}
+    before = [what for what in ("coupons", "passes") if what not in named]
+    after = [words for what, words in (("cards", "further cards"), ("cash", "cash")) if what not in named]
+    parts = [f"{' and '.join(before)} before all these"] if before else []
+    if after:
+        parts.append(f"{' and '.join(after)} after them")
+    if parts:
+        yield f"What a request brings pays, too: {', '.join(parts)}."
+
+
+def _days(days: int) -> str:
+    return _count(days, "day")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,214 @@
+"""The rule file as the business writes it: shape and types, one class a table.
+
+What one key can say by itself is checked here; scales, and what spans several keys, are the compiler's.
+Decimals are exact from the first character on, dates are TOML's own. A key that is left out has its default
+here, also where it could not be written: then it stands for none.
+"""
+
+import datetime
+import re
+from decimal import Decimal
+from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME_MAX = 64
+UNIT_NAME_MAX = 16
+"""Bytes of UTF-8, both."""
+
+POINTS_SCALE = 4
+CARD_UNIT_MIN = 16
+NUMBER_MAX = 2**16 - 1
+COUNT_MAX = 2**32 - 1
+DAYS_MAX = 36_525
+"""100 years."""
+
+_PLACES_MAX = 30  # more digits than any unit or rate can hold, few enough to stay cheap
+_FIRST_DATE = datetime.date(1970, 1, 2)  # the day before it is the tables' 0, which is no date
+
+
+def _decimal(value: object) -> Decimal:
+    if not isinstance(value, str):
+        raise ValueError("write it as a string in quotes, so that it stays exact")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value) or len(value) > _PLACES_MAX:
+        raise ValueError(f'{value!r} is not a decimal number: digits, and a point if need be, like "12.50"')
+    return Decimal(value)
+
+
+def _percent(value: object) -> Decimal:
+    if not isinstance(value, str) or not value.endswith("%"):
+        raise ValueError('write a percentage as a string in quotes, like "5%"')
+    return _decimal(value[:-1].rstrip())
+
+
+def _date(value: object) -> datetime.date:
+    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+        raise ValueError("write a date without quotes and without a time, like 2026-12-31")
+    if value < _FIRST_DATE:
+        raise ValueError(f"{value} is too early: use a date from {_FIRST_DATE} on")
+    return value
+
+
+Number: TypeAlias = Annotated[Decimal, BeforeValidator(_decimal)]
+Percent: TypeAlias = Annotated[Decimal, BeforeValidator(_percent)]
+Date: TypeAlias = Annotated[datetime.date, BeforeValidator(_date)]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
+UnitName: TypeAlias = Annotated[str, Field(min_length=1, max_length=UNIT_NAME_MAX)]
+Store: TypeAlias = Annotated[int, Ge(1), Le(COUNT_MAX)]
+
+
+class Table(BaseModel):
+    """A table of the file: nothing in it that is not known, nothing of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Unit(Table):
+    """What a purse counts, in steps of 10^-scale."""
+
+    name: UnitName
+    scale: Annotated[int, Field(ge=0, le=4)]
+
+
+class Units(Table):
+    """The units of a programme that every card has."""
+
+    money: Unit
+    points: Unit = Unit(name="POINTS", scale=POINTS_SCALE)
+
+
+class Limits(Table):
+    """The most that a card may; what is left out has no limit."""
+
+    purchase_max: Number | None = None
+    top_up_max: Number | None = None
+    balance_max: Number | None = None
+    day_sum: Number | None = None
+    day_count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+
+
+class PointsValid(Table):
+    """How long earned points are valid: to the end of the day, month or year in which the days end."""
+
+    days: Annotated[int, Field(ge=1, le=DAYS_MAX)]
+    until_end_of: Literal["day", "month", "year"] = "day"
+
+
+class Product(Limits):
+    """A card product, with the limits of its cards."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    name: Name
+    discount: Percent = Decimal(0)
+    points_per_money: Number = Decimal(0)
+    rebate: Percent = Decimal(0)
+    pin_above: Number | None = None
+    staff: bool = False
+    points_valid: PointsValid | None = None
+    bonus_valid_days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = 0
+    named: Limits | None = None
+
+
+class Band(Table):
+    """A band of top-up amounts, and the bonus that it gives."""
+
+    from_: Annotated[Number, Field(alias="from")]
+    bonus: Number = Decimal(0)
+    rate: Percent = Decimal(0)
+
+
+class Step(Table):
+    """One step of the waterfall."""
+
+    pay: Literal["points", "bonus", "principal", "coupons", "passes", "unit", "cards", "cash"]
+    unit: Name | None = None
+    share: Percent = Decimal(100)
+    price: Number | None = None
+    min_points: Number | None = None
+    min: Number | None = None
+
+
+class CardUnit(Table):
+    """A unit that the business defines: what its kind does not use is left out."""
+
+    id: Annotated[int, Field(ge=CARD_UNIT_MIN, le=NUMBER_MAX)]
+    name: Name
+    kind: Literal["visits", "time", "coupon", "value"]
+    worth: Number | None = None
+    value: Number | None = None
+    rate: Percent | None = None
+    max: Number | None = None
+    min_spend: Number | None = None
+    funded: Literal["issuer", "store"] = "issuer"
+    stores: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
+    per_purchase: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+
+
+class Grant(Table):
+    """A part of a bundle."""
+
+    unit: Name
+    amount: Number
+    from_days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0
+    days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = 0
+    until: Date | None = None
+
+
+class Bundle(Table):
+    """What is granted, or sold, together."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    name: Name
+    price: Number = Decimal(0)
+    per_card: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+    grants: Annotated[list[Grant], Field(min_length=1, max_length=16)]
+
+
+class Channel(Table):
+    """A way that requests come by, and who takes in the money that comes with them."""
+
+    id: Annotated[int, Field(ge=0, le=255)]
+    name: Name
+    collects: Literal["store", "issuer"] = "store"
+
+
+class Compounding(Table):
+    """Daily growth of points, and the account that pays for it."""
+
+    daily_rate: Percent
+    funding: Literal["growth"]
+
+
+class Holds(Table):
+    """How long an authorisation holds that does not say it."""
+
+    days: Annotated[int, Field(ge=1, le=365)] = 7
+
+
+class Refunds(Table):
+    """How long what comes back past its last date is valid."""
+
+    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
+
+
+class Terminals(Table):
+    """What is expected of terminals."""
+
+    time_tolerance_hours: Annotated[int, Field(ge=0, le=168)] = 24
+
+
+class RuleFile(Table):
+    """The whole file."""
+
+    units: Units
+    products: Annotated[list[Product], Field(min_length=1, max_length=256)]
+    top_up_bonus: Annotated[list[Band], Field(max_length=64)] = []
+    card_units: Annotated[list[CardUnit], Field(max_length=4096)] = []
+    bundles: Annotated[list[Bundle], Field(max_length=4096)] = []
+    waterfall: Annotated[list[Step], Field(min_length=1)]
+    channels: Annotated[list[Channel], Field(max_length=256)] = []
+    compounding: Compounding | None = None
+    holds: Holds = Holds()
+    refunds: Refunds = Refunds()
+    terminals: Terminals = Terminals()
