@@ -139,8 +139,8 @@ class EngineDriver:
     def item_of(self, row: Row, item: Item) -> Item:
         """An item with the keyed hash of its alias, or the MAC of its code, in it."""
         core, programme = self.engine._core, row.programme or 1
-        if item.kind == ALIAS:
-            high, low = core.alias(programme, item.digits, f"{item.high} {item.low}")
+        if item.kind == ALIAS and item.digits:
+            high, low = core.alias(programme, item.digits, f"{item.high}0{item.low}")
             return item._replace(high=high, low=low)
         if item.kind == CODE:
             mac = core.code(programme, item.unit, item.low)

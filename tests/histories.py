@@ -53,24 +53,33 @@ from tests.history import (
 from tests.model import (
     ALIAS,
     AMOUNT_MAX,
+    AUTHORISE,
     BALANCE,
+    BONUS,
     CAP,
     CARD,
     CASH,
     CODE,
+    COLLECTION,
     COUPON,
     FUND,
+    ISSUER_POINTS,
+    ISSUER_UNITS,
     MEMBER,
     NEW_PIN,
     NUMBER,
     PASS,
     PIN,
     POINTS,
+    PRINCIPAL,
     PURCHASE,
+    PURSES,
     REFUND,
     REVERSAL,
+    SHORTFALLS,
     STAFF,
     TOP_UP,
+    UNIT,
     Answer,
     Item,
     Model,
@@ -93,6 +102,15 @@ OUTCOMES = (
     "reversal: of a top-up",
     "reversal: of a purchase",
     "reversal: of a refund",
+    *(f"reversal: of a {kind}" for kind in ("grant", "authorise", "capture", "transfer", "bulk top-up")),
+    *(f"refund: of a {kind}" for kind in ("purchase", "capture", "top-up", "grant")),
+    *(f"purchase: {payer}" for payer in ("principal", "bonus", "units", "units that are taken", "cash")),
+    *(f"purchase: {payer}, a further card's" for payer in ("principal", "bonus")),
+    *(f"authorise: {payer}" for payer in ("principal", "bonus", "points", "units", "units that are taken")),
+    "shortfall: made good",
+    "close: a hold ended",
+    "close: a lot lapsed",
+    "growth: of a dated lot",
     "reversal: shortfall of money",
     "reversal: shortfall of points",
     "reversal: shortfall undone",
@@ -304,6 +322,7 @@ class Player:
 
     def close(self, driver: Driver, command: Command) -> None:
         date = command.args[0]
+        self.count_end_of_day(date)
         engine = driver.close_day(self.history.programme, date)
         model = self.programme().close_day(date)
         self.coverage.codes[model["code"]] += 1
@@ -324,6 +343,19 @@ class Player:
             growing = [granted for granted in self.programme().newest_growth.values() if granted]
             self.coverage.outcomes["growth: of several merchants"] += growth["funded"] and len(growing) > 1
         self.liabilities(driver, command)
+
+    def count_end_of_day(self, date: int) -> None:
+        """Count what this close ends."""
+        books, outcomes = self.programme(), self.coverage.outcomes
+        if date != books.open_date:
+            return
+        holds = [hold for card in books.cards.values() for hold in card.holds if not hold.ended]
+        outcomes["close: a hold ended"] += any(hold.until <= date for hold in holds)
+        lots = [place for place, amount in books.balances.items() if is_purse(place.account) and amount]
+        outcomes["close: a lot lapsed"] += any(0 < lot.expires <= date for lot in lots)
+        rate = books.rules()["compounding_rate"] if books.versions else 0
+        growing = [lot for lot in lots if lot.account == POINTS and lot.expires > date]
+        outcomes["growth: of a dated lot"] += rate > 0 and len(growing) > 0
 
     def statement(self, driver: Driver, command: Command) -> None:
         digits, number, limit, before = command.args
@@ -383,7 +415,7 @@ class Player:
         self.trial_balance(driver, None)
         self.staff(driver, None)
         for digits, number in self.history.cards:
-            if (digits, number) in self.programme().cards:
+            if (digits, number) in self.programme().numbers:
                 first = self.check_statement(driver, None, digits, number, 7, 0)
                 if len(first) == 7:
                     self.check_statement(driver, None, digits, number, 1_000, first[-1]["sequence"])
@@ -405,28 +437,59 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
 
 def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str]:
     """What an approved transaction did, in the words of OUTCOMES."""
+    transaction = programme.transactions[answer.sequence - 1]
     if kind == TOP_UP and answer.bonus:
         yield "top-up: with bonus"
-    if kind == PURCHASE and answer.offset:
-        yield "purchase: paid with points"
     if kind == PURCHASE and answer.discount:
         yield "purchase: discounted"
-    if kind == REFUND and answer.shortfall_points:
-        yield "refund: shortfall of points"
-    transaction = programme.transactions[answer.sequence - 1]
-    purchase, before = transaction.original, transaction.refunded_before
-    if purchase is not None and 0 < before == purchase.answer.amount - answer.amount:
-        yield "refund: the last of several"
+    if kind in (PURCHASE, AUTHORISE):
+        yield from payers_of(KIND_NAMES[kind], answer)
+    if kind == REFUND:
+        assert transaction.original is not None
+        yield f"refund: of a {KIND_NAMES[transaction.original.row.kind]}"
+        if answer.shortfall_points:
+            yield "refund: shortfall of points"
+        if 0 < transaction.refunded_before == transaction.original.answer.amount - answer.amount:
+            yield "refund: the last of several"
+    if any(move.taker.account in SHORTFALLS for move in transaction.moves):
+        yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:
         original = programme.find_original(transaction.row)
         assert original is not None
         yield f"reversal: of a {KIND_NAMES[original.row.kind]}"
-        if answer.shortfall_money:
-            yield "reversal: shortfall of money"
-        if answer.shortfall_points > 0:
-            yield "reversal: shortfall of points"
-        if answer.shortfall_points < 0:
-            yield "reversal: shortfall undone"
+        yield from shortfalls_of(answer)
+
+
+PAYERS = {
+    BONUS: "bonus",
+    COLLECTION: "cash",
+    ISSUER_POINTS: "points",
+    ISSUER_UNITS: "units",
+    PRINCIPAL: "principal",
+    UNIT: "units that are taken",
+}
+
+
+def payers_of(kind: str, answer: Answer) -> Iterator[str]:
+    """Who paid a sale; what a plain one tells is in its fields."""
+    if answer.offset:
+        yield "purchase: paid with points"
+    for part in answer.parts:
+        if part.account in PAYERS and (part.amount < 0 or not is_purse(part.account)):
+            yield f"{kind}: {PAYERS[part.account]}" + (", a further card's" if part.card else "")
+
+
+def shortfalls_of(answer: Answer) -> Iterator[str]:
+    if answer.shortfall_money > 0:
+        yield "reversal: shortfall of money"
+    if answer.shortfall_points > 0:
+        yield "reversal: shortfall of points"
+    if answer.shortfall_points < 0:
+        yield "reversal: shortfall undone"
+
+
+def is_purse(account: int) -> bool:
+    return account in PURSES
 
 
 # Playing many

@@ -192,6 +192,7 @@ class Books:
         self.versions: list[tuple[str, str, dict[str, Any]]] = []
         self.cards: dict[tuple[int, int], Card] = {}
         self.former: dict[tuple[int, int], int] = {}
+        self.numbers: dict[tuple[int, int], Card] = {}
         self.aliases: dict[tuple[int, int, int], Card] = {}
         self.balances: dict[Place, int] = {}
         self.series: dict[int, list[tuple[int, int]]] = {}

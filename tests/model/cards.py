@@ -102,10 +102,14 @@ def check_pins(draft: Draft, needed: list[bool]) -> None:
     """Check what PINs are given, card by card; 70 if one is needed and not given."""
     cards = [draft.card, *draft.transaction.further]
     for card, given, need in zip(cards, pins_of(draft), needed, strict=True):
-        for pin in given:
-            check_pin(card, pin)
-        if need and not given:
-            raise Refused(70)
+        check_card_pins(card, given, needed=need)
+
+
+def check_card_pins(card: Card, given: list[Item], *, needed: bool) -> None:
+    for pin in given:
+        check_pin(card, pin)
+    if needed and not given:
+        raise Refused(70)
 
 
 def check_pin(card: Card, given: Item) -> None:
@@ -154,7 +158,7 @@ def issue(draft: Draft) -> None:
         raise Refused(12)
     merchant, _ = draft.stores[draft.transaction.store]
     card = Card(number, row.product, row.expires, merchant, row.status or ACTIVE)
-    draft.transaction.card = draft.cards[number] = card
+    draft.transaction.card = draft.cards[number] = draft.numbers[number] = card
 
 
 def set_status(draft: Draft) -> None:
@@ -172,7 +176,7 @@ def replace(draft: Draft) -> None:
         raise Refused(14)
     del draft.cards[card.number]
     draft.former[card.number] = FORMER_AS[draft.row.status]
-    draft.cards[number] = card
+    draft.cards[number] = draft.numbers[number] = card
     card.number = number
     card.status = ACTIVE
 
@@ -190,19 +194,24 @@ def bind(draft: Draft) -> None:
     card = find_card(draft)
     check_not_closed(card)
     find_further(draft)
-    check_pins(draft, [False, *(other.pin is not None for other in draft.transaction.further)])
     (item,) = draft.transaction.items(ALIAS)
     alias = (item.digits, item.high, item.low)
     bound = draft.aliases.get(alias)
     named = draft.transaction.further[0] if draft.transaction.further else None
     if (named is not None and bound is not named) or (draft.row.flags & TAKE_OFF and bound is not card):
         raise Refused(57, NOT_BOUND)
-    if draft.row.flags & TAKE_OFF:
-        del draft.aliases[alias]
-        return
-    if bound is not None and bound is not card and bound is not named:
+    takes_off = draft.row.flags & TAKE_OFF
+    if not takes_off and bound is not None and bound is not card and bound is not named:
         raise Refused(57, BOUND_ELSEWHERE)
-    draft.aliases[alias] = card
+    own, *of_further = pins_of(draft)
+    for given in of_further:
+        assert named is not None
+        check_card_pins(named, given, needed=named.pin is not None)
+    check_card_pins(card, own, needed=False)
+    if takes_off:
+        del draft.aliases[alias]
+    else:
+        draft.aliases[alias] = card
 
 
 def close(draft: Draft) -> None:

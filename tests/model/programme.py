@@ -246,9 +246,9 @@ class Programme(Books):
         self, digits: int, number: int, limit: int, before: int
     ) -> tuple[int, list[dict[str, int]]]:
         """Lines of a card, newest first; `before` 0: from the newest."""
-        card = self.cards.get((digits, number))
+        card = self.numbers.get((digits, number))
         if card is None:
-            return self.former.get((digits, number), 14), []
+            return 14, []
         lines: list[dict[str, int]] = []
         points_before = 0
         for transaction in self.transactions:
