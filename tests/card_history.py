@@ -1,4 +1,4 @@
-"""Random histories of the whole card: units, bundles, holds, names, PINs and codes among all that `history` does."""
+"""Random histories of the whole card: units, holds, names, PINs and codes among all that `history` does."""
 
 from __future__ import annotations
 
@@ -202,7 +202,10 @@ def waterfall_tables(rng: Random, waterfall: list[dict[str, Any]], units: list[d
     for rule in units:
         if rule["kind"] == "value" and rng.random() < 0.6:
             step = {"pay": "unit", "unit": rule["id"], "share": pick(rng, (ONE, up_to(rng, ONE)))}
-            step |= {"price": pick(rng, (ONE, 10**10, up_to(rng, 10**14))), "min_points": pick(rng, (0, 0, 50))}
+            step |= {
+                "price": pick(rng, (ONE, 10**10, up_to(rng, 10**14))),
+                "min_points": pick(rng, (0, 0, 50)),
+            }
             waterfall.insert(int(rng.random() * (len(waterfall) + 1)), step)
     for pay in ("coupons", "passes", "cards", "cash"):
         if rng.random() < 0.25:
@@ -274,11 +277,21 @@ class CardAuthor(Author):
             alias = alias_item(pick(self.rng, tuple(self.bound) or ALIASES))
             at = int(self.rng.random() * (len(row.items) + 1))
             return row._replace(items=(*row.items[:at], alias, *row.items[at:]))
-        digits, card = pick(self.rng, self.former) if self.former and self.rng.random() < 0.04 else self.any_card()
+        digits, card = self.any_number(0.04)
         return row._replace(card_digits=digits, card=card)
 
     def any_card(self) -> tuple[int, int]:
-        return pick(self.rng, self.cards)
+        return self.cards[int(self.rng.random() * len(self.cards))]
+
+    def any_number(self, chance: float) -> tuple[int, int]:
+        """A card's number; with this chance a former one."""
+        former = self.former and self.rng.random() < chance
+        return self.former[int(self.rng.random() * len(self.former))] if former else self.any_card()
+
+    def any_hold(self, chance: float) -> int:
+        """An authorisation, with this chance; else anything."""
+        holds = self.asked[AUTHORISE]
+        return self.recent(holds if holds and self.rng.random() < chance else self.everything)
 
     def write(self, row: Row, *labels: str, names: int = AS_IS) -> int:
         if row.kind != BIND and any(item.kind == ALIAS for item in row.items):
@@ -362,7 +375,7 @@ class CardAuthor(Author):
 
     def further(self, chance: float) -> list[Item]:
         """A further card, mostly with its PIN."""
-        digits, low = card = pick(self.rng, self.former) if self.former and self.rng.random() < 0.05 else self.any_card()
+        digits, low = card = self.any_number(0.05)
         if self.rng.random() < 0.03:
             digits, low = 19, 5
         pin = [self.pin_of(card)] if self.rng.random() < (0.85 if card in self.pins else chance * 0.3) else []
@@ -391,17 +404,16 @@ class CardAuthor(Author):
             for _ in range(pick(rng, (1, 1, 2, 3))):
                 self.capture_of(target)
         elif chance < 0.6:
-            self.write_naming(self.row(VOID), target)
+            self.write_naming(self.row(pick(rng, (VOID, VOID, REVERSAL))), target)
 
     def capture(self) -> None:
-        pool = self.asked[AUTHORISE] if self.asked[AUTHORISE] and self.rng.random() < 0.95 else self.everything
-        self.capture_of(self.recent(pool))
+        self.capture_of(self.any_hold(0.95))
 
     def capture_of(self, target: int) -> None:
         rng = self.rng
         row = self.commands[target].row
         assert row is not None
-        part = pick(rng, (max(row.amount, 1), max(row.amount, 1), max(row.amount // 3, 1), max(row.amount // 10, 1)))
+        part = max(pick(rng, (row.amount, row.amount, row.amount // 3, row.amount // 10)), 1)
         amount = pick(rng, (part, self.amount(min(part, AMOUNT_MAX)), 0 if rng.random() < 0.05 else part))
         flags = FINAL if rng.random() < 0.3 else 0
         labels = ("capture: final",) if flags else ()
@@ -412,8 +424,7 @@ class CardAuthor(Author):
             self.write_naming(self.row(REVERSAL), number)
 
     def void(self) -> None:
-        pool = self.asked[AUTHORISE] if self.asked[AUTHORISE] and self.rng.random() < 0.9 else self.everything
-        self.write_naming(self.row(VOID), self.recent(pool))
+        self.write_naming(self.row(VOID), self.any_hold(0.9))
 
     def replace(self) -> None:
         rng = self.rng
@@ -478,7 +489,10 @@ class CardAuthor(Author):
         if rng.random() < (0.9 if own in self.pins else 0.05):
             items.append(self.pin_of(own))
         rng.shuffle(items)
-        self.write(row._replace(flags=flags, items=(*row.items, *items)), *(("set PIN: by an operator",) if flags else ()))
+        self.write(
+            row._replace(flags=flags, items=(*row.items, *items)),
+            *(("set PIN: by an operator",) if flags else ()),
+        )
         if any(item.kind == NEW_PIN for item in items) and row.card_digits:
             self.pins[own] = pin
 
@@ -496,6 +510,29 @@ class CardAuthor(Author):
         self.pins[digits, card] = (4, 4711)
         if rng.random() < 0.8:
             self.write(self.row(SET_PIN, flags=BY_OPERATOR, **fields), "set PIN: by an operator")
+
+    def family(self) -> None:
+        """Two cards of one holder pay together; now and then a part of it goes back."""
+        rng = self.rng
+        own, other = self.any_card(), self.any_card()
+        member = Item(MEMBER, low=3)
+        for digits, card in (own, other):
+            self.write(self.row(HOLDER, items=(member,), card_digits=digits, card=card))
+        self.write(self.row(TOP_UP, amount=self.scale, card_digits=other[0], card=other[1]))
+        pins = [self.pin_of(own)] if own in self.pins else []
+        items = [*pins, Item(CARD, digits=other[0], low=other[1])]
+        if other in self.pins:
+            items.append(self.pin_of(other))
+        flags = pick(rng, (0, ACCEPT_PARTIAL, WITH_POINTS))
+        for _ in range(3):
+            amount = self.amount(pick(rng, (self.scale, self.scale // 2 + 1)))
+            row = self.row(PURCHASE, amount=amount, flags=flags, items=tuple(items))
+            number = self.write(row._replace(card_digits=own[0], card=own[1]))
+            chance = rng.random()
+            if chance < 0.3:
+                self.refund_of(number)
+            elif chance < 0.5:
+                self.write_naming(self.row(REVERSAL), number)
 
     def close_card(self) -> None:
         row = self.named(CLOSE)
@@ -549,7 +586,9 @@ class CardAuthor(Author):
     def give_back(self) -> None:
         """Refund or reverse whatever of the whole card can be."""
         rng = self.rng
-        kind = pick(rng, (PURCHASE, PURCHASE, GRANT, GRANT, CAPTURE, TOP_UP, AUTHORISE, TRANSFER, BULK_TOP_UP))
+        kind = pick(
+            rng, (PURCHASE, PURCHASE, GRANT, GRANT, CAPTURE, TOP_UP, AUTHORISE, TRANSFER, BULK_TOP_UP)
+        )
         pool = self.asked[kind] or self.everything
         target = self.recent(pool)
         if rng.random() < 0.6 and kind in (PURCHASE, GRANT, CAPTURE, TOP_UP):
@@ -670,6 +709,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (5, CardAuthor.bind),
         (6, CardAuthor.set_pin),
         (2, CardAuthor.wrong_pins),
+        (3, CardAuthor.family),
         (1, CardAuthor.close_card),
         (3, CardAuthor.codes),
         (4, CardAuthor.bulk),

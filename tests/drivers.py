@@ -20,9 +20,9 @@ from typing import Any, Protocol, cast
 import grpc
 import numpy as np
 
-from onecard import Engine, Rules, _core, rows
-from onecard.engine import CHECKPOINT_ENTRIES
+from onecard import Engine, Rules, rows
 from onecard.reports import DayReport
+from onecard.secrets import Secrets
 from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
 from tests.model import (
     ALIAS,
@@ -49,12 +49,12 @@ Registration = tuple[str, int, int, int, str]
 PACK = struct.Struct("<BBBBHHiiQqIIQQQIIQQiiBxHI").pack
 PACK_ITEM = struct.Struct("<BBHIqQQ").pack
 assert (*Row._fields[:-1], "reserved", "items", "first_item") == rows.REQUEST.names
-told = (*Answer._fields[:4], "kind", *Answer._fields[4:-2], "first_part", "parts", "reason", "reserved")
-assert told == rows.ANSWER.names
+ANSWERED = (*Answer._fields[:4], "kind", *Answer._fields[4:-2], "first_part", "parts", "reason", "reserved")
+assert rows.ANSWER.names == ANSWERED
 assert Item._fields == rows.ITEM.names
 assert tuple(name for name in rows.PART.names or () if "reserved" not in name) == Part._fields
 
-SECRETS = [(1, bytes(range(32)))]
+SECRETS = Secrets({1: bytes(range(32))})
 """The keys of every engine that is opened here."""
 
 RULES = Rules.parse("""
@@ -91,10 +91,8 @@ class Driver(Protocol):
 
 def open_engine(path: str, room: dict[str, int]) -> Engine:
     """An engine with keys for PINs, aliases and codes."""
-    engine = Engine(path, **(ROOM | room))
-    engine._core.close()
-    engine._core = _core.Core(path, **(ROOM | room), checkpoint_entries=CHECKPOINT_ENTRIES, secrets=SECRETS)
-    return engine
+    sizes: dict[str, Any] = ROOM | room
+    return Engine(path, secrets=SECRETS, **sizes)
 
 
 def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
@@ -104,7 +102,8 @@ def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
         Part(account, card, purse, begins, expires, amount, balance)
         for account, _, card, purse, _, begins, expires, amount, balance in parts[first : first + count]
     )
-    return Answer(*answer[:4], *answer[5:-4], reason=reason, parts=own)
+    fields = dict(zip(Answer._fields, (*answer[:4], *answer[5:-4]), strict=False))
+    return Answer(**fields, reason=reason, parts=own)
 
 
 class EngineDriver:
@@ -129,7 +128,8 @@ class EngineDriver:
 
     def packed(self, batch: Sequence[Row]) -> tuple[bytes, bytes]:
         """Rows and items as bytes."""
-        packed, items = [], []
+        packed: list[bytes] = []
+        items: list[bytes] = []
         for row in batch:
             first = len(items) if row.items else 0
             packed.append(PACK(*row[:-1], len(row.items), first))
@@ -436,7 +436,7 @@ class GrpcDriver:
         self._open(room)
 
     def _open(self, room: dict[str, int]) -> None:
-        self.engine = Engine(self.path, **(ROOM | room))
+        self.engine = open_engine(self.path, room)
         self.server = self.engine.serve("127.0.0.1:0")
         self.channel = grpc.insecure_channel(self.server.address)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
@@ -517,7 +517,7 @@ class GrpcDriver:
             "members": whole(report.members),
             "bonus": whole(report.bonus),
             "points": whole(report.points),
-            "units": whole(report.issuer_net) - whole(report.members) - whole(report.bonus) - whole(report.points),
+            "units": whole(report.units),
             "issuer_net": whole(report.issuer_net),
             "growth": growth,
         }

@@ -180,7 +180,9 @@ def describe(command: Command) -> str:
         said = ", ".join(map(repr, command.args))
     else:
         said = without_zeros(command.row._replace(items=()))
-        said += "".join(f", {ITEM_NAMES.get(item.kind, '?')}({without_zeros(item)})" for item in command.row.items)
+        said += "".join(
+            f", {ITEM_NAMES.get(item.kind, '?')}({without_zeros(item)})" for item in command.row.items
+        )
         if command.names != AS_IS:
             said += f", names={command.names}"
     return f"#{command.number} batch {command.batch} [{labels}] {said}"

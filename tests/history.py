@@ -341,7 +341,7 @@ class Author:
         most = min(most, AMOUNT_MAX)
         return pick(self.rng, (1, most)) if self.rng.random() < 0.06 else up_to(self.rng, most)
 
-    def card_fields(self) -> dict[str, int]:
+    def card_fields(self) -> dict[str, Any]:
         digits, card = pick(self.rng, self.cards)
         return {"card_digits": digits, "card": card}
 

@@ -277,4 +277,3 @@ def check_balance_max(draft: Draft, card: Card) -> None:
     most = draft.limits_of(card)["balance_max"]
     if most and draft.purse(PRINCIPAL, card) + draft.purse(2, card) > most:
         raise Refused(61)
-

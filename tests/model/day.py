@@ -6,7 +6,6 @@ from typing import Any
 
 from tests.model.books import (
     BONUS,
-    CAP,
     CLEARING,
     COLLECTION,
     DUE,
@@ -26,7 +25,7 @@ from tests.model.books import (
     is_lot,
     pool_of,
 )
-from tests.model.rows import ONE
+from tests.model.rows import CAP, ONE
 
 
 def close_day(books: Books, date: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from tests.model.books import (
     UNIT_POOL,
     Card,
     Draft,
-    Part,
     Place,
     Refused,
     pool_of,
@@ -29,7 +28,7 @@ from tests.model.cards import (
     find_card,
     find_further,
 )
-from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE
+from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
 from tests.model.sale import TOO_MANY, bonus_until
 
 COUNT_MAX = 1_000
@@ -159,4 +158,3 @@ def fund(draft: Draft) -> None:
     check_amount(draft.row.amount)
     draft.move(Place(POOL), Place(FUNDING), draft.row.amount)
     draft.amount = draft.row.amount
-

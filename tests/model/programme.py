@@ -25,7 +25,6 @@ from tests.model.books import (
     Card,
     Draft,
     Move,
-    Part,
     Place,
     Refused,
     Side,
@@ -70,6 +69,7 @@ from tests.model.rows import (
     TRANSFER,
     VOID,
     Answer,
+    Part,
     Row,
     content_of,
     key_of,
@@ -188,16 +188,16 @@ class Programme(Books):
     def sides_of(self, draft: Draft) -> list[Side]:
         """What a transaction did to each of its cards."""
         transaction = draft.transaction
-        cards = [transaction.card] if transaction.card else []
-        return [
-            Side(
-                card,
-                draft.amount if card is transaction.card else abs(draft.net(PRINCIPAL, card) + draft.net(BONUS, card)),
-                *(draft.net(account, card) for account in (PRINCIPAL, BONUS, POINTS)),
-                (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card)),
-            )
-            for card in [*cards, *transaction.further]
+        own = [self.side_of(draft, transaction.card, draft.amount)] if transaction.card else []
+        return own + [
+            self.side_of(draft, card, abs(draft.net(PRINCIPAL, card) + draft.net(BONUS, card)))
+            for card in transaction.further
         ]
+
+    def side_of(self, draft: Draft, card: Card, amount: int) -> Side:
+        principal, bonus, points = (draft.net(account, card) for account in (PRINCIPAL, BONUS, POINTS))
+        purses = (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card))
+        return Side(card, amount, principal, bonus, points, purses)
 
     def balances_of(self, card: Card | None) -> dict[str, int]:
         """The three balances as fields of an answer."""

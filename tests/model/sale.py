@@ -19,12 +19,19 @@ from tests.model.books import (
     Card,
     Draft,
     Hold,
-    Move,
     Place,
     Refused,
     Transaction,
 )
-from tests.model.cards import card_of, check_amount, check_pins, check_usable, find_card, find_further, of_same_holder
+from tests.model.cards import (
+    card_of,
+    check_amount,
+    check_pins,
+    check_usable,
+    find_card,
+    find_further,
+    of_same_holder,
+)
 from tests.model.rows import (
     ACCEPT_PARTIAL,
     ACTIVE,
@@ -194,7 +201,7 @@ def worth(draft: Draft, item: Item) -> int:
     """Money that the coupons of an item stand for."""
     rule = draft.unit_rule(item.unit)
     assert rule is not None
-    one = rule.get("value", 0) or draft.row.amount * rule["rate"] // ONE
+    one: int = rule.get("value", 0) or draft.row.amount * rule["rate"] // ONE
     if rule.get("max"):
         one = min(one, rule["max"])
     return one * count_of(item)
@@ -290,7 +297,7 @@ def pay_by_price(draft: Draft, step: dict[str, Any], purse: int, most: int) -> i
     money = min(most, there * step["price"] // ONE)
     if there < step["min_points"] or money < 1:
         return 0
-    spent = -(-money * ONE // step["price"])
+    spent: int = -(-money * ONE // step["price"])
     is_points = purse == POINTS
     draft.spend(draft.card, purse, spent, Place(POOL) if is_points else Place(UNIT_POOL, None, purse))
     pay_from(draft, Place(ISSUER_POINTS) if is_points else Place(ISSUER_UNITS, None, purse), money)
@@ -363,7 +370,7 @@ def points_until(product: dict[str, Any], today: int) -> int:
 
 
 def bonus_until(product: dict[str, Any], today: int) -> int:
-    days = product.get("bonus_days", 0)
+    days: int = product.get("bonus_days", 0)
     return today + days - 1 if days else 0
 
 
@@ -411,4 +418,3 @@ def void(draft: Draft) -> None:
         hold.ended = True
 
     draft.then.append(then)
-

@@ -273,4 +273,3 @@ def forget(draft: Draft, original: Transaction) -> None:
         assert original.original is not None
         original.original.refunds.pop()
         original.original.refunded = original.refunded_before
-
