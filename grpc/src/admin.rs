@@ -165,8 +165,7 @@ impl AdminService for Admin {
 }
 
 fn staff_sales(sales: &StaffSales) -> v1::StaffSales {
-    let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
-    v1::StaffSales { card: format!("{value:0digits$}"), sales: sales.sales, amount: int128(sales.amount) }
+    v1::StaffSales { card: sales.card.to_string(), sales: sales.sales, amount: int128(sales.amount) }
 }
 
 fn number(code: Code) -> u32 {
