@@ -1,4 +1,4 @@
-"""Members: enrolled, found, updated and erased, in process and over gRPC; their cards stay when they are gone."""
+"""Members: enrolled, found, updated and erased, in process and over gRPC; cards outlive them."""
 
 import dataclasses
 import datetime
@@ -58,10 +58,10 @@ def test_a_member_s_life_over_grpc(served_chain: Client) -> None:
 def test_a_member_holds_several_cards_also_when_erased(chain: Engine) -> None:
     chain.enrol(member(7))
     for trace, card in enumerate(["00012345", "0001234500012345"], 1):
-        key = {"terminal": 11, "business_date": DAY}
-        chain.execute(rows.issue(card, 1, trace=2 * trace, **key))
-        holder = rows.with_items(rows.set_holder(card, trace=2 * trace + 1, **key), [[rows.member(7, True)]])
-        assert chain.execute(holder)["code"][0] == 0
+        chain.execute(rows.issue(card, 1, terminal=11, business_date=DAY, trace=2 * trace))
+        holder = rows.set_holder(card, terminal=11, business_date=DAY, trace=2 * trace + 1)
+        named = rows.with_items(holder, [[rows.member(7, True)]])
+        assert chain.execute(named)["code"][0] == 0
     assert chain.member(7).cards == ("00012345", "0001234500012345")
     chain.erase_member(7)
     assert chain.member(7) == dataclasses.replace(chain.member(7), member=None)

@@ -275,9 +275,12 @@ impl Machine {
                 programme.series.entry(unit).or_default().add(first, count, expires);
             }
             Change::Code { unit, serial, used } => programme.series.entry(unit).or_default().set_used(serial, used),
-            Change::Sold { staff, amount } => {
-                programme.staff.entry(staff).or_default().add(amount, matches!(transaction.kind, Kind::Purchase | Kind::Capture))
+            // A sale of nothing is none.
+            Change::Sold { staff, amount } if amount != 0 => {
+                let is_sale = matches!(transaction.kind, Kind::Purchase | Kind::Capture);
+                programme.staff.entry(staff).or_default().add(amount, is_sale);
             }
+            Change::Sold { .. } => {}
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0

@@ -144,7 +144,8 @@ impl Writer {
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place, parts));
         }
-        let plain = items.is_empty() & (kind as u8 <= Kind::Purchase as u8);
+        // What has details without saying so has few of them: the slack of the room holds them.
+        let plain = items.is_empty() & matches!(kind, Kind::Issue | Kind::TopUp | Kind::Purchase | Kind::Status | Kind::Fund);
         if !self.has_room(if plain { TRANSACTION_BYTES_MAX as u64 } else { DETAILED_BYTES_MAX }) {
             return Ok(Err(Code::NotAvailable));
         }
