@@ -523,6 +523,11 @@ class CardAuthor(Author):
         items = [*pins, Item(CARD, digits=other[0], low=other[1])]
         if other in self.pins:
             items.append(self.pin_of(other))
+        moved = self.row(TRANSFER, product=pick(rng, (1, 1, 3, VALUE)), amount=self.scale // 10)
+        moved = moved._replace(card_digits=own[0], card=own[1], items=tuple(items))
+        number = self.write(moved, *(("transfer: of a unit",) if moved.product == VALUE else ()))
+        if rng.random() < 0.4:
+            self.write_naming(self.row(REVERSAL), number)
         flags = pick(rng, (0, ACCEPT_PARTIAL, WITH_POINTS))
         for _ in range(3):
             amount = self.amount(pick(rng, (self.scale, self.scale // 2 + 1)))
