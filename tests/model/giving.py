@@ -96,7 +96,7 @@ def grant(draft: Draft) -> None:
 
     def then() -> None:
         card.bundles[row.product] += row.amount
-        card.has_wallet = card.has_wallet or most > 0
+        card.has_wallet = True
 
     draft.then.append(then)
 
