@@ -31,7 +31,7 @@ _U32_MAX = 2**32 - 1
 # An answer is words of 8 bytes: the sequence; date, code, mark of a retry and kind; then one amount each, and
 # one of where its parts are.
 _WORDS = rows.ANSWER.itemsize // 8
-_AMOUNTS = (rows.ANSWER.names or ())[5 : 2 + _WORDS]
+_AMOUNTS = tuple(name for name in rows.ANSWER.names or () if rows.ANSWER[name] == np.int64)
 
 
 class Drawn:
@@ -178,7 +178,7 @@ class Tally:
 
     def gained(self) -> Sums:
         """By account: what the answers say that it gained."""
-        sums = dict(zip(_AMOUNTS, self._sums[2:-1].tolist(), strict=True))
+        sums = dict(zip(_AMOUNTS, self._sums[2 : 2 + len(_AMOUNTS)].tolist(), strict=True))
         return {
             Account.CARD_PRINCIPAL: sums["principal"],
             Account.CARD_BONUS: sums["bonus"],

@@ -79,7 +79,9 @@ def _w1(found: Found) -> Iterator[Line]:
 def _w1_card(found: Found) -> Iterator[Line]:
     figure = f"purchases/s with two coupons, a pass, three purses, {found['cards']:,} cards"
     plain = _spread(found, "plain_swipes_per_s")
-    yield Line(figure, _spread(found, "swipes_per_s"), "plain swipes", plain, _ratio(found["ratios"]["plain"]))
+    yield Line(
+        figure, _spread(found, "swipes_per_s"), "plain swipes", plain, _ratio(found["ratios"]["plain"])
+    )
 
 
 def _w2(found: Found) -> Iterator[Line]:

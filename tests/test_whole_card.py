@@ -171,8 +171,9 @@ def test_every_method_of_the_client_is_answered(client: Client) -> None:
     granted = client.grant(PHONE, 1)
     assert granted.parts[0] == Part(6, 0, OFF, None, DAY + datetime.timedelta(29), 3, 3)
     assert granted.kind == codes.Kind.GRANT
-    assert client.issue_codes(OFF, 2).amount == 2
-    code, _ = client.codes(OFF, 1, 2)
+    out = client.issue_codes(OFF, 2)
+    assert (out.amount, out.serials, client.issue_codes(OFF, 3).serials) == (2, range(1, 3), range(3, 6))
+    code, _ = client.codes(OFF, out.serials[0], len(out.serials))
     short = client.purchase(CARD, 30_000, pin="0042", cash=100)
     assert (short.code, short.approved) == (codes.Code.INSUFFICIENT_FUNDS, False)
     bought = client.purchase(

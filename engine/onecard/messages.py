@@ -553,6 +553,14 @@ class Answer:
         """True if the code is 00: all of it; 10 says that something is left to pay."""
         return self.code == codes.Code.APPROVED
 
+    @property
+    def serials(self) -> range:
+        """Serials of the coupon codes that came out (issue codes); `Client.codes` gives their texts."""
+        for part in self.parts:
+            if part.account == codes.Account.CODES:
+                return range(part.balance - part.amount + 1, part.balance + 1)
+        return range(0)
+
 
 def keyed(request: Request) -> Request:
     """The request with a key: its own, or a random id; ValueError if it can have none, or has two."""

@@ -11,7 +11,7 @@ use onecard_core::{Engine, Error};
 use tonic::{Request, Response, Status};
 
 use crate::counter::{failed, internal};
-use crate::rows::{card_number, date, no_keys, posted_date, programme, sixteen_bits};
+use crate::rows::{card_number, date, malformed, no_keys, posted_date, programme, sixteen_bits};
 use crate::texts::{self, NoText};
 use crate::v1;
 use crate::v1::admin_service_server::AdminService;
@@ -23,7 +23,7 @@ const LINES_MAX: u32 = 1_000;
 /// Lines of a statement if the caller leaves it open.
 const LINES_DEFAULT: u32 = 100;
 /// Most texts of codes in a call.
-const CODES_MAX: u32 = 100_000;
+pub const CODES_MAX: u32 = 100_000;
 
 /// The service of `admin.proto`.
 pub struct Admin {
@@ -150,18 +150,27 @@ impl AdminService for Admin {
 
     async fn list_codes(&self, request: Request<v1::ListCodesRequest>) -> Result<Response<v1::ListCodesResponse>, Status> {
         let v1::ListCodesRequest { programme: number, unit, first, count } = *request.get_ref();
-        let programme = programme(number, "programme")?.max(1);
-        let unit = sixteen_bits(unit, "unit")?;
-        if first == 0 || unit < UNIT_MIN || !(1..=CODES_MAX).contains(&count) {
-            return Err(Status::invalid_argument("send a unit from 16, the first serial from 1, and a count of 1 to 100,000"));
+        if first == 0 || !(1..=CODES_MAX).contains(&count) {
+            return Err(Status::invalid_argument("first, count: send the first serial from 1, and a count of 1 to 100,000"));
         }
-        let codes = self.query(move |engine| Ok(texts::codes(engine.secrets(), programme, unit, first, count))).await?;
-        let codes = codes.map_err(|why| match why {
-            NoText::NoKeys => no_keys(),
-            NoText::Beyond => Status::invalid_argument("first: send a serial that came out"),
-        })?;
+        let codes = code_texts(&self.engine, number, unit, first, count).await?;
         Ok(Response::new(v1::ListCodesResponse { codes }))
     }
+}
+
+/// The texts of so many codes from this serial on, made on the blocking pool: many take long.
+pub async fn code_texts(engine: &Engine, number: u32, unit: u32, first: u64, count: u32) -> Result<Vec<String>, Status> {
+    let programme = programme(number, "programme")?.max(1);
+    let unit = sixteen_bits(unit, "unit")?;
+    if unit < UNIT_MIN {
+        return Err(malformed("unit", "send a unit of the rules, 16 to 65535").into());
+    }
+    let secrets = engine.secrets().clone();
+    let texts = tokio::task::spawn_blocking(move || texts::codes(&secrets, programme, unit, first, count)).await;
+    texts.map_err(|_| internal())?.map_err(|why| match why {
+        NoText::NoKeys => no_keys(),
+        NoText::Beyond => malformed("first", "send a serial that came out").into(),
+    })
 }
 
 fn staff_sales(sales: &StaffSales) -> v1::StaffSales {

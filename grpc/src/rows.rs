@@ -788,7 +788,7 @@ mod tests {
         assert_eq!(field(v1::SetPinRequest { by_operator: false, ..unlock }.only_row()), "new_pin");
         let close = v1::CloseCardRequest { header: header(), card: card(), alias: None };
         assert_eq!(close.both().unwrap().0.kind, 18);
-        let codes = v1::IssueCodesRequest { header: header(), unit: 16, count: 10, expires: DATE };
+        let codes = v1::IssueCodesRequest { header: header(), unit: 16, count: 10, expires: DATE, with_texts: false };
         let (row, _) = codes.both().unwrap();
         assert_eq!((row.kind, row.product, row.amount, row.expires), (19, 16, 10, DAYS));
         let one = v1::BulkTopUpCard { card: card(), amount: 5 };

@@ -13,9 +13,10 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::admin::{CODES_MAX, code_texts};
 use crate::answers;
 use crate::counter::{Asked, Counter, failed, submit, unknown};
-use crate::rows::{Ask, Refusal};
+use crate::rows::{Ask, Refusal, no_keys};
 use crate::v1::terminal_service_server::TerminalService;
 use crate::v1::{self, TransactRequest, TransactResponse};
 
@@ -140,8 +141,23 @@ impl TerminalService for Terminals {
     }
 
     async fn issue_codes(&self, request: Request<v1::IssueCodesRequest>) -> Result<Response<v1::IssueCodesResponse>, Status> {
-        let answer = answer(self.ask(request)?).await?;
-        Ok(Response::new(v1::IssueCodesResponse { answer }))
+        let v1::IssueCodesRequest { with_texts, count, unit, .. } = *request.get_ref();
+        let programme = request.get_ref().header.as_ref().map_or(0, |header| header.programme);
+        if with_texts {
+            // Looked at first: what was let out cannot be taken back.
+            if count > CODES_MAX.into() {
+                return Err(Status::invalid_argument(
+                    "with_texts: leave it out, or let out at most 100,000; ListCodes gives their texts",
+                ));
+            }
+            self.engine.secrets().code(1, 0, 0).ok_or_else(no_keys)?;
+        }
+        let asked = self.ask(request)?;
+        let answer = answer(asked).await?;
+        let out = answer.as_ref().and_then(codes_out);
+        let Some((first, count)) = out else { return Ok(Response::new(v1::IssueCodesResponse { answer, ..Default::default() })) };
+        let texts = if with_texts { code_texts(&self.engine, programme, unit, first, count).await? } else { Vec::new() };
+        Ok(Response::new(v1::IssueCodesResponse { answer, first, texts }))
     }
 
     async fn bulk_top_up(&self, request: Request<v1::BulkTopUpRequest>) -> Result<Response<v1::BulkTopUpResponse>, Status> {
@@ -165,6 +181,12 @@ impl TerminalService for Terminals {
 async fn answer(asked: Asked) -> Result<Option<v1::Answer>, Status> {
     let (row, parts) = asked.answer().await?;
     Ok(Some(answers::answer(&row, &parts)))
+}
+
+/// First serial, and how many came out.
+fn codes_out(answer: &v1::Answer) -> Option<(u64, u32)> {
+    let part = answer.parts.iter().find(|part| part.kind() == v1::PartKind::Codes)?;
+    Some(((part.balance - part.amount + 1) as u64, u32::try_from(part.amount).ok()?))
 }
 
 /// The answers of one Transact stream.

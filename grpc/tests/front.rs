@@ -279,10 +279,19 @@ async fn a_purchase_with_everything_is_one_call() {
     assert_eq!((granted.code, lot.kind(), lot.purse, lot.amount, lot.balance), (0, PartKind::Unit, 16, 3, 3));
     assert_eq!((lot.valid_from, lot.expires), (0, 20240329));
 
-    let codes = v1::IssueCodesRequest { header: front.header(), unit: 16, count: 2, expires: 0 };
-    assert_eq!(front.terminal().issue_codes(codes).await.unwrap().into_inner().answer.unwrap().amount, 2);
+    let codes = v1::IssueCodesRequest { header: front.header(), unit: 16, count: 2, expires: 0, with_texts: true };
+    let issued = front.terminal().issue_codes(codes.clone()).await.unwrap().into_inner();
+    assert_eq!((issued.answer.as_ref().unwrap().amount, issued.first), (2, 1));
     let list = v1::ListCodesRequest { programme: 0, unit: 16, first: 1, count: 2 };
     let texts = front.admin().list_codes(list).await.unwrap().into_inner().codes;
+    assert_eq!((issued.texts.len(), &issued.texts), (2, &texts));
+    let again = front.terminal().issue_codes(codes.clone()).await.unwrap().into_inner();
+    assert_eq!((again.first, again.texts), (1, texts.clone()), "a retry tells the same");
+    let many = v1::IssueCodesRequest { header: front.header(), count: 100_001, ..codes.clone() };
+    assert_eq!(front.terminal().issue_codes(many).await.unwrap_err().code(), Code::InvalidArgument);
+    let none = v1::IssueCodesRequest { header: front.header(), unit: 99, ..codes };
+    let refused = front.terminal().issue_codes(none).await.unwrap().into_inner();
+    assert_eq!((refused.answer.unwrap().code, refused.first, refused.texts.len()), (12, 0, 0));
 
     let bind = v1::BindAliasRequest { header: front.header(), card: CARD.into(), alias: Front::alias(), ..Default::default() };
     assert_eq!(front.terminal().bind_alias(bind).await.unwrap().into_inner().answer.unwrap().code, 0);
@@ -384,6 +393,8 @@ async fn without_keys_the_caller_is_told_what_to_do() {
     told(front.terminal().purchase(request_by_alias).await.unwrap_err());
     let list = v1::ListCodesRequest { programme: 1, unit: 16, first: 1, count: 1 };
     told(front.admin().list_codes(list).await.unwrap_err());
+    let issue = v1::IssueCodesRequest { header: front.header(), unit: 16, count: 1, expires: 0, with_texts: true };
+    told(front.terminal().issue_codes(issue).await.unwrap_err());
     let (sender, mut answers) = front.transact().await;
     sender.send(front.message(&[1])).await.unwrap();
     let transactions = vec![transaction(v1::transaction::Request::Purchase(request))];

@@ -142,15 +142,18 @@ def message(batch: rows.Batch) -> terminal_pb2.TransactRequest:
     return terminal_pb2.TransactRequest(transactions=transactions)
 
 
+_OTHERWISE_TOLD = ("kind", "first_part", "parts", "reserved")
+
+
 def answer_rows(batch: rows.Batch, answers: Iterable[transaction_pb2.Answer]) -> rows.Batch:
-    """The answers to a batch as the engine would give them in process."""
+    """The answers to a batch as the engine would give them in process, but for their parts."""
     found = np.zeros(len(batch), rows.ANSWER)
     found["kind"] = batch["kind"]
     for row, answer in zip(found, answers, strict=True):
         for name in rows.ANSWER.names or ():
             if name == "business_date":
                 row[name] = days(answer.business_date)
-            elif name != "kind":
+            elif name not in _OTHERWISE_TOLD:
                 row[name] = getattr(answer, name)
     return found
 

@@ -1561,12 +1561,15 @@ class IssueCodesRequest(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     EXPIRES_FIELD_NUMBER: _builtins.int
+    WITH_TEXTS_FIELD_NUMBER: _builtins.int
     unit: _builtins.int
     """Unit of the kind `coupon`, 16 to 65535."""
     count: _builtins.int
     """How many, 1 to 10^7."""
     expires: _builtins.int
     """Last valid date as YYYYMMDD; 0: for ever."""
+    with_texts: _builtins.bool
+    """Give their texts, too; of at most 100,000."""
     @_builtins.property
     def header(self) -> Global___Header: ...
     def __init__(
@@ -1576,10 +1579,11 @@ class IssueCodesRequest(_message.Message):
         unit: _builtins.int = ...,
         count: _builtins.int = ...,
         expires: _builtins.int = ...,
+        with_texts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expires", b"expires", "header", b"header", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expires", b"expires", "header", b"header", "unit", b"unit", "with_texts", b"with_texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1590,18 +1594,28 @@ class IssueCodesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ANSWER_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """Serial of the first that came out; 0: none did. AdminService.ListCodes gives the texts at any time."""
     @_builtins.property
     def answer(self) -> Global___Answer:
-        """Its part of the kind CODES tells the last serial as balance; AdminService.ListCodes gives the texts."""
+        """Its part of the kind CODES tells the last serial as balance."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their texts, if they were asked for, in the order of the serials."""
 
     def __init__(
         self,
         *,
         answer: Global___Answer | None = ...,
+        first: _builtins.int = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "first", b"first", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
