@@ -261,6 +261,8 @@ class CardAuthor(Author):
         for digits, card in self.cards:
             for _ in range(up_to(self.rng, 3)):
                 self.write(self.request(GRANT)._replace(card_digits=digits, card=card))
+            buys = self.row(PURCHASE, amount=self.amount(self.scale // 5 + 1))
+            self.write(buys._replace(card_digits=digits, card=card))
         digits, card = self.staff_card
         product = pick(self.rng, self.products)
         self.write(self.row(ISSUE, product=product, card_digits=digits, card=card))
@@ -398,7 +400,12 @@ class CardAuthor(Author):
     def authorise(self) -> None:
         """Authorise, and mostly capture or void what was."""
         rng = self.rng
-        target = self.write(self.request(AUTHORISE))
+        row = self.request(AUTHORISE)
+        if rng.random() < 0.4:
+            # A plain one, which has better prospects.
+            row = row._replace(amount=self.amount(self.scale // 20 + 1), flags=WITH_POINTS)
+            row = row._replace(items=tuple(item for item in row.items if item.kind in (PIN, ALIAS)))
+        target = self.write(row)
         chance = rng.random()
         if chance < 0.45:
             for _ in range(pick(rng, (1, 1, 2, 3))):
@@ -523,6 +530,11 @@ class CardAuthor(Author):
         items = [*pins, Item(CARD, digits=other[0], low=other[1])]
         if other in self.pins:
             items.append(self.pin_of(other))
+        moved = self.row(TRANSFER, product=pick(rng, (1, 1, 3, VALUE)), amount=self.scale // 10)
+        moved = moved._replace(card_digits=own[0], card=own[1], items=tuple(items))
+        number = self.write(moved, *(("transfer: of a unit",) if moved.product == VALUE else ()))
+        if rng.random() < 0.4:
+            self.write_naming(self.row(REVERSAL), number)
         flags = pick(rng, (0, ACCEPT_PARTIAL, WITH_POINTS))
         for _ in range(3):
             amount = self.amount(pick(rng, (self.scale, self.scale // 2 + 1)))

@@ -95,7 +95,7 @@ def balances(answer: Answer) -> tuple[int, ...]:
 def rules(**changes: Any) -> dict[str, Any]:
     """The standard rules without discount and limits, and with changes."""
     product = STANDARD["products"][0] | {"discount": 0, "purchase_max": 0, "top_up_max": 0, "balance_max": 0}
-    product |= {name: changes.pop(name) for name in list(changes) if name in product}
+    product |= {name: changes.pop(name) for name in list(changes) if name in (*product, "pin_above")}
     return STANDARD | {"products": [product]} | changes
 
 
