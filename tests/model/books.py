@@ -84,7 +84,6 @@ class Card:
     bundles: Counter[int] = field(default_factory=Counter)
     holds: list[Hold] = field(default_factory=list)
     day: tuple[int, int, int] = (0, 0, 0)
-    has_wallet: bool = False
 
     def lot(self, purse: int, begins: int = 0, expires: int = 0) -> Place:
         """The lot of a purse with these dates."""
@@ -418,11 +417,6 @@ class Draft(Books):
         self.books.balances = {place: amount for place, amount in self.balances.items() if amount}
         for then in self.then:
             then()
-        for move in self.moves:
-            for place in (move.giver, move.taker):
-                if is_lot(place) and (place.account == UNIT or (is_dated(place))):
-                    assert isinstance(place.owner, Card)
-                    place.owner.has_wallet = True
 
     def net(self, account: int, card: Card | None = None) -> int:
         """Change of an account, or of that account of one card."""

@@ -139,7 +139,6 @@ def set_pin(draft: Draft) -> None:
         card.tries = 0
         if new:
             card.pin = (new[0].digits, new[0].low)
-        card.has_wallet = True
 
     draft.then.append(then)
 
@@ -186,7 +185,6 @@ def set_holder(draft: Draft) -> None:
     check_not_closed(card)
     (item,) = draft.transaction.items(MEMBER)
     card.member, card.real_name = item.low, item.amount
-    card.has_wallet = True
 
 
 def bind(draft: Draft) -> None:

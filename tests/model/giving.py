@@ -96,7 +96,6 @@ def grant(draft: Draft) -> None:
 
     def then() -> None:
         card.bundles[row.product] += row.amount
-        card.has_wallet = True
 
     draft.then.append(then)
 

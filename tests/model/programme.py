@@ -183,7 +183,7 @@ class Programme(Books):
         if any(product.get(name) or limits.get(name) for name in names) or product.get("pin_above", -1) != -1:
             return True
         by_unit = any(step["pay"] == "unit" for step in self.rules()["waterfall"])
-        return row.kind == PURCHASE and by_unit and card.has_wallet
+        return row.kind == PURCHASE and by_unit and bool(self.units_of(card))
 
     def sides_of(self, draft: Draft) -> list[Side]:
         """What a transaction did to each of its cards."""

@@ -98,7 +98,6 @@ def hold_it(draft: Draft, earned: int, rebate: int) -> None:
     def then() -> None:
         draft.transaction.hold = hold
         card.holds.append(hold)
-        card.has_wallet = True
 
     draft.then.append(then)
 

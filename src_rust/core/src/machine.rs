@@ -292,9 +292,14 @@ impl Machine {
         number.map_or_else(|| self.find_alias(programme, items), |number| self.locate(programme, number)).ok()
     }
 
+    /// True if a number was that of the card with this index when the entry with this sequence was made.
+    pub(crate) fn was_named(&self, programme: u16, number: CardNumber, index: u32, sequence: u64) -> bool {
+        self.ever_of(programme, number) == Some(index) && self.names.was_named(programme, number, index, sequence)
+    }
+
     /// The card that a number is or was of.
     pub(crate) fn ever_of(&self, programme: u16, number: CardNumber) -> Option<u32> {
-        let former = || self.names.find(programme, crate::names::FORMER, crate::names::former(number)).map(|(card, _)| card);
+        let former = || self.names.former(programme, number).map(|(card, _)| card);
         self.locate(programme, number).ok().or_else(former)
     }
 
@@ -368,7 +373,7 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let units_pay = tables.has_other_payers() && self.cards.wallet(index).is_some();
+        let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
         if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }

@@ -12,6 +12,7 @@ use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
 use crate::memory::{prefetch, prefetch_lines};
+use crate::units::UNIT_MIN;
 
 /// Part of a purse with its own dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +118,11 @@ impl Wallet {
     fn concerns_all(&self) -> bool {
         let dated = |lot: &Lot| lot.purse <= 3;
         self.pin.is_some() || self.member != 0 || !self.holds.is_empty() || self.lots.iter().any(dated)
+    }
+
+    /// True if it has anything of a unit of the rules.
+    pub fn has_units(&self) -> bool {
+        self.lots.last().is_some_and(|lot| lot.purse >= UNIT_MIN)
     }
 
     /// The date after which something in it lapses or is released.

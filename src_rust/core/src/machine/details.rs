@@ -11,7 +11,6 @@ use crate::details::{PART_CASH, PART_UNPAID, Part};
 use crate::journal::entry::{CardRef, Change, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::{Admitted, Contradiction, Machine};
-use crate::names::{FORMER, former};
 use crate::units::{PURSE_MAX, Unit};
 use crate::wallets::{Day, Hold, Wallet};
 
@@ -263,7 +262,9 @@ impl Machine {
                 self.change(change, index.filter(|_| !ahead.card));
             }
             Change::Number { number, former: old, code } => {
-                self.names.set(programme.number, FORMER, former(old), index, code.number());
+                if let Some(index) = index {
+                    self.names.renumber(programme.number, index, [old, number], code.number(), sequence);
+                }
                 if let Some(index) = index.filter(|_| !ahead.card) {
                     self.cards.renumber(index, number);
                 }

@@ -9,7 +9,6 @@ use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Purse, card_at, move_lot};
 use crate::machine::sale::Refused;
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::names::FORMER;
 
 fn plain(code: Code) -> Refused {
     (code, Reason::None)
@@ -157,7 +156,6 @@ impl Machine {
 
     /// What a number that is no card's now leads to: the code of a former number, or 14.
     pub(super) fn refusal_of(&self, programme: u16, number: crate::cards::CardNumber) -> Code {
-        let former = self.names.find(programme, FORMER, crate::names::former(number));
-        former.and_then(|(_, code)| Code::from_number(code)).unwrap_or(Code::InvalidCard)
+        self.names.former(programme, number).and_then(|(_, code)| Code::from_number(code)).unwrap_or(Code::InvalidCard)
     }
 }

@@ -260,7 +260,7 @@ impl Writer {
             (place.sequence, place.business_date) = (sequence, entry.posted);
             return Err(Code::InvalidTransaction);
         }
-        if !self.same_content(request, items, checked, entry) {
+        if !self.same_content(request, items, checked, earlier) {
             return Err(Code::Duplicate);
         }
         answer(entry, sequence, true, place);
@@ -268,13 +268,14 @@ impl Writer {
         Ok(())
     }
 
-    fn same_content(&self, request: &Request, items: &[Item], checked: &Checked, entry: &Transaction) -> bool {
+    fn same_content(&self, request: &Request, items: &[Item], checked: &Checked, earlier: &(u64, Transaction)) -> bool {
+        let (sequence, entry) = (earlier.0, &earlier.1);
         let of_content = |item: &&Item| !is_pin(item.what());
         let same_card = match (checked.number, entry.card) {
             (None, _) => true,
             (Some(_), CardRef::None) => false,
             (Some(named), CardRef::Unknown(number) | CardRef::Known { issued: Some(number), .. }) => named == number,
-            (Some(named), CardRef::Known { index, .. }) => self.machine.ever_of(request.programme(), named) == Some(index),
+            (Some(named), CardRef::Known { index, .. }) => self.machine.was_named(request.programme(), named, index, sequence),
         };
         checked.kind == Some(entry.kind)
             && same_card
