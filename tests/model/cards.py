@@ -254,13 +254,9 @@ def transfer(draft: Draft) -> None:
     if draft.spendable(giver, purse) < row.amount:
         raise Refused(51)
     transit = Place(TRANSIT[min(purse, UNIT_MIN)], None, purse if purse >= UNIT_MIN else 0)
-    left = row.amount
-    for lot in draft.valid(giver, purse):
-        part = min(left, draft.available(lot))
-        draft.move(lot, transit, part)
-        if part:
-            draft.give(transit, card.lot(purse, lot.begins, lot.expires), part)
-        left -= part
+    draft.spend(giver, purse, row.amount, transit)
+    for lot, _, amount in list(draft.moves):
+        draft.give(transit, card.lot(purse, lot.begins, lot.expires), amount)
     assert draft.balance(transit) == 0
     draft.amount = row.amount
     if purse == PRINCIPAL:
