@@ -534,6 +534,13 @@ fn a_card_that_is_not_there_is_refused_also_when_there_is_none_at_all() {
     shop.ask(row, &[alias], Code::InvalidCard);
     let row = Request { amount: 100, ..shop.row(Kind::Purchase) };
     shop.ask(row, &[alias], Code::InvalidCard);
+    // The first card of all, and it has to be activated.
+    let row = Request { product: 1, status: 5, ..shop.on(Kind::Issue, CARD, 0) };
+    shop.approve(row, &[]);
+    shop.buy(CARD, 100, &[cash(100)], Code::NotActivated);
+    let row = Request { status: 1, ..shop.on(Kind::Status, CARD, 0) };
+    shop.approve(row, &[]);
+    shop.buy(CARD, 100, &[cash(100)], Code::Approved);
     shop.end();
 }
 

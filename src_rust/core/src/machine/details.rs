@@ -57,7 +57,8 @@ impl Machine {
             && detail.balances.iter().all(|(_, _, balance)| capped(balance))
             && detail.posts.iter().filter(owes).all(|post| self.may_owe(transaction, post))
             && detail.posts.len() <= POSTS_MAX
-            && card_at(transaction, 0).is_none_or(|index| lots(index) < LOTS_MAX)
+            // A card that is being issued is not there yet.
+            && card_at(transaction, 0).filter(|&index| index < self.cards.len()).is_none_or(|index| lots(index) < LOTS_MAX)
     }
 
     /// True if a card may owe what a move makes it owe.
