@@ -68,14 +68,14 @@ def card_numbers(indexes: npt.NDArray[np.int64]) -> Column:
     return CardNumbers(int(indexes.max()) + 1).of(indexes)
 
 
-def build(engine: Engine, cards: int, tell: Tell = lambda _: None) -> None:
-    """Registers the chain, issues the cards and tops each of them up."""
+def build(engine: Engine, cards: int, tell: Tell = lambda _: None, *, rules: Path = RULES) -> None:
+    """Registers the chain, publishes the rules, issues the cards and tops each of them up."""
     engine.register_programme(1, "bench", DAY)
     engine.register([("merchant", 1, merchant, 0, f"merchant {merchant}") for merchant in _to(MERCHANTS)])
     engine.register([("store", 1, store, 1 + store % MERCHANTS, f"store {store}") for store in _to(STORES)])
     for first in (0, STORES):
         engine.register([("terminal", 1, first + store, store, "") for store in _to(STORES)])
-    expect(engine.publish(RULES) == codes.Code.APPROVED, "the rules were not published")
+    expect(engine.publish(rules) == codes.Code.APPROVED, "the rules were not published")
     issue(engine, 0, cards, DAY, tell)
 
 

@@ -28,7 +28,8 @@ PURCHASES = (100, 20_000)
 TOP_UPS = (500, 50_000)
 _U32_MAX = 2**32 - 1
 
-# An answer is words of 8 bytes: the sequence; date, code, mark of a retry and kind; then one amount each.
+# An answer is words of 8 bytes: the sequence; date, code, mark of a retry and kind; then one amount each, and
+# one of where its parts are.
 _WORDS = rows.ANSWER.itemsize // 8
 _AMOUNTS = tuple(name for name in rows.ANSWER.names or () if rows.ANSWER[name] == np.int64)
 

@@ -76,6 +76,14 @@ def _w1(found: Found) -> Iterator[Line]:
     yield Line(f"tail at most, entries ({found['passes']} passes)", _number(found["tail_max"]))
 
 
+def _w1_card(found: Found) -> Iterator[Line]:
+    figure = f"purchases/s with two coupons, a pass, three purses, {found['cards']:,} cards"
+    plain = _spread(found, "plain_swipes_per_s")
+    yield Line(
+        figure, _spread(found, "swipes_per_s"), "plain swipes", plain, _ratio(found["ratios"]["plain"])
+    )
+
+
 def _w2(found: Found) -> Iterator[Line]:
     empty = _number(found["empty_handler_calls_per_s"])
     ratio = _ratio(found["ratios"]["empty_handler"])
@@ -167,6 +175,7 @@ def _keys(found: Found) -> Iterator[Line]:
 
 _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W1": _w1,
+    "W1-card": _w1_card,
     "W2": _w2,
     "W2-behind": _behind,
     "W3": _w3,

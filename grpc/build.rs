@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use prost::Message;
 
-const PROTOS: [&str; 2] = ["onecard/v1/terminal.proto", "onecard/v1/admin.proto"];
+const PROTOS: [&str; 3] = ["onecard/v1/terminal.proto", "onecard/v1/admin.proto", "onecard/v1/member.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=onecard");

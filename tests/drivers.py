@@ -22,11 +22,15 @@ import numpy as np
 
 from onecard import Engine, Rules, rows
 from onecard.reports import DayReport
+from onecard.secrets import Secrets
 from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
 from tests.model import (
+    ALIAS,
     BALANCE,
+    CODE,
     DAY_S,
     FUND,
+    GENUINE,
     ISSUE,
     PURCHASE,
     REFUND,
@@ -35,14 +39,23 @@ from tests.model import (
     TOP_UP,
     WITH_POINTS,
     Answer,
+    Item,
+    Part,
     Row,
 )
 
 Registration = tuple[str, int, int, int, str]
 
-PACK = struct.Struct("<BBBBHHiiQqIIQQQIIQQiiB7x").pack
-assert (*Row._fields, "reserved") == rows.REQUEST.names
-assert (*Answer._fields[:4], "kind", *Answer._fields[4:]) == rows.ANSWER.names
+PACK = struct.Struct("<BBBBHHiiQqIIQQQIIQQiiBxHI").pack
+PACK_ITEM = struct.Struct("<BBHIqQQ").pack
+assert (*Row._fields[:-1], "reserved", "items", "first_item") == rows.REQUEST.names
+ANSWERED = (*Answer._fields[:4], "kind", *Answer._fields[4:-2], "first_part", "parts", "reason", "reserved")
+assert rows.ANSWER.names == ANSWERED
+assert Item._fields == rows.ITEM.names
+assert tuple(name for name in rows.PART.names or () if "reserved" not in name) == Part._fields
+
+SECRETS = Secrets({1: bytes(range(32))})
+"""The keys of every engine that is opened here."""
 
 RULES = Rules.parse("""
 units.money = {name = "CNY", scale = 2}
@@ -57,6 +70,9 @@ ROOM = {"journal_bytes_max": 1 << 34, "checkpoint_bytes_max": 1 << 33}
 class Driver(Protocol):
     """What a history needs of an engine."""
 
+    tells_parts: bool
+    """Whether items go this way, and parts and reasons come back."""
+
     def execute(self, batch: Sequence[Row]) -> list[Answer]: ...
     def register(self, registrations: list[Registration]) -> list[int]: ...
     def publish(self, programme: int, version: int, text: str, tables: str) -> int: ...
@@ -65,6 +81,7 @@ class Driver(Protocol):
         self, programme: int, digits: int, number: int, limit: int, before: int
     ) -> tuple[int, list[dict[str, int]]]: ...
     def trial_balance(self, programme: int) -> dict[str, Any]: ...
+    def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]] | None: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
     def checkpoint(self) -> None: ...
@@ -72,21 +89,73 @@ class Driver(Protocol):
     def close(self) -> None: ...
 
 
+def open_engine(path: str, room: dict[str, int]) -> Engine:
+    """An engine with keys for PINs, aliases and codes."""
+    sizes: dict[str, Any] = ROOM | room
+    return Engine(path, secrets=SECRETS, **sizes)
+
+
+def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
+    """An answer of the engine with its parts, in the model's words."""
+    first, count, reason, _ = answer[-4:]
+    own = tuple(
+        Part(account, card, purse, begins, expires, amount, balance)
+        for account, _, card, purse, _, begins, expires, amount, balance in parts[first : first + count]
+    )
+    fields = dict(zip(Answer._fields, (*answer[:4], *answer[5:-4]), strict=False))
+    return Answer(**fields, reason=reason, parts=own)
+
+
 class EngineDriver:
     """`onecard.Engine` with numpy rows."""
 
+    tells_parts = True
+
     def __init__(self, path: str, **room: int) -> None:
         self.path = path
-        self.engine = Engine(path, **(ROOM | room))
+        self.engine = open_engine(path, room)
 
     def execute(self, batch: Sequence[Row]) -> list[Answer]:
         """Answers of rows, in order."""
-        data = np.frombuffer(b"".join([PACK(*row) for row in batch]), rows.REQUEST)
-        answers = self.engine.execute(data).tolist()
+        data, items = self.packed(batch)
+        found = self.engine._core.execute(data, items)
+        answers = np.frombuffer(memoryview(found), rows.ANSWER).tolist()
+        parts = np.frombuffer(memoryview(found.parts), rows.PART).tolist()
         assert [answer[4] for answer in answers] == [row.kind for row in batch], (
             "answers name the kind that was asked"
         )
-        return [Answer(*answer[:4], *answer[5:]) for answer in answers]
+        return [told_of(answer, parts) for answer in answers]
+
+    def packed(self, batch: Sequence[Row]) -> tuple[bytes, bytes]:
+        """Rows and items as bytes."""
+        packed: list[bytes] = []
+        items: list[bytes] = []
+        for row in batch:
+            first = len(items) if row.items else 0
+            packed.append(PACK(*row[:-1], len(row.items), first))
+            items += [PACK_ITEM(*self.item_of(row, item)) for item in row.items]
+        return b"".join(packed), b"".join(items)
+
+    def item_of(self, row: Row, item: Item) -> Item:
+        """An item with the keyed hash of its alias, or the MAC of its code, in it."""
+        core, programme = self.engine._core, row.programme or 1
+        if item.kind == ALIAS and item.digits:
+            high, low = core.alias(programme, item.digits, f"{item.high}0{item.low}")
+            return item._replace(high=high, low=low)
+        if item.kind == CODE:
+            mac = core.code(programme, item.unit, item.low)
+            return item._replace(high=mac if item.high == GENUINE else mac ^ (item.high or 1 << 40))
+        return item
+
+    def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]:
+        """Sales of each staff card: how many, and their sum."""
+        code, found = self.engine._core.staff(programme)
+        assert code == 0
+        return {
+            (len(one["card"]), int(one["card"])): (one["sales"], one["amount"])
+            for one in found
+            if one["sales"] or one["amount"]
+        }
 
     def register(self, registrations: list[Registration]) -> list[int]:
         return self.engine.register(registrations)
@@ -124,7 +193,7 @@ class EngineDriver:
     def reopen(self, **room: int) -> None:
         """Close the engine and open it again."""
         self.engine.close()
-        self.engine = Engine(self.path, **(ROOM | room))
+        self.engine = open_engine(self.path, room)
 
     def close(self) -> None:
         self.engine.close()
@@ -359,13 +428,15 @@ class GrpcDriver:
     over two streams, by chance. A row of a kind that there is no call for goes over a stream.
     """
 
+    tells_parts = False
+
     def __init__(self, path: str, seed: int = 0, **room: int) -> None:
         self.path = path
         self.rng = Random(seed)
         self._open(room)
 
     def _open(self, room: dict[str, int]) -> None:
-        self.engine = Engine(self.path, **(ROOM | room))
+        self.engine = open_engine(self.path, room)
         self.server = self.engine.serve("127.0.0.1:0")
         self.channel = grpc.insecure_channel(self.server.address)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
@@ -446,6 +517,7 @@ class GrpcDriver:
             "members": whole(report.members),
             "bonus": whole(report.bonus),
             "points": whole(report.points),
+            "units": whole(report.units),
             "issuer_net": whole(report.issuer_net),
             "growth": growth,
         }
@@ -475,6 +547,9 @@ class GrpcDriver:
             "points_sum": whole(found.points_sum),
             "growing": found.growing,
         }
+
+    def staff(self, programme: int) -> None:
+        """There is no call for it yet."""
 
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.admin.ListPositions(admin_pb2.ListPositionsRequest(programme=programme))

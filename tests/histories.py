@@ -36,6 +36,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from onecard import EngineError
+from tests.card_history import CARD_COMMANDS, card_history_of
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.history import (
     AS_IS,
@@ -49,23 +51,47 @@ from tests.history import (
     history_of,
 )
 from tests.model import (
+    ALIAS,
     AMOUNT_MAX,
+    AUTHORISE,
     BALANCE,
+    BONUS,
     CAP,
+    CARD,
+    CASH,
+    CODE,
+    COLLECTION,
+    COUPON,
     FUND,
+    ISSUER_POINTS,
+    ISSUER_UNITS,
+    MEMBER,
+    NEW_PIN,
+    NUMBER,
+    PASS,
+    PIN,
     POINTS,
+    PRINCIPAL,
     PURCHASE,
+    PURSES,
     REFUND,
     REVERSAL,
+    SHORTFALLS,
+    STAFF,
     TOP_UP,
+    UNIT,
     Answer,
+    Item,
     Model,
     Programme,
     Row,
 )
 
-CODES = (0, 12, 13, 14, 25, 30, 51, 54, 58, 61, 62, 91, 94)
-"""Every code of docs/codes.md."""
+CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
+"""Every code of docs/codes.md and docs/card.md."""
+
+REASONS = range(1, 12)
+"""Every reason of docs/card.md."""
 
 OUTCOMES = (
     "top-up: with bonus",
@@ -76,6 +102,15 @@ OUTCOMES = (
     "reversal: of a top-up",
     "reversal: of a purchase",
     "reversal: of a refund",
+    *(f"reversal: of a {kind}" for kind in ("grant", "authorise", "capture", "transfer", "bulk top-up")),
+    *(f"refund: of a {kind}" for kind in ("purchase", "capture", "top-up", "grant")),
+    *(f"purchase: {payer}" for payer in ("principal", "bonus", "units", "units that are taken", "cash")),
+    *(f"purchase: {payer}, a further card's" for payer in ("principal", "bonus")),
+    *(f"authorise: {payer}" for payer in ("principal", "bonus", "points", "units", "units that are taken")),
+    "shortfall: made good",
+    "close: a hold ended",
+    "close: a lot lapsed",
+    "growth: of a dated lot",
     "reversal: shortfall of money",
     "reversal: shortfall of points",
     "reversal: shortfall undone",
@@ -106,6 +141,7 @@ class Coverage:
     steps: int = 0
     commands: Counter[str] = field(default_factory=Counter)
     codes: Counter[int] = field(default_factory=Counter)
+    reasons: Counter[int] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Coverage) -> None:
@@ -113,11 +149,13 @@ class Coverage:
         self.steps += other.steps
         self.commands += other.commands
         self.codes += other.codes
+        self.reasons += other.reasons
         self.outcomes += other.outcomes
 
     def missing(self) -> list[str]:
         """What never occurred."""
-        gone = [name for name in COMMANDS if not self.commands[name]]
+        gone = [name for name in (*COMMANDS, *CARD_COMMANDS) if not self.commands[name]]
+        gone += [f"reason {reason}" for reason in REASONS if not self.reasons[reason]]
         gone += [f"code {code:02}" for code in CODES if not self.codes[code]]
         return gone + [name for name in OUTCOMES if not self.outcomes[name]]
 
@@ -141,17 +179,41 @@ def describe(command: Command) -> str:
     if command.row is None:
         said = ", ".join(map(repr, command.args))
     else:
-        said = ", ".join(f"{name}={value}" for name, value in command.row._asdict().items() if value)
+        said = without_zeros(command.row._replace(items=()))
+        said += "".join(
+            f", {ITEM_NAMES.get(item.kind, '?')}({without_zeros(item)})" for item in command.row.items
+        )
         if command.names != AS_IS:
             said += f", names={command.names}"
     return f"#{command.number} batch {command.batch} [{labels}] {said}"
 
 
+def without_zeros(fields: Row | Item) -> str:
+    return ", ".join(f"{name}={value}" for name, value in fields._asdict().items() if value)
+
+
+ITEM_NAMES = {
+    COUPON: "coupon",
+    CODE: "code",
+    PASS: "pass",
+    CARD: "card",
+    PIN: "PIN",
+    CASH: "cash",
+    STAFF: "staff",
+    ALIAS: "alias",
+    NUMBER: "number",
+    MEMBER: "member",
+    NEW_PIN: "new PIN",
+}
+
+
 class Player:
     """One history on its way: the model, the sequences so far, and what comes next."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, *, tells_parts: bool = True) -> None:
+        """`tells_parts`: the way to the engine has parts and reasons."""
         self.history = history
+        self.tells_parts = tells_parts
         self.coverage = Coverage(histories=1)
         self.model = Model()
         self.left = list(reversed(history.commands))
@@ -203,6 +265,8 @@ class Player:
     def check_rows(self, answers: Sequence[Answer]) -> None:
         """Compare the engine's answers with the model's, and learn the sequences."""
         for command, model, engine in zip(self.batch, self.answers, answers, strict=True):
+            if not self.tells_parts:
+                model = model._replace(parts=(), reason=0)  # noqa: PLW2901
             if engine[1:] != model[1:] or not self.same_sequence(model.sequence, engine.sequence):
                 wanted = model._replace(sequence=self.engine_sequence.get(model.sequence, -1))
                 raise Disagreement(self, command, "answer (model's sequence -1: a new one)", engine, wanted)
@@ -226,6 +290,7 @@ class Player:
         coverage.steps += 1
         coverage.commands.update(command.labels)
         coverage.codes[answer.code] += 1
+        coverage.reasons[answer.reason] += 1
         row = command.row
         assert row is not None
         if answer.replayed:
@@ -259,6 +324,7 @@ class Player:
 
     def close(self, driver: Driver, command: Command) -> None:
         date = command.args[0]
+        self.count_end_of_day(date)
         engine = driver.close_day(self.history.programme, date)
         model = self.programme().close_day(date)
         self.coverage.codes[model["code"]] += 1
@@ -279,6 +345,19 @@ class Player:
             growing = [granted for granted in self.programme().newest_growth.values() if granted]
             self.coverage.outcomes["growth: of several merchants"] += growth["funded"] and len(growing) > 1
         self.liabilities(driver, command)
+
+    def count_end_of_day(self, date: int) -> None:
+        """Count what this close ends."""
+        books, outcomes = self.programme(), self.coverage.outcomes
+        if date != books.open_date:
+            return
+        holds = [hold for card in books.cards.values() for hold in card.holds if not hold.ended]
+        outcomes["close: a hold ended"] += any(hold.until <= date for hold in holds)
+        lots = [place for place, amount in books.balances.items() if is_purse(place.account) and amount]
+        outcomes["close: a lot lapsed"] += any(0 < lot.expires <= date for lot in lots)
+        rate = books.rules()["compounding_rate"] if books.versions else 0
+        growing = [lot for lot in lots if lot.account == POINTS and lot.expires > date]
+        outcomes["growth: of a dated lot"] += rate > 0 and len(growing) > 0
 
     def statement(self, driver: Driver, command: Command) -> None:
         digits, number, limit, before = command.args
@@ -322,14 +401,23 @@ class Player:
             | {"money_sum": 0, "points_sum": 0, "growing": False},
         )
         self.agree(command, "totals", engine["totals"], dict(sorted(model["totals"].items())))
+        if "units" in engine:
+            units = {unit: of_unit for unit, of_unit in engine["units"].items() if any(of_unit)}
+            self.agree(command, "units", units, model["units"])
+
+    def staff(self, driver: Driver, command: Command | None) -> None:
+        engine = driver.staff(self.history.programme)
+        if engine is not None:
+            self.agree(command, "staff", engine, self.programme().staff())
 
     def finish(self, driver: Driver) -> None:
         """Everything that can be asked, when all is done; balances were the last rows."""
         self.positions(driver, None)
         self.liabilities(driver, None)
         self.trial_balance(driver, None)
+        self.staff(driver, None)
         for digits, number in self.history.cards:
-            if (digits, number) in self.programme().cards:
+            if (digits, number) in self.programme().numbers:
                 first = self.check_statement(driver, None, digits, number, 7, 0)
                 if len(first) == 7:
                     self.check_statement(driver, None, digits, number, 1_000, first[-1]["sequence"])
@@ -351,28 +439,59 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
 
 def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str]:
     """What an approved transaction did, in the words of OUTCOMES."""
+    transaction = programme.transactions[answer.sequence - 1]
     if kind == TOP_UP and answer.bonus:
         yield "top-up: with bonus"
-    if kind == PURCHASE and answer.offset:
-        yield "purchase: paid with points"
     if kind == PURCHASE and answer.discount:
         yield "purchase: discounted"
-    if kind == REFUND and answer.shortfall_points:
-        yield "refund: shortfall of points"
-    transaction = programme.transactions[answer.sequence - 1]
-    purchase, before = transaction.original, transaction.refunded_before
-    if purchase is not None and 0 < before == purchase.answer.amount - answer.amount:
-        yield "refund: the last of several"
+    if kind in (PURCHASE, AUTHORISE):
+        yield from payers_of(KIND_NAMES[kind], answer)
+    if kind == REFUND:
+        assert transaction.original is not None
+        yield f"refund: of a {KIND_NAMES[transaction.original.row.kind]}"
+        if answer.shortfall_points:
+            yield "refund: shortfall of points"
+        if 0 < transaction.refunded_before == transaction.original.answer.amount - answer.amount:
+            yield "refund: the last of several"
+    if any(move.taker.account in SHORTFALLS for move in transaction.moves):
+        yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:
         original = programme.find_original(transaction.row)
         assert original is not None
         yield f"reversal: of a {KIND_NAMES[original.row.kind]}"
-        if answer.shortfall_money:
-            yield "reversal: shortfall of money"
-        if answer.shortfall_points > 0:
-            yield "reversal: shortfall of points"
-        if answer.shortfall_points < 0:
-            yield "reversal: shortfall undone"
+        yield from shortfalls_of(answer)
+
+
+PAYERS = {
+    BONUS: "bonus",
+    COLLECTION: "cash",
+    ISSUER_POINTS: "points",
+    ISSUER_UNITS: "units",
+    PRINCIPAL: "principal",
+    UNIT: "units that are taken",
+}
+
+
+def payers_of(kind: str, answer: Answer) -> Iterator[str]:
+    """Who paid a sale; what a plain one tells is in its fields."""
+    if answer.offset:
+        yield "purchase: paid with points"
+    for part in answer.parts:
+        if part.account in PAYERS and (part.amount < 0 or not is_purse(part.account)):
+            yield f"{kind}: {PAYERS[part.account]}" + (", a further card's" if part.card else "")
+
+
+def shortfalls_of(answer: Answer) -> Iterator[str]:
+    if answer.shortfall_money > 0:
+        yield "reversal: shortfall of money"
+    if answer.shortfall_points > 0:
+        yield "reversal: shortfall of points"
+    if answer.shortfall_points < 0:
+        yield "reversal: shortfall undone"
+
+
+def is_purse(account: int) -> bool:
+    return account in PURSES
 
 
 # Playing many
@@ -385,7 +504,7 @@ def play(
     between: Callable[[], None] = lambda: None,
 ) -> list[Player]:
     """Play histories side by side: in each round every one of them has its next batch in one execution."""
-    players = [Player(history) for history in histories]
+    players = [Player(history, tells_parts=driver.tells_parts) for history in histories]
     opening = [one for history in histories for one in history.opening]
     assert driver.register(opening) == [0] * len(opening), "registration of new programmes"
     for player in players:
@@ -453,7 +572,11 @@ class Share:
     def histories(self) -> Iterator[History]:
         for index in range(self.count):
             seed = self.seed * 1_000_000_007 + self.first + index
-            yield history_of(index * 63 % PROGRAMMES_MAX + 1, seed, wire=self.grpc)
+            programme = index * 63 % PROGRAMMES_MAX + 1
+            if self.grpc or seed % 2:
+                yield history_of(programme, seed, wire=self.grpc)
+            else:
+                yield card_history_of(programme, seed)
 
 
 def play_share(share: Share) -> Coverage:
@@ -469,6 +592,10 @@ def play_share(share: Share) -> Coverage:
             play(group, driver, coverage, between)
     except Disagreement as found:
         raise AssertionError(f"{found}\n{reproduction(found.history, new)}") from None
+    except EngineError as broken:
+        culprits = [history for history in group if fails_alone(history, new)]
+        told = reproduction(culprits[0], new) if culprits else "none of these breaks it alone"
+        raise AssertionError(f"{broken}\n{told}") from broken
     finally:
         driver.close()
         shutil.rmtree(path, ignore_errors=True)
@@ -484,7 +611,7 @@ def fails_alone(history: History, new: NewDriver, *, shaking: bool = False) -> s
         driver = new(path)
         try:
             play([history], driver, Coverage(), driver.reopen if shaking else lambda: None)
-        except Disagreement as found:
+        except (Disagreement, EngineError) as found:
             return str(found)
         finally:
             driver.close()
@@ -631,8 +758,9 @@ def run(count: int, grpc: int, seed: int, jobs: int, console: Console) -> Covera
 def show(coverage: Coverage, console: Console) -> None:
     """How often everything occurred."""
     for title, counts in (
-        ("command", {name: coverage.commands[name] for name in COMMANDS}),
+        ("command", {name: coverage.commands[name] for name in (*COMMANDS, *CARD_COMMANDS)}),
         ("code", {f"{code:02}": coverage.codes[code] for code in CODES}),
+        ("reason", {f"{reason}": coverage.reasons[reason] for reason in REASONS}),
         ("outcome", {name: coverage.outcomes[name] for name in OUTCOMES}),
     ):
         table = Table(title, "times")

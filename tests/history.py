@@ -20,19 +20,31 @@ from typing import Any, NamedTuple
 from tests.model import (
     ACTIVE,
     AMOUNT_MAX,
+    AUTHORISE,
     BALANCE,
+    BIND,
+    BULK_TOP_UP,
     CAP,
+    CAPTURE,
+    CLOSE,
     DAY_S,
     FROZEN,
     FUND,
+    GRANT,
+    HOLDER,
     ISSUE,
+    ISSUE_CODES,
     ONE,
     PURCHASE,
     REFUND,
+    REPLACE,
     REVERSAL,
+    SET_PIN,
     STATUS,
     TOLERANCE_S,
     TOP_UP,
+    TRANSFER,
+    VOID,
     WINDOW_DAYS,
     WITH_POINTS,
     Row,
@@ -54,10 +66,22 @@ KIND_NAMES = {
     BALANCE: "balance",
     STATUS: "status",
     FUND: "fund",
+    GRANT: "grant",
+    AUTHORISE: "authorise",
+    CAPTURE: "capture",
+    VOID: "void",
+    REPLACE: "replace",
+    TRANSFER: "transfer",
+    HOLDER: "holder",
+    BIND: "bind",
+    SET_PIN: "set PIN",
+    CLOSE: "close a card",
+    ISSUE_CODES: "issue codes",
+    BULK_TOP_UP: "bulk top-up",
 }
 
 COMMANDS = (
-    *KIND_NAMES.values(),
+    *(KIND_NAMES[kind] for kind in range(ISSUE, FUND + 1)),
     "register",
     "register: again, other content, unknown parent, malformed",
     "publish",
@@ -92,7 +116,7 @@ COMMANDS = (
     "date: closed, in the window",
     "time: out of tolerance",
 )
-"""What histories count; a long run must have met every one of them."""
+"""What histories count; a long run must have met every one of them, over gRPC, too."""
 
 
 class Command(NamedTuple):
@@ -291,7 +315,7 @@ class Author:
         )
         self.batch += 1
 
-    def row(self, kind: int, **fields: int) -> Row:
+    def row(self, kind: int, **fields: Any) -> Row:
         """A request with a fresh key, on the open day, at a registered terminal."""
         rng = self.rng
         self.trace += 1
@@ -317,7 +341,7 @@ class Author:
         most = min(most, AMOUNT_MAX)
         return pick(self.rng, (1, most)) if self.rng.random() < 0.06 else up_to(self.rng, most)
 
-    def card_fields(self) -> dict[str, int]:
+    def card_fields(self) -> dict[str, Any]:
         digits, card = pick(self.rng, self.cards)
         return {"card_digits": digits, "card": card}
 
@@ -419,15 +443,14 @@ class Author:
         """One of the numbers, the newer the likelier."""
         return pool[-1 - int(self.rng.random() ** 2 * len(pool))]
 
-    def write_naming(self, row: Row, target: int, *labels: str) -> None:
-        """Append a refund or reversal that names an earlier command's transaction."""
+    def write_naming(self, row: Row, target: int, *labels: str) -> int:
+        """Append a request that names an earlier command's transaction."""
         kind = KIND_NAMES[row.kind]
         if self.rng.random() < 0.5:
-            self.write(row._replace(original=1), f"{kind}: by sequence", *labels, names=target)
-        else:
-            original = self.commands[target].row
-            assert original is not None
-            self.write(naming(row, original), f"{kind}: by key", *labels)
+            return self.write(row._replace(original=1), f"{kind}: by sequence", *labels, names=target)
+        original = self.commands[target].row
+        assert original is not None
+        return self.write(naming(row, original), f"{kind}: by key", *labels)
 
     def reversal_first(self) -> None:
         """Reverse what never arrived; it arrives later, once or twice, as it was or otherwise."""
@@ -485,7 +508,7 @@ class Author:
         if row.kind == ISSUE and self.rng.random() < 0.5:
             return row._replace(expires=row.expires + 1)
         if row.kind == STATUS and self.rng.random() < 0.5:
-            return row._replace(status=ACTIVE + FROZEN - row.status)
+            return row._replace(status=FROZEN if row.status == ACTIVE else ACTIVE)
         if row.card_digits and self.rng.random() < 0.5:
             return row._replace(**self.card_fields())
         return row._replace(channel=row.channel ^ 1)
@@ -564,7 +587,7 @@ class Author:
         """The next version of the rules; products are added, never taken away."""
         if len(self.products) < 6 and self.version:
             self.products = tuple(sorted({*self.products, up_to(self.rng, 65_535)}))
-        tables = random_tables(self.rng, self.scale, self.products)
+        tables = self.tables()
         if self.brim:
             products = [
                 {
@@ -678,6 +701,24 @@ class Author:
             else:
                 self.write_naming(self.row(REVERSAL), earning)
 
+    def begin(self) -> None:
+        """Rules, issues, top-ups and a purchase."""
+        self.publish()
+        for digits, card in self.cards[: pick(self.rng, (3, 9, 9))]:
+            expires = pick(self.rng, (0, 0, 0, self.open_date + up_to(self.rng, 4)))
+            product = pick(self.rng, self.products)
+            self.write(self.row(ISSUE, product=product, expires=expires, card_digits=digits, card=card))
+            self.write(self.row(TOP_UP, amount=self.amount(self.scale * 5), card_digits=digits, card=card))
+        self.purchase()
+
+    def deck(self) -> tuple[Callable[[Any], None], ...]:
+        """Commands to choose from."""
+        return DECK
+
+    def tables(self) -> dict[str, Any]:
+        """Tables of the next version of the rules."""
+        return random_tables(self.rng, self.scale, self.products)
+
     def step(self) -> None:
         """One command by chance."""
         if self.late and self.late[0][0] <= len(self.commands):
@@ -688,7 +729,7 @@ class Author:
         elif self.brim and self.rng.random() < 0.1:
             self.to_the_brim()
         else:
-            pick(self.rng, DECK)(self)
+            pick(self.rng, self.deck())(self)
 
 
 def naming(row: Row, original: Row) -> Row:
@@ -704,15 +745,15 @@ def naming(row: Row, original: Row) -> Row:
 
 def naming_itself(row: Row) -> Row:
     """A refund or reversal of itself; any other kind becomes one that there is none of."""
-    return naming(row, row) if row.kind in (REFUND, REVERSAL) else row._replace(kind=9)
+    return naming(row, row) if row.kind in (REFUND, REVERSAL) else row._replace(kind=21)
 
 
 MISTAKES: tuple[Callable[[Row], Row], ...] = (
     lambda row: row._replace(kind=0),
-    lambda row: row._replace(kind=9),
+    lambda row: row._replace(kind=21),
     lambda row: row._replace(kind=255),
     lambda row: row._replace(terminal=0),
-    lambda row: row._replace(flags=2),
+    lambda row: row._replace(flags=64),
     lambda row: row._replace(flags=255),
     lambda row: row._replace(card_digits=7, card=1_234_567),
     lambda row: row._replace(card_digits=20, card=5),
@@ -721,7 +762,7 @@ MISTAKES: tuple[Callable[[Row], Row], ...] = (
     lambda row: row._replace(card_digits=0, card=0) if row.card_digits else row._replace(card=1),
     lambda row: row._replace(product=1) if row.kind != ISSUE else row._replace(amount=1),
     lambda row: row._replace(expires=20_000) if row.kind != ISSUE else row._replace(status=ACTIVE),
-    lambda row: row._replace(status=3),
+    lambda row: row._replace(status=7),
     lambda row: row._replace(status=0) if row.kind == STATUS else row._replace(status=FROZEN),
     lambda row: row._replace(trace=1, id_lo=1),
     lambda row: row._replace(trace=0, id_hi=0, id_lo=0) if row.kind != BALANCE else row._replace(trace=1),
@@ -779,16 +820,12 @@ def write_history(programme: int, seeds: list[int], *, wire: bool) -> History:
 
     Dropping seeds gives a shorter history, which is how hypothesis shrinks one.
     """
-    author = Author(Random(seeds[0]), programme, wire=wire)
-    author.publish()
-    for digits, card in author.cards[: pick(author.rng, (3, 9, 9))]:
-        expires = pick(author.rng, (0, 0, 0, author.open_date + up_to(author.rng, 4)))
-        product = pick(author.rng, author.products)
-        author.write(author.row(ISSUE, product=product, expires=expires, card_digits=digits, card=card))
-        author.write(
-            author.row(TOP_UP, amount=author.amount(author.scale * 5), card_digits=digits, card=card)
-        )
-    author.purchase()
+    return finish_history(Author(Random(seeds[0]), programme, wire=wire), seeds)
+
+
+def finish_history(author: Author, seeds: list[int]) -> History:
+    """Let an author write what these seeds say."""
+    author.begin()
     for seed in seeds[1:]:
         author.rng = Random(seed)
         author.step()
@@ -800,11 +837,15 @@ def write_history(programme: int, seeds: list[int], *, wire: bool) -> History:
         author.write(row, "original: after its reversal")
     for digits, card in author.cards:
         author.write(author.row(BALANCE, card_digits=digits, card=card))
-    return History(programme, author.opening, author.commands, author.cards, seeds)
+    return History(author.programme, author.opening, author.commands, author.cards, seeds)
+
+
+def seeds_of(seed: int) -> list[int]:
+    """The seeds that one seed makes: on average 35 of them."""
+    rng = Random(seed)
+    return [int(rng.random() * 2**32) for _ in range(18 + int(rng.random() * 35))]
 
 
 def history_of(programme: int, seed: int, *, wire: bool = False) -> History:
     """The history of one seed: on average 50 commands, never fewer than 30."""
-    rng = Random(seed)
-    seeds = [int(rng.random() * 2**32) for _ in range(18 + int(rng.random() * 35))]
-    return write_history(programme, seeds, wire=wire)
+    return write_history(programme, seeds_of(seed), wire=wire)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.card_history import CARD_COMMANDS, card_history_of, write_card_history
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.histories import (
     Coverage,
@@ -87,6 +88,17 @@ def test_every_history_has_a_close_a_retry_and_something_undone() -> None:
         assert history_of(1, seed) == history
 
 
+def test_histories_of_the_whole_card_have_every_command() -> None:
+    labels = {
+        label
+        for seed in range(100)
+        for command in card_history_of(1, seed).commands
+        for label in command.labels
+    }
+    assert [name for name in CARD_COMMANDS if name not in labels] == []
+    assert card_history_of(1, 5) == card_history_of(1, 5)
+
+
 class OnDemand:
     """A driver for many small histories, each in a programme that no other had."""
 
@@ -96,9 +108,15 @@ class OnDemand:
         self.programmes: Iterator[int] = count(1)
 
     def play(self, given_seeds: list[int]) -> None:
+        play([write_history(self.programme(), given_seeds, wire=self.wire)], self.driver, Coverage())
+
+    def play_card(self, given_seeds: list[int]) -> None:
+        play([write_card_history(self.programme(), given_seeds)], self.driver, Coverage())
+
+    def programme(self) -> int:
         programme = next(self.programmes)
         assert programme <= PROGRAMMES_MAX
-        play([write_history(programme, given_seeds, wire=self.wire)], self.driver, Coverage())
+        return programme
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +137,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDemand]:
 @given(seeds)
 def test_any_history_agrees_in_process(engine: OnDemand, given_seeds: list[int]) -> None:
     engine.play(given_seeds)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_any_history_of_the_whole_card_agrees(engine: OnDemand, given_seeds: list[int]) -> None:
+    engine.play_card(given_seeds)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -68,10 +68,10 @@ class Till:
         assert self.programme.publish(1, "", json.dumps(tables)) == 0
         assert self.ask(ISSUE, product=1).code == 0
 
-    def ask(self, kind: int, **fields: int) -> Answer:
+    def ask(self, kind: int, **fields: Any) -> Answer:
         return self.model.execute(self.row(kind, **fields))
 
-    def row(self, kind: int, **fields: int) -> Row:
+    def row(self, kind: int, **fields: Any) -> Row:
         """A request of the card at terminal 1 with the next trace, unless the fields say otherwise."""
         self.trace += 1
         row = Row(
@@ -88,8 +88,8 @@ def changed(answer: Answer) -> dict[str, int]:
     return {name: getattr(answer, name) for name in fields if getattr(answer, name)}
 
 
-def balances(answer: Answer) -> tuple[int, int, int]:
-    return answer[13:]
+def balances(answer: Answer) -> tuple[int, ...]:
+    return answer[13:16]
 
 
 def rules(**changes: Any) -> dict[str, Any]:

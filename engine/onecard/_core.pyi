@@ -99,6 +99,13 @@ class Core:
         """The MAC of a coupon code; ValueError without keys."""
     def codes(self, programme: int, unit: int, first: int, count: int) -> list[str]:
         """Texts of coupon codes, from a serial on; ValueError without keys."""
+    def enrol(self, programme: int, member: str) -> int:
+        """Code of enrolling a member, given as JSON; see `onecard.members`."""
+    def update_member(self, programme: int, member: str) -> int: ...
+    def erase_member(self, programme: int, id: int) -> int: ...
+    def member(self, programme: int, id: int) -> tuple[str | None, list[str]]:
+        """A member as JSON, and the numbers of the cards that it holds."""
+    def list_members(self, programme: int, after: int, limit: int, tag: str) -> list[str]: ...
     def staff(self, programme: int) -> tuple[int, list[dict[str, Any]]]:
         """Code and sales of each member of staff."""
     def register(self, registrations: list[tuple[str, int, int, int, str]]) -> list[int]:

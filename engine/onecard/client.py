@@ -25,6 +25,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from onecard import codes
+from onecard.members import Holder, Member, from_message, to_message
 from onecard.messages import (
     Alias,
     Answer,
@@ -76,7 +77,14 @@ from onecard.reports import (
     TrialBalance,
 )
 from onecard.rules import Rules
-from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc
+from onecard.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    member_pb2,
+    member_pb2_grpc,
+    terminal_pb2,
+    terminal_pb2_grpc,
+)
 
 __all__ = [
     "MESSAGE_MAX",
@@ -195,6 +203,7 @@ class Client:
         self._channel = grpc.insecure_channel(target, options=options)
         self._terminals = terminal_pb2_grpc.TerminalServiceStub(self._channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._members = member_pb2_grpc.MemberServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._calls: dict[type[Request], Callable[..., Any]] = {
             Issue: self._terminals.Issue,
@@ -557,6 +566,34 @@ class Client:
         request = admin_pb2.ListCodesRequest(programme=self.programme, unit=unit, first=first, count=count)
         return list(self._retried(self._admin.ListCodes, request).codes)
 
+    # Members
+
+    def enrol(self, member: Member) -> int:
+        """Add a member: 0, also if the same is there; 94 if the id was taken; 30; 58."""
+        message = member_pb2.EnrolMemberRequest(programme=self.programme, member=to_message(member))
+        return int(self._retried(self._members.EnrolMember, message).code)
+
+    def update_member(self, member: Member) -> int:
+        """Replace what is known of a member: 0; 25 if there is none; 30."""
+        message = member_pb2.UpdateMemberRequest(programme=self.programme, member=to_message(member))
+        return int(self._retried(self._members.UpdateMember, message).code)
+
+    def member(self, id: int) -> Holder:
+        """What is known of a member, and the numbers of the cards that it holds."""
+        message = member_pb2.GetMemberRequest(programme=self.programme, id=id)
+        found = self._retried(self._members.GetMember, message)
+        return Holder(from_message(found.member) if found.HasField("member") else None, tuple(found.cards))
+
+    def list_members(self, *, after: int = 0, limit: int = 100, tag: str = "") -> list[Member]:
+        """Members by id, above `after`, at most `limit` and 1,000; with a tag those that have it."""
+        message = member_pb2.ListMembersRequest(programme=self.programme, after=after, limit=limit, tag=tag)
+        return [from_message(found) for found in self._retried(self._members.ListMembers, message).members]
+
+    def erase_member(self, id: int) -> int:
+        """Erase all that is known of a member; cards and entries stay with the id: 0; 25."""
+        message = member_pb2.EraseMemberRequest(programme=self.programme, id=id)
+        return int(self._retried(self._members.EraseMember, message).code)
+
     # Anything else
 
     def call(self, method: str, message: Any) -> Any:
@@ -566,7 +603,8 @@ class Client:
         """
         if method == "Transact":
             return self._retried(self._transacted, message)
-        service = self._terminals if hasattr(self._terminals, method) else self._admin
+        services = (self._terminals, self._admin, self._members)
+        service = next(service for service in services if hasattr(service, method))
         return self._retried(getattr(service, method), message)
 
     def _transacted(self, message: terminal_pb2.TransactRequest, timeout: float) -> Any:

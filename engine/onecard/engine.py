@@ -17,7 +17,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onecard import _core, rows
+from onecard import _core, members, rows
+from onecard.members import Holder, Member
 from onecard.reports import (
     DayReport,
     Growth,
@@ -214,6 +215,31 @@ class Engine:
         return Staff(code, tuple(StaffSales(**one) for one in sales))
 
     # What needs keys: ValueError without
+
+    # Members
+
+    def enrol(self, member: Member, *, programme: int = 1) -> int:
+        """Add a member: 0, also if the same is there; 94 if the id was taken; 30; 58."""
+        return self._core.enrol(programme, members.to_json(member))
+
+    def update_member(self, member: Member, *, programme: int = 1) -> int:
+        """Replace what is known of a member: 0; 25 if there is none; 30."""
+        return self._core.update_member(programme, members.to_json(member))
+
+    def member(self, id: int, *, programme: int = 1) -> Holder:
+        """What is known of a member, and the numbers of the cards that it holds."""
+        found, cards = self._core.member(programme, id)
+        return Holder(None if found is None else members.from_json(found), tuple(cards))
+
+    def list_members(
+        self, *, after: int = 0, limit: int = 100, tag: str = "", programme: int = 1
+    ) -> list[Member]:
+        """Members by id, above `after`, at most `limit` and 1,000; with a tag those that have it."""
+        return [members.from_json(found) for found in self._core.list_members(programme, after, limit, tag)]
+
+    def erase_member(self, id: int, *, programme: int = 1) -> int:
+        """Erase all that is known of a member; cards and entries stay with the id: 0; 25."""
+        return self._core.erase_member(programme, id)
 
     def alias(self, kind: int, value: str, *, programme: int = 1) -> rows.Items:
         """The item for an alias: of kind 1 a phone number, of 2 to 255 what the business says."""

@@ -174,8 +174,7 @@ pub async fn code_texts(engine: &Engine, number: u32, unit: u32, first: u64, cou
 }
 
 fn staff_sales(sales: &StaffSales) -> v1::StaffSales {
-    let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
-    v1::StaffSales { card: format!("{value:0digits$}"), sales: sales.sales, amount: int128(sales.amount) }
+    v1::StaffSales { card: sales.card.to_string(), sales: sales.sales, amount: int128(sales.amount) }
 }
 
 fn number(code: Code) -> u32 {

@@ -27,9 +27,11 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::admin::Admin;
 use crate::counter::Counter;
 use crate::listener::{Connections, bind};
+use crate::members::Members;
 use crate::terminal::Terminals;
 use crate::v1;
 use crate::v1::admin_service_server::AdminServiceServer;
+use crate::v1::member_service_server::MemberServiceServer;
 use crate::v1::terminal_service_server::TerminalServiceServer;
 
 /// Largest message: 1,000 transactions or 10,000 registrations fit well.
@@ -217,7 +219,12 @@ impl Front {
     }
 }
 
-const SERVICES: [&str; 3] = ["", v1::terminal_service_server::SERVICE_NAME, v1::admin_service_server::SERVICE_NAME];
+const SERVICES: [&str; 4] = [
+    "",
+    v1::terminal_service_server::SERVICE_NAME,
+    v1::admin_service_server::SERVICE_NAME,
+    v1::member_service_server::SERVICE_NAME,
+];
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for service in SERVICES {
@@ -262,6 +269,7 @@ fn services(
         terminals: TerminalServiceServer::new(Terminals::new(engine.clone(), counter.clone(), drain.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin: AdminServiceServer::new(Admin::new(engine.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
+        members: MemberServiceServer::new(Members::new(engine.clone())),
         health: HealthServer::new(HealthService::from_health_reporter(health.clone())),
         reflection: reflection().build_v1().expect("the descriptors were compiled with this program"),
         // What older tools ask.
@@ -274,6 +282,7 @@ fn services(
 struct Services<Reflection, ReflectionAlpha> {
     terminals: TerminalServiceServer<Terminals>,
     admin: AdminServiceServer<Admin>,
+    members: MemberServiceServer<Members>,
     health: HealthServer<HealthService>,
     reflection: Reflection,
     reflection_alpha: ReflectionAlpha,
@@ -299,6 +308,7 @@ where
         match service {
             v1::terminal_service_server::SERVICE_NAME => self.terminals.call(request),
             v1::admin_service_server::SERVICE_NAME => self.admin.call(request),
+            v1::member_service_server::SERVICE_NAME => self.members.call(request),
             tonic_health::pb::health_server::SERVICE_NAME => self.health.call(request),
             name if name == R::NAME => self.reflection.call(request),
             name if name == A::NAME => self.reflection_alpha.call(request),

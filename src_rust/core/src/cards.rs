@@ -5,6 +5,8 @@
 
 pub mod chunk;
 
+use std::fmt;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::chunk::ChunkMut;
@@ -64,6 +66,12 @@ const TEN_TO: [u64; 20] = {
     }
     powers
 };
+
+impl fmt::Display for CardNumber {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:0digits$}", self.value(), digits = usize::from(self.digits()))
+    }
+}
 
 /// How many card numbers have fewer digits.
 const fn shorter_numbers(digits: u8) -> u64 {
@@ -485,7 +493,7 @@ mod tests {
     fn numbers_keep_their_leading_zeros() {
         for text in ["00000000", "99999999", "000000000", "0000000000000000000", "9999999999999999999", "0123456789012345"] {
             let number = CardNumber::parse(text).unwrap();
-            assert_eq!(format!("{:0width$}", number.value(), width = usize::from(number.digits())), text);
+            assert_eq!(number.to_string(), text);
         }
         for text in ["", "1234567", "12345678901234567890", "1234567x", "+12345678"] {
             assert_eq!(CardNumber::parse(text), None);

@@ -251,7 +251,10 @@ impl Machine {
         transaction.moves.clear();
         transaction.changes.clear();
         transaction.balances = [0; 3];
-        let whole = !admitted.items.is_empty() | (kind as u8 > Kind::Fund as u8) | (kind == Kind::Issue && request.status != 0);
+        let whole = !admitted.items.is_empty()
+            | (request.flags > USE_POINTS)
+            | (kind as u8 > Kind::Fund as u8)
+            | (kind == Kind::Issue && request.status != 0);
         if whole | transaction.detailed {
             transaction.detail.clear();
             let kept = admitted.items.iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
@@ -366,7 +369,7 @@ impl Machine {
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.has_other_payers() && self.cards.wallet(index).is_some();
-        if !card.is_plain() | !product.is_plain() | units_pay | (transaction.flags > USE_POINTS) {
+        if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::is_date;
+use crate::calendar::{from_yyyymmdd, is_date};
 use crate::codes::Code;
 use crate::storage::{Storage, StorageError};
 
@@ -59,6 +59,7 @@ pub struct Consent {
 
 /// A person who holds cards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Member {
     /// From 1; the business gives the numbers.
     pub id: u64,
@@ -68,8 +69,8 @@ pub struct Member {
     pub phone: String,
     /// Contact.
     pub email: String,
-    /// Days since 1970-01-01, before it negative; None: not known.
-    pub birthday: Option<i32>,
+    /// YYYYMMDD, from 1900 on; 0: not known.
+    pub birthday: u32,
     /// How far the identity is known.
     pub real_name: RealName,
     /// Words that segments are made with.
@@ -88,6 +89,7 @@ impl Member {
         let short = |text: &String| text.len() <= TEXT_MAX;
         let entries = [self.tags.len(), self.attributes.len(), self.consents.len()];
         self.id != 0
+            && (self.birthday == 0 || is_birthday(self.birthday))
             && is_date(self.enrolled)
             && texts.into_iter().all(short)
             && entries.into_iter().all(|count| count <= ENTRIES_MAX)
@@ -95,6 +97,11 @@ impl Member {
             && self.attributes.iter().all(|(key, value)| !key.is_empty() && short(key) && short(value))
             && self.consents.iter().all(|(key, consent)| !key.is_empty() && short(key) && short(&consent.text))
     }
+}
+
+/// True for a day from 1900 on. The calendar repeats itself after 400 years.
+fn is_birthday(date: u32) -> bool {
+    (19_000_000..=99_999_999).contains(&date) && from_yyyymmdd(date % 4_000_000 + 20_000_000).is_some()
 }
 
 /// What lies under a member's key: the record, or nothing but that there was one.
@@ -225,7 +232,7 @@ mod tests {
             id,
             name: name.into(),
             phone: "13800000000".into(),
-            birthday: Some(-3_000),
+            birthday: 19_600_229,
             tags,
             enrolled: 20_000,
             ..Member::default()
@@ -248,6 +255,9 @@ mod tests {
         assert_eq!(members.update(1, &member(8, "Nobody")).unwrap(), Code::OriginalNotFound);
         assert_eq!(members.enrol(1, &Member { id: 0, ..ada.clone() }).unwrap(), Code::FormatError);
         assert_eq!(members.enrol(1, &Member { name: "x".repeat(257), ..ada.clone() }).unwrap(), Code::FormatError);
+        for birthday in [19_000_229, 18_991_231, 20_231_301, 1] {
+            assert_eq!(members.enrol(1, &Member { birthday, ..ada.clone() }).unwrap(), Code::FormatError);
+        }
         let verified = Member { real_name: RealName::Verified, ..ada.clone() };
         assert_eq!(members.update(1, &verified).unwrap(), Code::Approved);
         assert_eq!((members.get(1, 7).unwrap(), members.get(2, 7).unwrap()), (Some(verified), None));

@@ -249,7 +249,7 @@ impl Wallet {
 /// Money is taken in the order of the posts. What is not money - points, coupons, visits - stands before the money that it pays, and goes
 /// with it: as large a part of it, rounded up.
 pub fn taken(hold: &Hold, captured: i64) -> Vec<i64> {
-    if captured == hold.total {
+    if captured == hold.total && captured > 0 {
         return all(hold);
     }
     let mut left = captured;

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Sender, unbounded};
 use onecard_core::pipeline::ROWS_MAX;
 use onecard_core::{
-    Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Options, Part, Registration, Request, Secrets,
+    Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Member, Options, Part, Registration, Request, Secrets,
 };
 use onecard_grpc::texts::{self, CouponCode, NoText};
 use pyo3::buffer::PyBuffer;
@@ -155,6 +155,35 @@ impl Core {
         })
     }
 
+    /// Enrols a member, given as JSON with the fields of `onecard.members.Member`; the code.
+    fn enrol(&self, py: Python<'_>, programme: u16, member: &str) -> PyResult<u8> {
+        let member = member_of(member)?;
+        Ok(py.detach(|| self.engine.enrol(programme, &member)).map_err(raise)?.number())
+    }
+
+    /// Replaces what is known of a member; the code.
+    fn update_member(&self, py: Python<'_>, programme: u16, member: &str) -> PyResult<u8> {
+        let member = member_of(member)?;
+        Ok(py.detach(|| self.engine.update_member(programme, &member)).map_err(raise)?.number())
+    }
+
+    /// Erases all that is known of a member; the code.
+    fn erase_member(&self, py: Python<'_>, programme: u16, id: u64) -> PyResult<u8> {
+        Ok(py.detach(|| self.engine.erase_member(programme, id)).map_err(raise)?.number())
+    }
+
+    /// A member as JSON, None if there is none; and the numbers of the cards that it holds.
+    fn member(&self, py: Python<'_>, programme: u16, id: u64) -> PyResult<(Option<String>, Vec<String>)> {
+        let (member, cards) = py.detach(|| self.engine.member(programme, id)).map_err(raise)?;
+        Ok((member.as_ref().map(json_of), cards.iter().map(CardNumber::to_string).collect()))
+    }
+
+    /// Members as JSON, by id.
+    fn list_members(&self, py: Python<'_>, programme: u16, after: u64, limit: usize, tag: &str) -> PyResult<Vec<String>> {
+        let members = py.detach(|| self.engine.list_members(programme, after, limit, tag)).map_err(raise)?;
+        Ok(members.iter().map(json_of).collect())
+    }
+
     fn staff<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
         let (code, staff) = py.detach(|| self.engine.staff(programme)).map_err(raise)?;
         let staff = staff.iter().map(|sales| reports::staff(py, sales)).collect::<PyResult<_>>()?;
@@ -252,6 +281,15 @@ fn complete(py: Python<'_>, call: Py<PyAny>, result: Result<Rows, Error>) {
     if let Err(error) = outcome {
         error.write_unraisable(py, None);
     }
+}
+
+fn member_of(json: &str) -> PyResult<Member> {
+    // What is in it is personal: the error does not repeat it.
+    serde_json::from_str(json).map_err(|error| PyValueError::new_err(format!("member: column {} cannot be read", error.column())))
+}
+
+fn json_of(member: &Member) -> String {
+    serde_json::to_string(member).expect("it serialises to memory")
 }
 
 fn no_secrets() -> PyErr {

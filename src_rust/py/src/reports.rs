@@ -137,8 +137,7 @@ pub fn trial_balance<'py>(py: Python<'py>, balance: &TrialBalance) -> PyResult<B
 /// What a member of staff sold.
 pub fn staff<'py>(py: Python<'py>, sales: &StaffSales) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    let (value, digits) = (sales.card.value(), usize::from(sales.card.digits()));
-    dict.set_item("card", format!("{value:0digits$}"))?;
+    dict.set_item("card", sales.card.to_string())?;
     dict.set_item("sales", sales.sales)?;
     dict.set_item("amount", sales.amount)?;
     Ok(dict)

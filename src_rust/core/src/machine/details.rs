@@ -424,7 +424,9 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
     answer.shortfall_points = -sums.own(Account::CardShortfallPoints);
     answer.discount = detail.discount;
     let sold = sums.all(Account::StoreClearing);
-    let undoes = sold < 0 || sold == 0 && matches!(transaction.kind, Kind::Refund | Kind::Reversal);
+    // A refund undoes a sale; a reversal undoes one, too, but for that of a refund.
+    let of_refund = || transaction.changes.iter().any(|change| matches!(change, Change::Refunded { .. }));
+    let undoes = transaction.kind == Kind::Refund || transaction.kind == Kind::Reversal && !of_refund();
     if transaction.kind != Kind::Close {
         let (into, out) = (sums.into_pool, sums.out_of_pool);
         (answer.points_spent, answer.points_earned) = if undoes { (-out, -into) } else { (into, out) };

@@ -123,9 +123,7 @@ impl Machine {
             let purse = Purse { card: 0, number: line.unit };
             self.give(transaction, purse, (begins, expires), purse.pool(), amount);
         }
-        if bundle.per_card != 0 {
-            transaction.changes.push(Change::Taken { bundle: bundle.id, count: taken });
-        }
+        transaction.changes.push(Change::Taken { bundle: bundle.id, count: taken });
         Ok(Code::Approved)
     }
 

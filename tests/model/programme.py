@@ -1,0 +1,368 @@
+"""One programme: the ladder of docs/codes.md, and what can be asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from tests.model.books import (
+    BONUS,
+    CLEARING,
+    CODES,
+    COLLECTION,
+    DUE,
+    ISSUER_POINTS,
+    MONEY_ACCOUNTS,
+    POINTS,
+    POINTS_ACCOUNTS,
+    POOL,
+    PRINCIPAL,
+    SHORTFALLS,
+    UNIT,
+    UNIT_POOL,
+    Books,
+    Card,
+    Draft,
+    Move,
+    Place,
+    Refused,
+    Side,
+    Transaction,
+    is_dated,
+)
+from tests.model.cards import (
+    bind,
+    close,
+    issue,
+    named_card,
+    replace,
+    set_holder,
+    set_pin,
+    set_status,
+    transfer,
+)
+from tests.model.day import close_day
+from tests.model.giving import bulk_top_up, fund, grant, issue_codes, top_up
+from tests.model.rows import (
+    ACCEPT_PARTIAL,
+    AUTHORISE,
+    BALANCE,
+    BIND,
+    BULK_TOP_UP,
+    CAPTURE,
+    CLOSE,
+    DAY_S,
+    FUND,
+    GRANT,
+    HOLDER,
+    ISSUE,
+    ISSUE_CODES,
+    PURCHASE,
+    REFUND,
+    REPLACE,
+    REVERSAL,
+    SET_PIN,
+    STATUS,
+    TOLERANCE_S,
+    TOP_UP,
+    TRANSFER,
+    VOID,
+    Answer,
+    Part,
+    Row,
+    content_of,
+    key_of,
+    malformed,
+)
+from tests.model.sale import authorise, capture, purchase, void
+from tests.model.undo import refund, reversal
+
+HANDLERS: dict[int, Callable[[Draft], None]] = {
+    ISSUE: issue,
+    TOP_UP: top_up,
+    PURCHASE: purchase,
+    REFUND: refund,
+    REVERSAL: reversal,
+    STATUS: set_status,
+    FUND: fund,
+    GRANT: grant,
+    AUTHORISE: authorise,
+    CAPTURE: capture,
+    VOID: void,
+    REPLACE: replace,
+    TRANSFER: transfer,
+    HOLDER: set_holder,
+    BIND: bind,
+    SET_PIN: set_pin,
+    CLOSE: close,
+    ISSUE_CODES: issue_codes,
+    BULK_TOP_UP: bulk_top_up,
+}
+
+LISTED = (1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 34, 35, 40, 41, 42)
+"""Accounts of the trial balance."""
+
+
+class Programme(Books):
+    """What is asked of one programme."""
+
+    # The ladder of docs/codes.md
+
+    def in_time(self, local_time: int) -> bool:
+        """Whether local time, in seconds from midnight of the key's date, is near enough to that date."""
+        tolerance = self.rules()["time_tolerance_s"] if self.versions else TOLERANCE_S
+        return -tolerance <= local_time < DAY_S + tolerance
+
+    def execute(self, row: Row) -> Answer:
+        """Answer a well-formed request of this programme."""
+        if row.kind == BALANCE:
+            return self.answer_balance(row)
+        if not self.in_window(row.business_date) or not self.in_time(row.local_time):
+            return Answer(code=12)
+        key = key_of(row)
+        content = content_of(row)
+        first = self.keys.get(key)
+        if first is not None:
+            return first.answer._replace(replayed=1) if first.content == content else Answer(code=94)
+        mark = self.marks.get(key)
+        if mark is not None:
+            return Answer(mark.answer.sequence, mark.answer.business_date, code=12)
+        if row.terminal not in self.terminals:
+            return Answer(code=58)
+        transaction = Transaction(row, content, key, self.terminals[row.terminal], self.open_date)
+        return self.answer(transaction)
+
+    def answer(self, transaction: Transaction) -> Answer:
+        """Work a transaction out, post it, and keep its answer."""
+        detailed = self.has_details(transaction.row)
+        draft = Draft(self, transaction)
+        code, reason, told = 0, 0, {}
+        parts: tuple[Part, ...] = ()
+        try:
+            HANDLERS[transaction.row.kind](draft)
+            if not detailed:
+                draft.moves.sort(key=plain_order)
+            draft.settle()
+            code, told = draft.code, draft.told()
+            parts = draft.parts() if detailed else ()
+        except Refused as refused:
+            code, reason = refused.code, refused.reason
+            draft = Draft(self, transaction)
+        self.keys[transaction.key] = transaction
+        self.transactions.append(transaction)
+        transaction.sides = self.sides_of(draft)
+        sequence = len(self.transactions)
+        balances = self.balances_of(transaction.card)
+        transaction.answer = Answer(
+            sequence, self.open_date, code, **told, **balances, reason=reason, parts=parts
+        )
+        return transaction.answer
+
+    def has_details(self, row: Row) -> bool:
+        """Whether a request is answered with parts."""
+        if row.items or row.kind not in (TOP_UP, PURCHASE):
+            return True
+        if row.kind == PURCHASE and row.flags & ACCEPT_PARTIAL:
+            return True
+        card = self.cards.get((row.card_digits, row.card))
+        return card is not None and (self.is_special(card) or self.has_special_rules(card, row))
+
+    def is_special(self, card: Card) -> bool:
+        """Whether a card has more than a plain swipe looks at."""
+        dated = any(is_dated(lot) for purse in (BONUS, POINTS) for lot in self.lots(card, purse))
+        held = any(not hold.ended for hold in card.holds)
+        owes = any(self.balance(Place(account, card)) for account in SHORTFALLS)
+        return dated or held or owes or card.pin is not None or card.member != 0
+
+    def has_special_rules(self, card: Card, row: Row) -> bool:
+        """Whether a card's product, or a step of the waterfall, does more than a plain swipe."""
+        product = self.product_of(card)
+        names = ("rebate", "day_sum", "day_count", "points_days", "bonus_days")
+        limits = self.limits_of(card)
+        if any(product.get(name) or limits.get(name) for name in names) or product.get("pin_above", -1) != -1:
+            return True
+        by_unit = any(step["pay"] == "unit" for step in self.rules()["waterfall"])
+        return row.kind == PURCHASE and by_unit and card.has_wallet
+
+    def sides_of(self, draft: Draft) -> list[Side]:
+        """What a transaction did to each of its cards."""
+        transaction = draft.transaction
+        own = [self.side_of(draft, transaction.card, draft.amount)] if transaction.card else []
+        return own + [
+            self.side_of(draft, card, abs(draft.net(PRINCIPAL, card) + draft.net(BONUS, card)))
+            for card in transaction.further
+        ]
+
+    def side_of(self, draft: Draft, card: Card, amount: int) -> Side:
+        principal, bonus, points = (draft.net(account, card) for account in (PRINCIPAL, BONUS, POINTS))
+        purses = (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card))
+        return Side(card, amount, principal, bonus, points, purses)
+
+    def balances_of(self, card: Card | None) -> dict[str, int]:
+        """The three balances as fields of an answer."""
+        if card is None:
+            return {}
+        return {
+            "principal_balance": self.purse(PRINCIPAL, card),
+            "bonus_balance": self.purse(BONUS, card),
+            "points_balance": self.purse(POINTS, card),
+        }
+
+    def answer_balance(self, row: Row) -> Answer:
+        """Balance query: 58, what the number is answered, or the balances; nothing is kept."""
+        if row.terminal not in self.terminals:
+            return Answer(code=58)
+        try:
+            card = named_card(self, row)
+        except Refused as refused:
+            return Answer(code=refused.code)
+        parts = tuple(
+            Part(0, 0, unit, lot.begins, lot.expires, self.balance(lot), self.purse(unit, card))
+            for unit in self.units_of(card)
+            for lot in self.lots(card, unit)
+        )
+        return Answer(**self.balances_of(card), parts=parts)
+
+    # Rules and the day
+
+    def publish(self, version: int, text: str, tables: str) -> int:
+        """Publish a version of the rules; the tables are JSON."""
+        newest = len(self.versions)
+        if version == newest + 1:
+            self.versions.append((text, tables, json.loads(tables)))
+            return 0
+        if version == newest and newest:
+            return 0 if self.versions[-1][:2] == (text, tables) else 94
+        return 12
+
+    def close_day(self, date: int) -> dict[str, Any]:
+        """Close the open day; the report, or the code of a refusal."""
+        return close_day(self, date)
+
+    # Queries
+
+    def statement(
+        self, digits: int, number: int, limit: int, before: int
+    ) -> tuple[int, list[dict[str, int]]]:
+        """Lines of a card, newest first; `before` 0: from the newest."""
+        card = self.numbers.get((digits, number))
+        if card is None:
+            return 14, []
+        lines: list[dict[str, int]] = []
+        points_before = 0
+        for transaction in self.transactions:
+            for side in transaction.sides:
+                if side.card is card:
+                    lines.append(line_of(transaction, side, points_before))
+                    points_before = side.balances[2]
+        lines = [line for line in reversed(lines) if before == 0 or line["sequence"] < before]
+        return 0, lines[:limit]
+
+    def positions(self) -> list[dict[str, int]]:
+        """Live position of every store, in order of its number."""
+        rows = []
+        for store in sorted(self.stores):
+            sold, collected = self.balance(Place(CLEARING, store)), -self.balance(Place(COLLECTION, store))
+            due = self.balance(Place(DUE, store))
+            rows.append(
+                {"store": store, "sold": sold, "collected": collected, "net": sold - collected, "due": due}
+            )
+        return rows
+
+    def liabilities(self) -> list[dict[str, int]]:
+        """Of every merchant, in order of its number: points on the cards that it issued, newest growth."""
+        rows = []
+        for merchant in sorted(self.merchants):
+            cards = [card for card in self.cards.values() if card.merchant == merchant]
+            points = sum(self.purse(POINTS, card) for card in cards)
+            growth = self.newest_growth.get(merchant, 0)
+            rows.append({"merchant": merchant, "points": points, "growth": growth})
+        return rows
+
+    def trial_balance(self) -> dict[str, Any]:
+        """Balance of every account, summed by kind, and the units of the rules."""
+        totals = {account: self.total(account) for account in LISTED}
+        assert sum(totals[account] for account in LISTED if account in MONEY_ACCOUNTS) == 0
+        assert sum(totals[account] for account in LISTED if account in POINTS_ACCOUNTS) == 0
+        units: dict[int, list[int]] = {}
+        for place, amount in self.balances.items():
+            if place.account in (UNIT, UNIT_POOL, CODES):
+                of_unit = units.setdefault(place.unit, [0, 0, 0])
+                of_unit[(UNIT, UNIT_POOL, CODES).index(place.account)] += amount
+        assert all(sum(of_unit) == 0 for of_unit in units.values())
+        return {
+            "open_date": self.open_date,
+            "cards": len(self.cards),
+            "totals": totals,
+            "units": {unit: tuple(units[unit]) for unit in sorted(units) if any(units[unit])},
+        }
+
+    def staff(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """How many sales of each staff card, and their sum."""
+        return {card.number: sales for card, sales in self.staff_sales.items() if any(sales)}
+
+
+def plain_order(move: Move) -> int:
+    """The moves of a plain swipe are those of the legs of docs/transactions.md, money first."""
+    order = (PRINCIPAL, BONUS, ISSUER_POINTS, POINTS, POOL)
+    return order.index(move.giver.account) if move.giver.account in order else -1
+
+
+def line_of(transaction: Transaction, side: Side, points_before: int) -> dict[str, int]:
+    """A line of a card's statement."""
+    answer = transaction.answer
+    principal, bonus, points = side.balances
+    return {
+        "sequence": answer.sequence,
+        "kind": transaction.row.kind,
+        "code": answer.code,
+        "business_date": answer.business_date,
+        "value_date": transaction.row.business_date,
+        "terminal": transaction.row.terminal,
+        "store": transaction.store,
+        "amount": side.amount,
+        "principal": side.principal,
+        "bonus": side.bonus,
+        "points": side.points,
+        "growth": points - points_before - side.points,
+        "principal_balance": principal,
+        "bonus_balance": bonus,
+        "points_balance": points,
+    }
+
+
+class Model:
+    """All programmes of one engine."""
+
+    def __init__(self) -> None:
+        self.programmes: dict[int, Programme] = {}
+
+    def execute(self, row: Row) -> Answer:
+        """Answer one request."""
+        if malformed(row):
+            return Answer(code=30)
+        programme = self.programmes.get(row.programme or 1)
+        return Answer(code=58) if programme is None else programme.execute(row)
+
+    def register(self, what: str, programme: int, number: int, parent: int, name: str) -> int:
+        """Register a programme (parent: first date), merchant (0), store (merchant) or terminal (store)."""
+        if programme == 0 or (number == 0 and what != "programme") or len(name.encode()) > 64:
+            return 30
+        found = self.programmes.get(programme)
+        if what == "programme":
+            if found is None:
+                self.programmes[programme] = Programme(name, parent)
+                return 0
+            return 0 if (found.name, found.first_date) == (name, parent) else 94
+        if found is None:
+            return 12
+        if what == "merchant":
+            return 0 if found.merchants.setdefault(number, name) == name else 94
+        if what == "store":
+            if number in found.stores or parent in found.merchants:
+                return 0 if found.stores.setdefault(number, (parent, name)) == (parent, name) else 94
+            return 12
+        if number in found.terminals or parent in found.stores:
+            return 0 if found.terminals.setdefault(number, parent) == parent else 94
+        return 12
