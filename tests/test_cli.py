@@ -16,7 +16,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
-from onecard import Client, Engine, Rules, cli, codes, rows, verify
+from onecard import Client, Engine, Rules, Secrets, cli, codes, rows, verify
 from onecard.client import OutcomeUnknown, TopUp
 from onecard.v1 import terminal_pb2, terminal_pb2_grpc, transaction_pb2
 from tests.conftest import DAY, RULES, STOP_S, Serve, Served, found_chain
@@ -84,7 +84,7 @@ def test_wrong_use_is_2_for_the_shell_too() -> None:
 def test_help_names_every_command() -> None:
     done = quick("--help")
     assert done.exit_code == 0
-    assert all(command in done.output for command in ("serve", "demo", "verify", "rules"))
+    assert all(command in done.output for command in ("serve", "run", "demo", "verify", "rules", "secrets"))
 
 
 # rules check
@@ -107,6 +107,37 @@ def test_a_rule_file_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
     done = quick("rules", "check", tmp_path / "none.toml")
     assert done.exit_code == 2
     assert "does not exist" in done.stderr
+
+
+# secrets
+
+
+def test_keys_are_made_and_rotated(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    made = onecard("secrets", "new", file)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout == f"{file}: keys 1; keep a copy in a safe place\n"
+    rotated = onecard("secrets", "rotate", file)
+    assert (rotated.returncode, "keys 1, 2" in rotated.stdout) == (0, True)
+    assert all(
+        key.hex() not in made.stdout + rotated.stdout for key in dict(Secrets.load(file).keys()).values()
+    )
+    again = onecard("secrets", "new", file)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "File exists" in again.stderr
+    assert Secrets.load(file).numbers == (1, 2)
+
+
+def test_a_server_takes_its_keys_from_a_file(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    Secrets.new(file)
+    running = serve(tmp_path / "data", "--secrets", str(file))
+    with Client(running.target) as client:
+        assert len(client.codes(16, 1, 3)) == 3
+    assert running.stop() == 0
+    file.chmod(0o640)
+    refused = onecard("serve", tmp_path / "data", "--secrets", file)
+    assert (refused.returncode, "chmod 600" in refused.stderr) == (1, True)
 
 
 # serve

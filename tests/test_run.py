@@ -115,7 +115,9 @@ def test_a_run_stops_where_it_is_told(data: Path) -> None:
 
 
 def test_every_method_can_be_asked(data: Path) -> None:
-    assert {"Transact", "Purchase", "BulkTopUp", "Register", "ListCodes", "CloseDay"} <= set(METHODS)
+    assert {"Transact", "Purchase", "BulkTopUp", "Register", "ListCodes", "CloseDay", "GetMember"} <= set(
+        METHODS
+    )
     transact = {"transactions": [{"issue": issue()["request"]}, {"top_up": top_up(2)["request"]}, {}]}
     tables = json.loads(Rules.parse(RULES).tables_json)
     terminal = {"programme": 1, "terminal": 99, "store": 7}
@@ -133,6 +135,25 @@ def test_every_method_can_be_asked(data: Path) -> None:
     assert [answer["code"] for answer in first["answers"]] == [0, 0, 30]
     assert second["code"] == 0
     assert third["codes"] == [12]
+
+
+def test_a_member_is_shown_whole(data: Path) -> None:
+    consents = {"messages": {"given": True, "date": 20260302}}
+    member = {
+        "id": 7,
+        "name": "王芳",
+        "attributes": {"language": "zh"},
+        "consents": consents,
+        "enrolled": 20260302,
+    }
+    text = lines(
+        {"method": "EnrolMember", "request": {"programme": 1, "member": member}},
+        {"method": "GetMember", "request": {"programme": 1, "id": 7}},
+    )
+    done = run("-", "--data", data, text=text)
+    enrolled, found = (one["response"] for one in answers(done.stdout))
+    assert (done.exit_code, enrolled["code"], found["code"]) == (0, 0, 0)
+    assert found["member"] == member | {"id": "7"}
 
 
 def test_keys_are_given_by_a_file(tmp_path: Path, data: Path) -> None:

@@ -1,6 +1,6 @@
 """Requests from a file of JSON lines, and their answers as JSON lines.
 
-A line is one envelope, `{"method": "Purchase", "request": {...}}`: the name of a method of either service,
+A line is one envelope, `{"method": "Purchase", "request": {...}}`: the name of a method of any service,
 and its request in the JSON form of protobuf, with the names of the protos. Blank lines and lines that begin
 with # do not count. In a PublishRules, `tables` may also be written as an object instead of a text.
 
@@ -38,6 +38,7 @@ def _methods() -> dict[str, type[Message]]:
     services = (
         terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"],
         admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
+        member_pb2.DESCRIPTOR.services_by_name["MemberService"],
         member_pb2.DESCRIPTOR.services_by_name["MemberService"],
     )
     return {
@@ -117,7 +118,7 @@ def shown(response: Message) -> dict[str, Any]:
 def _whole(message: Any, found: dict[str, Any]) -> None:
     """Puts each number of 128 bits, which is a message of two halves, into one text, at any depth."""
     for field, value in message.ListFields():
-        if field.message_type is None:
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         if field.message_type.name == "Int128":
             found[field.name] = str(int_of(value))

@@ -659,7 +659,7 @@ async fn a_caller_that_never_ends_is_cut_off_after_the_grace() {
 async fn health_and_reflection_tell_what_there_is() {
     use tonic_reflection::pb::v1 as reflection;
     let front = Front::open().await;
-    for service in ["", "onecard.v1.TerminalService", "onecard.v1.AdminService"] {
+    for service in ["", "onecard.v1.TerminalService", "onecard.v1.AdminService", "onecard.v1.MemberService"] {
         let request = HealthCheckRequest { service: service.into() };
         let answer: HealthCheckResponse = front.health().check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving);
@@ -676,8 +676,13 @@ async fn health_and_reflection_tell_what_there_is() {
     };
     let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     names.sort();
-    let expected =
-        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "onecard.v1.AdminService", "onecard.v1.TerminalService"];
+    let expected = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "onecard.v1.AdminService",
+        "onecard.v1.MemberService",
+        "onecard.v1.TerminalService",
+    ];
     assert_eq!(names, expected);
 }
 
