@@ -314,10 +314,10 @@ class Clerk:
             return self.desk.ask(15, item(10, low=member, amount=int(member == 2)), card=card)
         if what == 2:
             return self.desk.ask(
-                16, self.desk.alias(1, chance.choice("abc")), card=card, flags=chance.choice([0, 16])
+                16, self.desk.alias(1, chance.choice("123")), card=card, flags=chance.choice([0, 16])
             )
         if what == 3:
-            return self.desk.ask(2, self.desk.alias(1, chance.choice("abcd")), amount=chance.randint(1, 500))
+            return self.desk.ask(2, self.desk.alias(1, chance.choice("1234")), amount=chance.randint(1, 500))
         if what == 4:
             return self.desk.ask(
                 19, product=OFF, amount=chance.randint(1, 5), expires=chance.choice([0, self.desk.day])

@@ -392,10 +392,9 @@ def grant(state: State, programme: Programme, entry: Entry, card: Card, plan: Pl
         until = min((date for date in (by_days, line.get("until", 0)) if date), default=0)
         plan.give(pool_of(line["unit"]), line["amount"] * entry.amount, 0, line["unit"], (begins, until))
     compare(state, entry.posts, plan.posts)
-    if not bundle.get("per_card"):
-        return []
     count = card.bundles.get(entry.product, 0) + entry.amount
-    state.check(count <= bundle["per_card"], f"granted {count} of {bundle['per_card']}")
+    most = bundle.get("per_card") or count
+    state.check(count <= most, f"granted {count} of {most}")
     return [(TAKEN, entry.product, count)]
 
 
