@@ -4,6 +4,7 @@
 //! arrays, in the pipeline, in the machine. [`Request::check_format`] is the door: behind it a row is well formed.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zeroize::Zeroize;
 
 use crate::cards::CardNumber;
 use crate::codes::Code;
@@ -207,6 +208,13 @@ pub struct Batch {
 impl From<Vec<Request>> for Batch {
     fn from(rows: Vec<Request>) -> Batch {
         Batch { rows, items: Vec::new() }
+    }
+}
+
+impl Drop for Batch {
+    /// PINs are among the items.
+    fn drop(&mut self) {
+        self.items.zeroize();
     }
 }
 

@@ -3,6 +3,8 @@
 //! Both are fixed-size rows with the same layout everywhere. A plain swipe has neither. [`items_fit`] is their door: behind it each has
 //! only the fields that its kind uses, and stands where its kind may stand.
 
+use std::fmt;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::CardNumber;
@@ -17,7 +19,7 @@ pub const BULK_MAX: usize = 1_000;
 pub const TAKEN_MAX: i64 = 100;
 
 /// One item of a request. Fields that its kind does not use are zero.
-#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Item {
     /// Number of an [`ItemKind`].
@@ -37,6 +39,16 @@ pub struct Item {
 }
 
 const _: () = assert!(size_of::<Item>() == 32);
+
+impl fmt::Debug for Item {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Item { kind, digits, unit, amount, high, low, .. } = *self;
+        match ItemKind::from_number(kind) {
+            Some(secret @ (ItemKind::Pin | ItemKind::NewPin)) => write!(out, "{secret:?}"),
+            what => write!(out, "{what:?} {{ digits: {digits}, unit: {unit}, amount: {amount}, high: {high}, low: {low} }}"),
+        }
+    }
+}
 
 // PINs are wiped when the machine has seen them.
 impl zeroize::DefaultIsZeroes for Item {}

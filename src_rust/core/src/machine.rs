@@ -73,12 +73,27 @@ pub struct Admitted<'a> {
     pub card_hash: u64,
     /// What [`Cards::prefetch_likely`] said of it.
     pub likely_card: Option<u32>,
-    /// Its items; PINs are hashed.
+    /// What it has beside its row; a plain request has nothing.
+    pub beside: Option<&'a Beside<'a>>,
+}
+
+/// What a request has beside its row.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// PINs are hashed.
     pub items: &'a [Item],
     /// One of them is a code whose MAC is wrong.
     pub forged: bool,
     /// What a new PIN was hashed with.
     pub salt: Option<u64>,
+}
+
+impl<'a> Admitted<'a> {
+    /// Its items.
+    #[inline]
+    pub fn items(&self) -> &'a [Item] {
+        self.beside.map_or(&[], |beside| beside.items)
+    }
 }
 
 /// Principal, bonus, points and the two shortfalls of a card.
@@ -251,13 +266,13 @@ impl Machine {
         transaction.moves.clear();
         transaction.changes.clear();
         transaction.balances = [0; 3];
-        let whole = !admitted.items.is_empty()
+        let whole = admitted.beside.is_some()
             | (request.flags > USE_POINTS)
             | (kind as u8 > Kind::Fund as u8)
             | (kind == Kind::Issue && request.status != 0);
         if whole | transaction.detailed {
             transaction.detail.clear();
-            let kept = admitted.items.iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
+            let kept = admitted.items().iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
             transaction.detail.items.extend(kept);
         }
         transaction.detailed = whole;
@@ -267,7 +282,7 @@ impl Machine {
     #[inline]
     fn find(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
         let programme = admitted.request.programme();
-        let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items) };
+        let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items()) };
         match admitted.likely_card {
             Some(index) if self.cards.is(index, programme, number) => Ok(index),
             _ => self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number)),
@@ -352,11 +367,13 @@ impl Machine {
         if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
         }
-        let bonus = (Account::IssuerBonus, Account::CardBonus, bonus);
         if tables.is_collected_by_issuer(transaction.channel) {
-            transaction.moves.set([(Account::IssuerCollection, Account::CardPrincipal, amount), bonus]);
+            collect_by_issuer(transaction, amount, bonus);
         } else {
-            transaction.moves.set([(Account::StoreCollection, Account::CardPrincipal, amount), bonus]);
+            transaction.moves.set([
+                (Account::StoreCollection, Account::CardPrincipal, amount),
+                (Account::IssuerBonus, Account::CardBonus, bonus),
+            ]);
         }
         Code::Approved
     }
@@ -599,7 +616,11 @@ impl Machine {
         self.note_traces(terminal, transaction);
         self.post(programme, store, transaction, purses, sequence);
         match known {
-            Some(index) if !ahead && self.balances(index) != transaction.balances => {
+            Some(index)
+                if !ahead
+                    && !self.is_wallet_ahead(programme, index, sequence)
+                    && self.balances(index) != transaction.balances =>
+            {
                 Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
             }
             _ => Ok(()),
@@ -670,6 +691,13 @@ impl Machine {
     pub fn marks(&self) -> impl Iterator<Item = (&u64, &Mark)> {
         self.marks.iter()
     }
+}
+
+#[cold]
+fn collect_by_issuer(transaction: &mut Transaction, amount: i64, bonus: i64) {
+    transaction.moves.clear();
+    transaction.moves.add(Account::IssuerCollection, Account::CardPrincipal, amount);
+    transaction.moves.add(Account::IssuerBonus, Account::CardBonus, bonus);
 }
 
 #[cold]

@@ -2,10 +2,12 @@
 //!
 //! Invariant: as for [`entry`](super::entry), decoding gives what was encoded, and trusts nothing.
 
+use std::fmt;
+
 use crate::accounts::{ACCOUNTS, Account, Post};
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Reader, Transaction, put_id, put_uint};
-use crate::units::PURSE_MAX;
+use crate::units::{PURSE_MAX, Unit};
 
 /// What a transaction with details has beyond the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct Detail {
     pub sums: PostSums,
 }
 
-/// Moves summed by account.
+/// Moves of money and points summed by account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PostSums {
     /// Of the transaction's own card.
@@ -48,18 +50,25 @@ pub struct PostSums {
 impl PostSums {
     #[inline]
     fn add(&mut self, post: &Post, posted: i32) {
+        // Units are summed one by one, elsewhere. Wrapping: what a damaged entry says must not stop who reads it, and all that is decided is far
+        // below the bounds.
+        if post.from.unit() == Unit::Counted {
+            return;
+        }
         for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
-            self.all[account as usize] += change;
+            let all = &mut self.all[account as usize];
+            *all = all.wrapping_add(change);
             if post.card == 0 {
-                self.own[account as usize] += change;
+                let own = &mut self.own[account as usize];
+                *own = own.wrapping_add(change);
             }
         }
         if post.from == Account::PointsPool {
-            self.out_of_pool += post.amount;
+            self.out_of_pool = self.out_of_pool.wrapping_add(post.amount);
         }
         let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < posted;
         if post.to == Account::PointsPool && !lapsed {
-            self.into_pool += post.amount;
+            self.into_pool = self.into_pool.wrapping_add(post.amount);
         }
     }
 
@@ -109,12 +118,18 @@ impl PartialEq for Touched {
 impl Eq for Touched {}
 
 /// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[allow(missing_docs)]
 pub struct PinHash {
     pub key: u32,
     pub salt: u64,
     pub hash: u128,
+}
+
+impl fmt::Debug for PinHash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "a PIN under key {}", self.key)
+    }
 }
 
 const HAS_DIGITS: u8 = 1;

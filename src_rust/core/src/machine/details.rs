@@ -52,13 +52,23 @@ impl Machine {
         let detail = &transaction.detail;
         let capped = |balance: &i64| *balance <= PURSE_MAX;
         let owes = |post: &&Post| matches!(post.from, Account::CardShortfallMoney | Account::CardShortfallPoints);
-        let lots = |index| self.wallet(index).map_or(0, |wallet| wallet.lots.len());
         transaction.balances.iter().all(capped)
             && detail.balances.iter().all(|(_, _, balance)| capped(balance))
             && detail.posts.iter().filter(owes).all(|post| self.may_owe(transaction, post))
             && detail.posts.len() <= POSTS_MAX
-            // A card that is being issued is not there yet.
-            && card_at(transaction, 0).filter(|&index| index < self.cards.len()).is_none_or(|index| lots(index) < LOTS_MAX)
+            && detail
+                .posts
+                .iter()
+                .filter(|post| post.to.is_card() && is_of_wallet(post))
+                .all(|post| self.has_room_for_lots(transaction, post.card))
+    }
+
+    /// True if the card at a place may have as many lots more as the moves give to it.
+    fn has_room_for_lots(&self, transaction: &Transaction, card: u16) -> bool {
+        let gives = |post: &&Post| post.card == card && post.to.is_card() && is_of_wallet(post);
+        let more = transaction.detail.posts.iter().filter(gives).count();
+        let there = card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.lots.len());
+        there + more <= LOTS_MAX
     }
 
     /// True if a card may owe what a move makes it owe.
@@ -209,11 +219,12 @@ impl Machine {
         let Some(index) = card_at(transaction, post.card) else { return false };
         let (card, points) = self.cards.card_mut(index);
         let (balance, bounds) = match account {
-            Account::CardPrincipal => (&mut card.principal, 0..=PURSE_MAX),
-            Account::CardBonus => (&mut card.bonus, 0..=PURSE_MAX),
-            Account::CardPoints => (points, 0..=PURSE_MAX),
-            Account::CardShortfallMoney => (&mut card.shortfall_money, -PURSE_MAX..=0),
-            _ => (&mut card.shortfall_points, -PURSE_MAX..=0),
+            // In between a purse may be above its cap: where it ends was looked at.
+            Account::CardPrincipal => (&mut card.principal, 0..=i64::MAX),
+            Account::CardBonus => (&mut card.bonus, 0..=i64::MAX),
+            Account::CardPoints => (points, 0..=i64::MAX),
+            Account::CardShortfallMoney => (&mut card.shortfall_money, i64::MIN..=0),
+            _ => (&mut card.shortfall_points, i64::MIN..=0),
         };
         let Some(after) = balance.checked_add(change).filter(|after| bounds.contains(after)) else { return false };
         *balance = after;
@@ -332,8 +343,7 @@ impl Machine {
             if self.cards.card(index).programme != transaction.key.programme {
                 return Err(format!("card {index} is another programme's"));
             }
-            ahead |= self.cards.card(index).last >= sequence;
-            ahead |= self.wallet(index).is_some_and(|wallet| wallet.last >= sequence);
+            ahead |= self.cards.card(index).last >= sequence || self.is_wallet_ahead(programme, index, sequence);
             self.touch(programme, index, sequence);
         }
         if known.iter().skip(1).any(|&index| index >= self.cards.len()) {
@@ -360,11 +370,21 @@ impl Machine {
         Ok(())
     }
 
+    /// True if the wallet of a card, as the checkpoint gave it, is from after this entry: it holds a later one, or has grown since.
+    pub(super) fn is_wallet_ahead(&self, programme: usize, index: u32, sequence: u64) -> bool {
+        let growths = self.organisation.programmes[programme].growths;
+        self.wallet(index).is_some_and(|wallet| wallet.last >= sequence || wallet.grown > growths)
+    }
+
     /// Parts of a balance query: every purse of units.
     pub(super) fn balance_parts(&self, index: u32, parts: &mut Vec<Part>) {
         let Some(wallet) = self.wallet(index) else { return };
+        let mut summed = (0, 0);
         for lot in wallet.lots.iter().filter(|lot| lot.purse > Purse::POINTS) {
-            let balance = wallet.balance(lot.purse);
+            if summed.0 != lot.purse {
+                summed = (lot.purse, wallet.balance(lot.purse));
+            }
+            let balance = summed.1;
             let (purse, begins, expires, amount) = (lot.purse, lot.begins, lot.expires, lot.amount);
             parts.push(Part { purse, begins, expires, amount, balance, ..Part::default() });
         }
@@ -443,7 +463,8 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         Kind::Authorise => transaction.changes.iter().map(held).sum(),
         Kind::Reversal => transaction.changes.iter().map(undone).sum(),
         Kind::Grant => sums.all(Account::IssuerUnits),
-        Kind::Close => -sums.all(Account::CardPrincipal),
+        // What made good what the card owed was not paid out.
+        Kind::Close => -sums.all(Account::CardPrincipal) - sums.all(Account::CardShortfallMoney),
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };

@@ -14,6 +14,8 @@ use crate::rules::{Payer, Rounding, UnitKind};
 const BUNDLES_MAX: i64 = 1_000;
 /// Most codes that come out at once.
 const CODES_MAX: i64 = 10_000_000;
+/// Most codes of a programme, ever: a bit of memory each.
+const CODES_OUT_MAX: u64 = 1_000_000_000;
 
 fn plain(code: Code) -> Refused {
     (code, Reason::None)
@@ -52,7 +54,7 @@ impl Machine {
         if !is_amount(amount) {
             return Err(plain(Code::InvalidAmount));
         }
-        self.check_pin(admitted.items, transaction, 0, false)?;
+        self.check_pin(admitted.items(), transaction, 0, false)?;
         self.top_up_one(admitted, transaction, 0, amount)?;
         Ok(Code::Approved)
     }
@@ -66,7 +68,7 @@ impl Machine {
         transaction: &mut Transaction,
     ) -> Result<Code, Refused> {
         self.find_further_cards(admitted, sequence, transaction)?;
-        let cards = admitted.items.iter().filter(|item| item.kind == ItemKind::Card as u8);
+        let cards = admitted.items().iter().filter(|item| item.kind == ItemKind::Card as u8);
         let amounts: Vec<i64> = cards.map(|item| item.amount).collect();
         let sum = amounts.iter().try_fold(0i64, |sum, &amount| sum.checked_add(amount).filter(|_| is_amount(amount)));
         if sum != Some(admitted.request.amount) || !is_amount(admitted.request.amount) {
@@ -92,13 +94,12 @@ impl Machine {
         }
         let price = bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price));
         let price = price.ok_or(plain(Code::InvalidAmount))?;
-        let taken = self.wallet(index).map_or(0, |wallet| wallet.taken_of(bundle.id)) + count as u32;
-        if bundle.per_card != 0 && taken > bundle.per_card {
-            return Err((Code::ExceedsCount, Reason::TooMany));
-        }
+        let taken = self.wallet(index).map_or(0, |wallet| wallet.taken_of(bundle.id)).checked_add(count as u32);
+        let taken = taken.filter(|&taken| bundle.per_card == 0 || taken <= bundle.per_card);
+        let taken = taken.ok_or((Code::ExceedsCount, Reason::TooMany))?;
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
-        self.check_pin(admitted.items, transaction, 0, false)?;
+        self.check_pin(admitted.items(), transaction, 0, false)?;
         if by_card {
             let unpaid = tables.pour(price, price, |step, most| {
                 let number = match step.pay {
@@ -140,6 +141,10 @@ impl Machine {
         }
         if !(1..=CODES_MAX).contains(&request.amount) {
             return Err(plain(Code::InvalidAmount));
+        }
+        let out: u64 = programme.series.values().map(|series| series.next() - 1).sum();
+        if out + request.amount as u64 > CODES_OUT_MAX {
+            return Err(plain(Code::ExceedsLimit));
         }
         let first = programme.series.get(&unit).map_or(1, |series| series.next());
         move_plain(transaction, Account::UnitPool, Account::Codes, unit, request.amount);

@@ -35,7 +35,7 @@ impl Machine {
     #[cold]
     pub(super) fn decide_replace(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
-        let item = admitted.items.iter().find(|item| item.kind == ItemKind::Number as u8).expect("it was let in");
+        let item = admitted.items().iter().find(|item| item.kind == ItemKind::Number as u8).expect("it was let in");
         let number = item.card_number().expect("it was let in");
         if self.locate(admitted.request.programme(), number) != Err(Code::InvalidCard) {
             return Err(plain(Code::InvalidCard));
@@ -50,7 +50,7 @@ impl Machine {
     #[cold]
     pub(super) fn decide_holder(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         self.card_of(transaction)?;
-        let item = admitted.items.iter().find(|item| item.kind == ItemKind::Member as u8).expect("it was let in");
+        let item = admitted.items().iter().find(|item| item.kind == ItemKind::Member as u8).expect("it was let in");
         transaction.changes.push(Change::Holder { member: item.low, named: item.amount == 1 });
         Ok(Code::Approved)
     }
@@ -66,7 +66,7 @@ impl Machine {
     ) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
         self.find_further_cards(admitted, sequence, transaction)?;
-        let alias = admitted.items.iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");
+        let alias = admitted.items().iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");
         let (kind, hash) = (alias.digits, u128::from(alias.high) << 64 | u128::from(alias.low));
         let bound = self.names.find(admitted.request.programme(), kind, hash).map(|(card, _)| card);
         let unbind = transaction.flags & UNBIND != 0;
@@ -76,11 +76,11 @@ impl Machine {
             (Some(_), None) if !unbind => return Err((Code::NotPermitted, Reason::BoundElsewhere)),
             (Some(card), Some(from)) if card == from && !unbind => {
                 let has_pin = self.wallet(from).is_some_and(|wallet| wallet.pin.is_some());
-                self.check_pin(admitted.items, transaction, 1, has_pin)?;
+                self.check_pin(admitted.items(), transaction, 1, has_pin)?;
             }
             _ => return Err((Code::NotPermitted, Reason::NotBound)),
         }
-        self.check_pin(admitted.items, transaction, 0, false)?;
+        self.check_pin(admitted.items(), transaction, 0, false)?;
         transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
         Ok(Code::Approved)
     }

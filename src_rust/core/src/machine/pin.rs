@@ -40,7 +40,7 @@ impl Machine {
         let own = holder(card_at(transaction, 0));
         for card in 0..=transaction.detail.cards.len() as u16 {
             let needed = if card == 0 { demanded } else { own == 0 || holder(card_at(transaction, card)) != own };
-            self.check_pin(admitted.items, transaction, card, needed)?;
+            self.check_pin(admitted.items(), transaction, card, needed)?;
         }
         Ok(())
     }
@@ -81,12 +81,14 @@ impl Machine {
         let has_pin = self.wallet(index).is_some_and(|wallet| wallet.pin.is_some());
         if !by_operator {
             self.must_be_usable(admitted, self.cards.card(index))?;
-            self.check_pin(admitted.items, transaction, 0, has_pin)?;
+            self.check_pin(admitted.items(), transaction, 0, has_pin)?;
         }
-        match admitted.items.iter().find(|item| item.kind == ItemKind::NewPin as u8) {
+        match admitted.items().iter().find(|item| item.kind == ItemKind::NewPin as u8) {
             Some(item) => {
                 let hash = u128::from(item.high) << 64 | u128::from(item.low);
-                let Some(salt) = admitted.salt else { return Err((Code::NotAvailable, Reason::None)) };
+                let Some(salt) = admitted.beside.and_then(|beside| beside.salt) else {
+                    return Err((Code::NotAvailable, Reason::None));
+                };
                 transaction.changes.push(Change::Pin(PinHash { key: item.number, salt, hash }));
             }
             None => transaction.changes.push(Change::Tries { card: 0, tries: 0 }),

@@ -2,14 +2,16 @@
 //!
 //! Idempotent. A reversal that comes before its original marks the key, and the original is void when it comes.
 
+use crate::accounts::Post;
 use crate::codes::Code;
 use crate::commands::Kind;
 use crate::details::Reason;
 use crate::journal::entry::{Change, Transaction};
-use crate::machine::lots::{Purse, card_at};
+use crate::machine::lots::{Purse, card_at, move_lot};
 use crate::machine::refund::{posts_of, take_back};
 use crate::machine::sale::Refused;
 use crate::machine::{Admitted, Found, Machine, answer_of};
+use crate::series::Serial;
 
 impl Machine {
     #[cold]
@@ -69,6 +71,12 @@ impl Machine {
         Ok(Code::Approved)
     }
 
+    /// True if a code was used.
+    fn is_used(&self, programme: usize, unit: u16, serial: u64) -> bool {
+        let programme = &self.organisation.programmes[programme];
+        programme.series.get(&unit).is_some_and(|series| series.look_up(serial, programme.calendar.open) == Serial::Used)
+    }
+
     /// Ends the hold of an authorisation of which nothing was captured.
     fn release(&self, transaction: &mut Transaction, sequence: u64) -> Result<(), Refused> {
         let index = card_at(transaction, 0);
@@ -87,11 +95,20 @@ impl Machine {
     /// of a unit that are not there any more cannot be undone.
     fn invert(&self, admitted: &Admitted<'_>, original: &Transaction, transaction: &mut Transaction) -> Result<(), Refused> {
         let posts = posts_of(original);
-        let gave = |post: &&crate::accounts::Post| post.to.is_card() && post.purse() != 0;
-        for post in posts.iter().filter(|post| !gave(post)) {
-            self.bring_back(admitted, transaction, post, post.amount);
+        let gave = |post: &Post| post.to.is_card() && post.purse() != 0;
+        let lapsed = lapsed_at_once(&posts, original.posted);
+        for (at, post) in posts.iter().enumerate().filter(|(_, post)| !gave(post)) {
+            if lapsed.contains(&at) {
+                // It went through the card's lot and out again: both are undone in one.
+                let given = &posts[at - 1];
+                if post.to != given.from {
+                    move_lot(transaction, post.to, given.from, post.card, post.unit, (0, 0), post.amount);
+                }
+            } else {
+                self.bring_back(admitted, transaction, post, post.amount);
+            }
         }
-        for post in posts.iter().filter(gave) {
+        for (_, post) in posts.iter().enumerate().filter(|(at, post)| gave(post) && !lapsed.contains(&(at + 1))) {
             let purse = Purse { card: post.card, number: post.purse() };
             let there = self.in_lot(transaction, purse, (post.begins, post.expires));
             if there < post.amount && purse.number > Purse::POINTS {
@@ -101,6 +118,9 @@ impl Machine {
         }
         for change in &original.changes {
             match *change {
+                Change::Code { unit, serial, used: false } if self.is_used(admitted.programme, unit, serial) => {
+                    return Err((Code::InsufficientFunds, Reason::Used));
+                }
                 Change::Code { unit, serial, used } => transaction.changes.push(Change::Code { unit, serial, used: !used }),
                 Change::Sold { staff, amount } => transaction.changes.push(Change::Sold { staff, amount: -amount }),
                 Change::Taken { bundle, .. } => {
@@ -113,6 +133,16 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// Places of the moves that took out again what the move before them had given to a lot past its last date.
+fn lapsed_at_once(posts: &[Post], posted: i32) -> Vec<usize> {
+    let is_pair = |pair: &[Post]| {
+        let [given, taken] = pair else { return false };
+        let lot = |post: &Post| (post.card, post.purse(), post.begins, post.expires, post.amount);
+        given.to.is_card() && taken.from == given.to && lot(given) == lot(taken) && taken.expires != 0 && taken.expires < posted
+    };
+    posts.windows(2).enumerate().filter(|(_, pair)| is_pair(pair)).map(|(at, _)| at + 1).collect()
 }
 
 /// True if a transaction of this kind can be undone.

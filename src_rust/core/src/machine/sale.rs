@@ -16,6 +16,9 @@ use crate::rules::{Funder, Payer, Product, Step, Tables, UnitKind, UnitRule, ear
 use crate::series::Serial;
 use crate::units::{PURSE_MAX, rate_of};
 
+/// Most holds of a card at a time.
+const HOLDS_MAX: usize = 256;
+
 /// Why a request is refused: the code, and what the code alone does not say.
 pub(super) type Refused = (Code, Reason);
 
@@ -75,7 +78,7 @@ impl Machine {
         }
         let mut till = Till {
             tables,
-            items: admitted.items,
+            items: admitted.items(),
             store: transaction.store,
             today,
             amount,
@@ -98,6 +101,9 @@ impl Machine {
         let detail = &mut transaction.detail;
         (detail.cash, detail.unpaid, detail.discount) = (till.cash, unpaid, off + lowered);
         if transaction.kind == Kind::Authorise {
+            if self.wallet(index).is_some_and(|wallet| wallet.holds.len() >= HOLDS_MAX) {
+                return Err((Code::ExceedsCount, Reason::TooMany));
+            }
             hold(admitted, tables, transaction, today, [paid, earned, rebate])?;
         } else {
             self.reward(product, transaction, today, earned, rebate);
@@ -134,7 +140,7 @@ impl Machine {
         sequence: u64,
         transaction: &mut Transaction,
     ) -> Result<(), Refused> {
-        let named = admitted.items.iter().filter(|item| item.kind == ItemKind::Card as u8);
+        let named = admitted.items().iter().filter(|item| item.kind == ItemKind::Card as u8);
         for number in named.filter_map(Item::card_number) {
             let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
             let known = card_at(transaction, 0) == Some(index) || transaction.detail.cards.iter().any(|card| card.0 == index);
@@ -150,7 +156,7 @@ impl Machine {
 
     /// The staff card, if one is named, is one.
     fn must_serve(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
-        let Some(item) = admitted.items.iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
+        let Some(item) = admitted.items().iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
         let number = item.card_number().expect("it was let in");
         let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
         let card = self.cards.card(index);
@@ -171,10 +177,10 @@ impl Machine {
         today: i32,
     ) -> Result<(), Refused> {
         let no = |reason| Err((Code::NotPermitted, reason));
-        if admitted.forged {
+        if admitted.beside.is_some_and(|beside| beside.forged) {
             return Err((Code::SuspectedFraud, Reason::Forged));
         }
-        for (at, item) in admitted.items.iter().enumerate() {
+        for (at, item) in admitted.items().iter().enumerate() {
             let wanted = match item.what() {
                 ItemKind::Coupon | ItemKind::Code => [UnitKind::Coupon; 2],
                 ItemKind::Pass => [UnitKind::Visits, UnitKind::Time],
@@ -183,13 +189,16 @@ impl Machine {
             let Some(unit) = tables.unit(item.unit).filter(|unit| wanted.contains(&unit.kind)) else {
                 return no(Reason::Foreign);
             };
+            if unit.kind == UnitKind::Time && item.amount != 1 {
+                return Err((Code::InvalidAmount, Reason::None));
+            }
             if !unit.is_taken_by(transaction.store) {
                 return no(Reason::OutOfScope);
             }
             if admitted.request.amount < unit.min_spend {
                 return no(Reason::BelowMinimum);
             }
-            let others = admitted.items.iter().enumerate().filter(|&(place, other)| place != at && other.unit == item.unit);
+            let others = admitted.items().iter().enumerate().filter(|&(place, other)| place != at && other.unit == item.unit);
             let (mut in_all, mut of_card) = (count_of(item), if item.what() == ItemKind::Code { 0 } else { item.amount });
             for (_, other) in others {
                 in_all += count_of(other);
@@ -199,7 +208,7 @@ impl Machine {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
             if item.what() == ItemKind::Code {
-                let repeated = admitted.items[..at].iter().any(|other| other == item);
+                let repeated = admitted.items()[..at].iter().any(|other| other == item);
                 self.must_be_good(admitted.programme, item, repeated, today)?;
             } else {
                 self.must_have(transaction, unit, of_card, today)?;
@@ -237,7 +246,7 @@ impl Machine {
     /// Takes the coupons that lower the price; by how much they do.
     fn lower_price(&self, admitted: &Admitted<'_>, tables: &Tables, transaction: &mut Transaction, today: i32) -> i64 {
         let mut lowered = 0;
-        for item in admitted.items {
+        for item in admitted.items() {
             if let Some((unit, count)) = coupon(tables, item, Funder::Store) {
                 self.take_coupons(transaction, item, unit, count, today);
                 lowered += unit.takes_off(admitted.request.amount) * count;
@@ -386,7 +395,7 @@ impl Machine {
             return Ok(());
         }
         let day = self.wallet(index).map(|wallet| wallet.day).filter(|day| day.date == today).unwrap_or_default();
-        let (count, sum) = (day.count + 1, day.sum + paid);
+        let (count, sum) = (day.count.saturating_add(1), day.sum.saturating_add(paid));
         if sum_max != 0 && sum > sum_max {
             return Err((Code::ExceedsLimit, Reason::None));
         }

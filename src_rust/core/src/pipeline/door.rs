@@ -17,6 +17,8 @@ pub(crate) struct Checked {
     pub(crate) number: Option<CardNumber>,
     /// None: it is malformed, and answered with code 30.
     pub(crate) kind: Option<Kind>,
+    /// It has items.
+    pub(crate) has_items: bool,
     /// One of its items is a coupon's code whose MAC is wrong.
     pub(crate) forged: bool,
 }
@@ -42,11 +44,19 @@ impl Checked {
             card_hash: number.map_or(0, |number| Cards::hash(request.programme(), number)),
             key_hash: request.key().hash(),
             number,
-            kind: kind
-                .filter(|&kind| if no_items { kind.needs_no_items(request) } else { items_fit(kind, items, number.is_some()) }),
+            kind: kind.filter(|&kind| match no_items {
+                true => kind.needs_no_items(request),
+                false => items_fit(kind, items, number.is_some()) && (kind.needs_no_items(request) || has_needed(kind, items)),
+            }),
+            has_items: !no_items,
             forged: !no_items && has_forged(request.programme(), items, secrets),
         }
     }
+}
+
+/// True if a kind that needs items has the one that says what is asked: of a PIN that is set, the new one. The others are looked at with them.
+fn has_needed(kind: Kind, items: &[Item]) -> bool {
+    kind != Kind::SetPin || items.iter().any(|item| item.kind == ItemKind::NewPin as u8)
 }
 
 /// True if an item is a code that was made with none of the keys.

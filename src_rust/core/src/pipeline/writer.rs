@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
-use zeroize::Zeroize;
 
 use crate::checkpoint::state_digest;
 use crate::clearing::report;
@@ -288,11 +287,10 @@ impl Writer {
 
     fn take(&mut self, job: Job) -> Result<(), Error> {
         match job {
-            Job::Rows(mut batch, checked, reply) => {
+            Job::Rows(batch, checked, reply) => {
                 self.rows += batch.rows.len();
                 self.rows_since += batch.rows.len();
                 let answers = self.execute(&batch, &checked)?;
-                batch.items.zeroize();
                 self.deliver(answers, reply);
                 self.wait_for_passes(batch.rows.len());
             }

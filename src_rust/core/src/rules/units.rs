@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::calendar::{first_of_next_month, first_of_next_year};
+use crate::calendar::{first_of_next_month, first_of_next_year, is_date};
 use crate::units::{AMOUNT_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
 /// Most stores that a unit names.
@@ -158,7 +158,7 @@ impl Bundle {
         for line in &self.grants {
             let known = matches!(line.unit, 2 | 3) || units.binary_search_by_key(&line.unit, |unit| unit.id).is_ok();
             let (amount, days) = ((1..=AMOUNT_MAX).contains(&line.amount), line.from <= DAYS_MAX && line.days <= DAYS_MAX);
-            if !known || !amount || !days || line.until < 0 {
+            if !known || !amount || !days || line.until != 0 && !is_date(line.until) {
                 return Err(format!(
                     "bundle {}: unit {}: it is unknown, or its amount or days are out of range",
                     self.id, line.unit

@@ -10,8 +10,10 @@ use crate::error::Error;
 use crate::journal::JournalError;
 use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
 use crate::keys::Key;
-use crate::machine::{Admitted, Found, answer, parts as parts_of};
+use crate::machine::{Admitted, Beside, Found, answer, parts as parts_of};
 use crate::memory::prefetch;
+
+use zeroize::Zeroizing;
 
 use super::Writer;
 use crate::pipeline::door::Checked;
@@ -44,7 +46,7 @@ impl Writer {
                 // In place: an answer is too large to be handed from function to function.
                 answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
                 let place = answers.rows.last_mut().expect("one was just added");
-                let items = if request.items == 0 { &[] } else { batch.items_of(request).unwrap_or(&[]) };
+                let items = if checked.has_items { batch.items_of(request).unwrap_or(&[]) } else { &[] };
                 let first = answers.parts.len();
                 if let Err(code) = self.execute_one(request, items, checked, ahead, place, &mut answers.parts)? {
                     place.code = code.number().into();
@@ -70,8 +72,7 @@ impl Writer {
             ahead.likely_terminal = organisation.prefetch_likely_terminal(checked.terminal_hash);
             ahead.likely_card = cards.prefetch_likely(checked.card_hash);
         }
-        let has_items = |row: &Request| row.items != 0;
-        let whole = rows.iter().fold(false, |any, row| any | has_items(row));
+        let whole = checked.iter().fold(false, |any, checked| any | checked.has_items);
         if whole {
             ahead.iter().filter_map(|ahead| ahead.likely_card).for_each(|index| cards.prefetch_wallet(index));
         }
@@ -130,17 +131,18 @@ impl Writer {
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
         let (number, card_hash, likely_card) = (checked.number, checked.card_hash, ahead.likely_card);
-        let (forged, mut salt) = (checked.forged, None);
-        let hashed;
-        let mut items = items;
+        let (mut hashed, mut beside) = (Vec::new(), Beside { items, forged: checked.forged, salt: None });
         if items.iter().any(|item| is_pin(item.what())) {
-            (hashed, salt) = match self.hash_pins(request, checked, items) {
+            (hashed, beside.salt) = match self.hash_pins(request, checked, items) {
                 Some(hashed) => hashed,
                 None => return Ok(Err(Code::NotAvailable)),
             };
-            items = &hashed;
         }
-        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, items, forged, salt };
+        if !hashed.is_empty() {
+            beside.items = &hashed;
+        }
+        let beside = (!items.is_empty()).then_some(&beside);
+        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, beside };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place, parts));
         }
@@ -169,10 +171,10 @@ impl Writer {
     /// The items with the hashes of PINs in place of the PINs, and the salt of a new one; None if there is no key.
     #[cold]
     fn hash_pins(&self, request: &Request, checked: &Checked, items: &[Item]) -> Option<(Vec<Item>, Option<u64>)> {
-        let mut hashed = items.to_vec();
+        let mut hashed = Zeroizing::new(items.to_vec());
         let mut salt = None;
         let mut card = self.machine.named_card(request.programme(), checked.number, items);
-        for item in &mut hashed {
+        for item in hashed.iter_mut() {
             match item.what() {
                 ItemKind::Card => {
                     card = item.card_number().and_then(|number| self.machine.locate(request.programme(), number).ok())
@@ -195,7 +197,7 @@ impl Writer {
                 _ => {}
             }
         }
-        Some((hashed, salt))
+        Some((std::mem::take(&mut *hashed), salt))
     }
 
     #[inline]
