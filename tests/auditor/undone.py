@@ -1,5 +1,7 @@
 """Refunds and reversals: what they return follows from the original's moves and the lots as they are."""
 
+from dataclasses import replace
+
 from tests.auditor.cards import Card, Plan, shares
 from tests.auditor.form import (
     APPROVALS,
@@ -28,6 +30,7 @@ from tests.auditor.form import (
     TAKEN,
     TOP_UP,
     TRANSFER,
+    UNDATED,
     UNIT_POOL,
     Entry,
     Post,
@@ -221,10 +224,27 @@ def undo_changes(original: Entry, card: Card | None) -> Changes:
     return changes
 
 
+def without_lapses(original: Entry) -> list[Post]:
+    """The moves; what was given to a lot past its date and taken out at once went from giver to pool."""
+    posts: list[Post] = []
+    for post in original.posts:
+        past = post.purse and 0 < post.dates[1] < original.posted and post.end is not None and post.end[1] < 0
+        before = posts[-1] if posts else None
+        pair = past and before is not None and before.target == post.source and before.amount == post.amount
+        if pair and before is not None and (before.card, before.dates) == (post.card, post.dates):
+            posts.pop()
+            if before.source != post.target:
+                posts.append(replace(post, source=before.source, dates=UNDATED))
+        else:
+            posts.append(post)
+    return posts
+
+
 def undo_moves(state: State, original: Entry, plan: Plan) -> None:
     """First what did not give to a purse, then what gave to one."""
-    gave = [post for post in original.posts if post.purse and post.end is not None and post.end[1] > 0]
-    for post in original.posts:
+    posts = without_lapses(original)
+    gave = [post for post in posts if post.purse and post.end is not None and post.end[1] > 0]
+    for post in posts:
         if post not in gave:
             plan.bring_back(post, post.amount)
     for post in gave:

@@ -159,6 +159,8 @@ def check_vouchers(draft: Draft) -> None:
         rule = draft.unit_rule(item.unit)
         if rule is None or rule["kind"] not in (("visits", "time") if item.kind == PASS else ("coupon",)):
             raise Refused(57, FOREIGN)
+        if rule["kind"] == "time" and item.amount != 1:
+            raise Refused(13)
         if rule.get("stores") and draft.transaction.store not in rule["stores"]:
             raise Refused(57, NOT_HERE)
         if draft.row.amount < rule.get("min_spend", 0):

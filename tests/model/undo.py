@@ -229,16 +229,32 @@ def check_undoable(original: Transaction) -> None:
 
 def undo(draft: Draft, original: Transaction) -> None:
     """Undo the moves in two passes: those that did not give to a purse, then those that did."""
-    for move in original.moves:
+    moves = without_lapses(original)
+    for move in moves:
         if move.taker.account not in PURSES:
             undo_taking(draft, move)
-    for move in original.moves:
+    for move in moves:
         if move.taker.account in PURSES:
             draft.take_back(move.taker, move.giver, move.amount, reason=NOT_THERE)
     told = original.answer
     draft.amount, draft.cash = told.amount, original.cash
     draft.spent, draft.earned = -told.points_spent, -told.points_earned
     draft.then.append(lambda: forget(draft, original))
+
+
+def without_lapses(original: Transaction) -> list[Move]:
+    """The moves; what was given to a lot past its date and lapsed at once went from giver to pool."""
+    moves: list[Move] = []
+    for move in original.moves:
+        lot = move.giver
+        past = lot.account in PURSES and 0 < lot.expires < original.answer.business_date
+        if past and moves and moves[-1].taker == lot and moves[-1].amount == move.amount:
+            given = moves.pop()
+            if given.giver != move.taker:
+                moves.append(Move(given.giver, move.taker, move.amount))
+        else:
+            moves.append(move)
+    return moves
 
 
 def undo_taking(draft: Draft, move: Move) -> None:

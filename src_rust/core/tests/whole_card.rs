@@ -133,6 +133,11 @@ impl Shop {
         told
     }
 
+    /// The same of a refusal that is not kept.
+    fn ask_unkept(&mut self, row: Request, items: &[Item], code: Code) {
+        assert_eq!(self.send(row, items).0.code, u16::from(code.number()));
+    }
+
     fn approve(&mut self, row: Request, items: &[Item]) -> (Answer, Vec<Part>) {
         self.ask(row, items, Code::Approved)
     }
@@ -571,5 +576,49 @@ fn the_undoing_of_a_refund_that_fell_short_owes_no_less_than_nothing() {
     let row = shop.about(Kind::Reversal, held.sequence, 0);
     shop.ask(row, &[], Code::InvalidTransaction);
     shop.buy(OTHER, 3_000, &[], Code::Approved);
+    shop.end();
+}
+
+#[test]
+fn a_review_s_findings_stay_mended() {
+    let mut shop = Shop::new();
+    shop.issue(CARD, 1);
+    shop.top_up(CARD, 20_000);
+    // A code that is given back, used again, and the giving back undone.
+    let row = Request { product: FIVE_OFF, amount: 1, ..shop.row(Kind::IssueCodes) };
+    shop.approve(row, &[]);
+    let mac = shop.engine.secrets().code(1, FIVE_OFF, 1).unwrap();
+    let code = Item { unit: FIVE_OFF, low: 1, high: mac, ..item(ItemKind::Code) };
+    let (first, _) = shop.buy(CARD, 2_000, &[code], Code::Approved);
+    let row = shop.about(Kind::Refund, first.sequence, 2_000);
+    let (refund, _) = shop.approve(row, &[]);
+    shop.buy(CARD, 2_000, &[code], Code::Approved);
+    let row = shop.about(Kind::Reversal, refund.sequence, 0);
+    assert_eq!(shop.ask(row, &[], Code::InsufficientFunds).0.reason, Reason::Used as u8);
+    // A right to a time is used once a purchase.
+    shop.grant(CARD, 3, 1);
+    shop.buy(CARD, 9_000, &[pass(YEAR, 3)], Code::InvalidAmount);
+    // What a refund gives to a lot that is over lapses; undone, nobody owes it.
+    shop.issue(OTHER, 1);
+    shop.grant(OTHER, 4, 1);
+    let (bought, _) = shop.buy(OTHER, 700, &[], Code::Approved);
+    (0..4).for_each(|_| shop.close_day());
+    let before = (shop.balances(OTHER), shop.engine.trial_balance(1).unwrap().totals);
+    let row = shop.about(Kind::Refund, bought.sequence, bought.amount);
+    let (refund, _) = shop.approve(row, &[]);
+    let row = shop.about(Kind::Reversal, refund.sequence, 0);
+    let (undone, _) = shop.approve(row, &[]);
+    assert_eq!((undone.shortfall_money, (shop.balances(OTHER), shop.engine.trial_balance(1).unwrap().totals)), (0, before));
+    // A close pays out what is left when what the card owes is made good.
+    let card = 12_345_680;
+    shop.issue(card, 1);
+    let topped = shop.top_up(card, 10_000);
+    shop.buy(card, 1_000, &[], Code::Approved);
+    let row = shop.about(Kind::Refund, topped.sequence, 5_000);
+    assert_eq!(shop.approve(row, &[]).0.shortfall_money, 500);
+    let row = shop.on(Kind::Close, card, 0);
+    assert_eq!(shop.approve(row, &[]).0.amount, 4_500);
+    let row = shop.on(Kind::SetPin, CARD, 0);
+    shop.ask_unkept(row, &[pin(1)], Code::FormatError);
     shop.end();
 }
