@@ -338,7 +338,6 @@ def count_day(draft: Draft, paid: int, limits: dict[str, int]) -> None:
 
     def then() -> None:
         card.day = (draft.open_date, money + paid, count + 1)
-        card.has_wallet = True
 
     draft.then.append(then)
 
