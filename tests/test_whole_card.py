@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -258,3 +259,37 @@ def test_without_keys_the_caller_is_told(tmp_path: Path) -> None:
             with pytest.raises(CallFailed, match="--secrets FILE"):
                 client.codes(16, 1, 1)
         server.stop(5.0)
+
+
+def test_a_coupon_is_redeemed_once_whoever_comes_first(client: Client) -> None:
+    client.issue_codes(OFF, 20)
+    texts = client.codes(OFF, 1, 20)
+    assert client.grant(CARD, 1).code == 0
+    tellers = 8
+    approved: list[list[bool]] = [[] for _ in range(tellers)]
+
+    def teller(own: list[bool]) -> None:
+        own.extend(client.purchase(OTHER, 1_000, codes=[text], cash=500).code == 0 for text in texts)
+        own.extend(client.purchase(CARD, 1_000, coupons=[Coupon(OFF)], cash=500).code == 0 for _ in range(3))
+
+    threads = [threading.Thread(target=teller, args=(own,)) for own in approved]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes_used = [sum(own[at] for own in approved) for at in range(len(texts))]
+    assert codes_used == [1] * len(texts)
+    assert sum(sum(own[len(texts) :]) for own in approved) == 3
+
+
+def test_many_cards_are_issued_and_granted_coupons_in_one_batch(chain: Engine) -> None:
+    count = 50_000
+    cards = [f"7{number:09d}" for number in range(count)]
+    traces = np.arange(100, 100 + count)
+    issued = chain.execute(rows.issue(card=cards, product=1, terminal=11, business_date=DAY, trace=traces))
+    granted = chain.execute(
+        rows.grant(card=cards, bundle=1, terminal=11, business_date=DAY, trace=traces + count)
+    )
+    assert not issued["code"].any()
+    assert not granted["code"].any()
+    assert chain.trial_balance().units[OFF] == (3 * count, -3 * count, 0)
