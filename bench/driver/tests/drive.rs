@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use onecard_core::calendar::from_yyyymmdd;
-use onecard_core::{CardNumber, Engine, Options, Registration, Request};
+use onecard_core::{CardNumber, Engine, Options, Registration, Request, Secrets};
 use onecard_driver::load::{Mode, Plan, Report, run};
 use onecard_driver::swipes::{Range, card_number};
 use onecard_grpc::{Server, serve};
@@ -35,14 +35,15 @@ impl Bench {
             checkpoint_entries: 1_000_000,
             clock: || SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_micros() as u64,
             new_id: || [7; 16],
+            secrets: Secrets::default(),
         };
         let engine = Engine::open(directory.path(), options).expect("it opens");
         engine.register(organisation()).expect("registered");
         engine.publish(1, 1, "a".into(), TABLES.into()).expect("published");
         let (sender, receiver) = std::sync::mpsc::channel();
-        engine.submit((0..CARDS).map(issue).collect(), move |answers| sender.send(answers).expect("it waits"));
+        engine.submit((0..CARDS).map(issue).collect::<Vec<_>>(), move |answers| sender.send(answers).expect("it waits"));
         let answers = receiver.recv().expect("answered").expect("issued");
-        assert!(answers.iter().all(|answer| answer.code == 0));
+        assert!(answers.rows.iter().all(|answer| answer.code == 0));
         let server = serve(engine.clone(), "127.0.0.1:0").expect("it serves");
         Bench { server, engine, _directory: directory }
     }
