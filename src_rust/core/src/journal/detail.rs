@@ -5,6 +5,7 @@
 use std::fmt;
 
 use crate::accounts::{ACCOUNTS, Account, Post};
+use crate::commands::Kind;
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Reader, Transaction, put_id, put_uint};
 use crate::units::{PURSE_MAX, Unit};
@@ -49,7 +50,7 @@ pub struct PostSums {
 
 impl PostSums {
     #[inline]
-    fn add(&mut self, post: &Post, posted: i32) {
+    fn add(&mut self, post: &Post, lapses_before: i32) {
         // Units are summed one by one, elsewhere. Wrapping: what a damaged entry says must not stop who reads it, and all that is decided is far
         // below the bounds.
         if post.from.unit() == Unit::Counted {
@@ -66,7 +67,7 @@ impl PostSums {
         if post.from == Account::PointsPool {
             self.out_of_pool = self.out_of_pool.wrapping_add(post.amount);
         }
-        let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < posted;
+        let lapsed = post.from == Account::CardPoints && post.expires != 0 && post.expires < lapses_before;
         if post.to == Account::PointsPool && !lapsed {
             self.into_pool = self.into_pool.wrapping_add(post.amount);
         }
@@ -145,11 +146,11 @@ const HAS_UNIT_OF_POST: u8 = 128;
 const PLACE: u8 = 31;
 
 impl Detail {
-    /// Adds a move to a transaction that is posted on this date.
+    /// Adds a move to a transaction in which lots with a last date before this one lapse at once.
     #[inline]
-    pub fn add(&mut self, post: Post, posted: i32) {
+    pub fn add(&mut self, post: Post, lapses_before: i32) {
         self.touched.add(post.card, post.purse());
-        self.sums.add(&post, posted);
+        self.sums.add(&post, lapses_before);
         self.posts.push(post);
     }
 
@@ -174,6 +175,11 @@ impl Detail {
 }
 
 impl Transaction {
+    /// Lots with an earlier last date lapse at once when they are given to: that is so where something is undone. A capture may take from them.
+    pub fn lapses_before(&self) -> i32 {
+        if matches!(self.kind, Kind::Refund | Kind::Reversal) { self.posted } else { i32::MIN }
+    }
+
     #[cold]
     #[inline(never)]
     pub(super) fn encode_detail(&self, sequence: u64, base: i32, out: &mut impl Out) {
@@ -223,6 +229,7 @@ impl Transaction {
         base: i32,
         from: &mut Reader,
     ) -> Result<(), Malformed> {
+        let lapses_before = self.lapses_before();
         let previous = |distance: u64| if distance == 0 { Some(0) } else { sequence.checked_sub(distance) };
         (self.flags, self.status) = (from.byte()?, from.byte()?);
         let detail = &mut self.detail;
@@ -251,7 +258,7 @@ impl Transaction {
             detail.cards.push((from.number()?, previous(from.number()?).ok_or("previous entry")?));
         }
         for _ in 0..from.count(3)? {
-            detail.add(from.post()?, self.posted);
+            detail.add(from.post()?, lapses_before);
         }
         for _ in 0..from.count(3)? {
             detail.balances.push((from.number()?, from.number()?, from.number()?));
@@ -355,7 +362,7 @@ mod tests {
     use crate::accounts::Account;
     use crate::cards::CardNumber;
     use crate::codes::Code;
-    use crate::commands::{Kind, Original};
+    use crate::commands::Original;
     use crate::journal::entry::Entry;
     use crate::units::PURSE_MAX;
     use proptest::prelude::*;
@@ -431,7 +438,8 @@ mod tests {
             let reason = Reason::from_number(reason).unwrap();
             let [_, cash, unpaid, discount] = amounts;
             transaction.detail = Detail { items, cards, balances, cash, unpaid, discount, reason, ..Detail::default() };
-            posts.into_iter().for_each(|post| transaction.detail.add(post, BASE));
+            let before = transaction.lapses_before();
+            posts.into_iter().for_each(|post| transaction.detail.add(post, before));
             transaction
         }
     }

@@ -93,7 +93,7 @@ pub(super) fn move_lot(
 /// Adds a move as it is.
 #[inline]
 pub(super) fn add_post(transaction: &mut Transaction, post: Post) {
-    transaction.detail.add(post, transaction.posted);
+    transaction.detail.add(post, transaction.lapses_before());
 }
 
 /// True if a lot may be spent today. What was held past its last date, and is not any more, lapses with the day.
