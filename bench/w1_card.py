@@ -1,10 +1,11 @@
 """W1-card: purchases with two coupons, a pass and three purses, beside the plain swipe, in turn in one run.
 
-The cards are those of W1, and each has coupons of two series, visits, points, bonus and principal enough for
-any run. A purchase of this workload takes a coupon of either series and a visit; what they leave is paid by
-points, bonus and principal, all of which pay. As in W1 the figure is the median of the runs, over answers
-that are durable, several batches in flight; every answer is looked at, and after each run the books must
-hold what the answers told, coupon by coupon. The plain swipe is W1's mix on the same cards.
+The cards are as many as W1's, and each has coupons of two series, visits, points, bonus and principal
+enough for any run. A purchase of this workload takes a coupon of either series and a visit; what they leave
+is paid by points, bonus and principal, all of which pay. As in W1 the figure is the median of the runs, over
+answers that are durable, several batches in flight; every answer is looked at, and after each run the books
+must hold what the answers told, coupon by coupon. The plain swipe is that of W1: its mix and its rules, on
+cards that have nothing else, in a data directory of its own.
 """
 
 import datetime
@@ -81,16 +82,22 @@ def run(options: Options) -> dict[str, object]:
     cards = cards_of(options, CARDS)
     whole: list[float] = []
     plain: list[float] = []
-    with scratch("w1-card") as directory, _open(directory / "data", options) as engine:
+    with (
+        scratch("w1-card") as directory,
+        _open(directory / "card", options) as engine,
+        _open(directory / "plain", options) as plain_engine,
+    ):
+        build(plain_engine, cards, options.tell)
         build(engine, cards, options.tell, rules=RULES)
         _grant(engine, cards, options)
-        day, trace = DAY, 1
+        plain_trace = trace = 1
         for number in range(1, options.runs + 1):
             options.tell(f"W1-card, plain swipes: run {number} of {options.runs}")
-            swipes = Swipes(cards, seed=number, keys="traces", day=day, first_trace=trace)
-            plain.append(swim(engine, swipes, options.seconds / 2).swipes_per_s)
+            swipes = Swipes(cards, seed=number, keys="traces", day=DAY, first_trace=plain_trace)
+            plain.append(swim(plain_engine, swipes, options.seconds / 2).swipes_per_s)
+            plain_trace = swipes.next_trace
             options.tell(f"W1-card, purchases with items: run {number} of {options.runs}")
-            purchases = Purchases(cards, number, day, swipes.next_trace)
+            purchases = Purchases(cards, number, DAY, trace)
             whole.append(_shop(engine, purchases, options.seconds / 2))
             trace = purchases.next_trace
         stats = engine.stats()

@@ -221,7 +221,7 @@ class Stats:
     cards: int
     """Of all programmes."""
     card_bytes: int
-    """Memory of cards, purses and their index."""
+    """Memory of cards, purses, wallets and their index."""
     keys: int
     """Keys in the window; those on disk are counted by pages of 256."""
     keys_in_memory: int

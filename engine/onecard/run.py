@@ -39,7 +39,6 @@ def _methods() -> dict[str, type[Message]]:
         terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"],
         admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         member_pb2.DESCRIPTOR.services_by_name["MemberService"],
-        member_pb2.DESCRIPTOR.services_by_name["MemberService"],
     )
     return {
         method.name: message_factory.GetMessageClass(method.input_type)

@@ -434,7 +434,8 @@ impl Request {
     }
 }
 
-fn join(hi: u64, lo: u64) -> u128 {
+/// A number of 128 bits from its halves.
+pub(crate) fn join(hi: u64, lo: u64) -> u128 {
     u128::from(hi) << 64 | u128::from(lo)
 }
 
@@ -615,7 +616,7 @@ pub struct Stats {
     pub passes: u64,
     /// Cards of all programmes.
     pub cards: u64,
-    /// Memory of cards, purses and their index, in bytes.
+    /// Memory of cards, purses, wallets and their index, in bytes.
     pub card_bytes: usize,
     /// Keys in the window, up to a page's worth of each segment.
     pub keys: usize,

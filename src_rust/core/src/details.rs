@@ -8,7 +8,7 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::CardNumber;
-use crate::commands::Kind;
+use crate::commands::{Kind, join};
 use crate::units::AMOUNT_MAX;
 
 /// Most items of a request, but for a bulk top-up.
@@ -129,6 +129,11 @@ impl Item {
         CardNumber::new(self.low, self.digits)
     }
 
+    /// Its hash, of both halves.
+    pub fn hash(&self) -> u128 {
+        join(self.high, self.low)
+    }
+
     /// True if it is well formed and may stand in a request of this kind.
     fn fits(&self, kind: Kind) -> bool {
         let Some(what) = ItemKind::from_number(self.kind) else { return false };
@@ -152,6 +157,11 @@ impl Item {
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
         }
     }
+}
+
+/// The item of a kind, the first of them.
+pub fn item_of(items: &[Item], kind: ItemKind) -> Option<&Item> {
+    items.iter().find(|item| item.kind == kind as u8)
 }
 
 /// True if these may be the items of a request of this kind, which names its card in the row or does not.

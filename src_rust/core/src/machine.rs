@@ -23,7 +23,7 @@ use crate::calendar::is_date;
 use crate::cards::{Card, CardNumber, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
-use crate::details::{Item, ItemKind, Part};
+use crate::details::{Item, ItemKind, Part, item_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
@@ -291,8 +291,8 @@ impl Machine {
 
     #[cold]
     fn find_alias(&self, programme: u16, items: &[Item]) -> Result<u32, Code> {
-        let alias = items.iter().find(|item| item.kind == ItemKind::Alias as u8).ok_or(Code::InvalidCard)?;
-        let hash = u128::from(alias.high) << 64 | u128::from(alias.low);
+        let alias = item_of(items, ItemKind::Alias).ok_or(Code::InvalidCard)?;
+        let hash = alias.hash();
         self.names.find(programme, alias.digits, hash).map(|(card, _)| card).ok_or(Code::InvalidCard)
     }
 
@@ -419,14 +419,18 @@ impl Machine {
     #[inline]
     fn usable_card(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Result<u32, Code> {
         let index = self.find_card(admitted, sequence, transaction)?;
-        let card = self.cards.card(index);
+        self.check_card(admitted.programme, self.cards.card(index))?;
+        if is_amount(admitted.request.amount) { Ok(index) } else { Err(Code::InvalidAmount) }
+    }
+
+    /// The code that a card is refused with for its status or its last date.
+    #[inline]
+    fn check_card(&self, programme: usize, card: &Card) -> Result<(), Code> {
         if let Some(code) = Status::refusal(card.status) {
             return Err(code);
         }
-        if card.expires != 0 && self.organisation.programmes[admitted.programme].calendar.open > card.expires {
-            return Err(Code::ExpiredCard);
-        }
-        if is_amount(admitted.request.amount) { Ok(index) } else { Err(Code::InvalidAmount) }
+        let expired = card.expires != 0 && self.organisation.programmes[programme].calendar.open > card.expires;
+        if expired { Err(Code::ExpiredCard) } else { Ok(()) }
     }
 
     /// The rules in force and a card's product. A card was issued by rules, and a version keeps the products of the one before.

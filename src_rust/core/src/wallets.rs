@@ -320,6 +320,8 @@ pub struct Wallets {
     is_changed: Vec<bool>,
     /// Member and card of each that has a holder.
     holders: BTreeSet<(u64, u32)>,
+    /// Lots of all of them.
+    lots: usize,
     /// Some were read from a checkpoint, and may be ahead of the journal's tail.
     pub loaded: bool,
 }
@@ -342,6 +344,7 @@ impl Wallets {
             self.holders.insert((wallet.member, wallet.card));
         }
         self.earliest.push(wallet.earliest());
+        self.lots += wallet.lots.len();
         self.note_change(wallet.card);
         self.wallets.push(wallet);
         handle
@@ -383,8 +386,9 @@ impl Wallets {
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
         let at = handle as usize;
         let wallet = &mut self.wallets[at];
-        let member = wallet.member;
+        let (member, lots) = (wallet.member, wallet.lots.len());
         change(wallet);
+        self.lots = self.lots + wallet.lots.len() - lots;
         if wallet.member != member {
             self.holders.remove(&(member, wallet.card));
             self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
@@ -424,10 +428,9 @@ impl Wallets {
         std::mem::take(&mut self.changed)
     }
 
-    /// Bytes of memory, roughly.
+    /// Bytes of memory, with room for no lot more than there is.
     pub fn size(&self) -> usize {
-        let lots: usize = self.wallets.iter().map(|wallet| wallet.lots.capacity() * size_of::<Lot>()).sum();
-        self.wallets.len() * (size_of::<Wallet>() + 5) + lots
+        self.wallets.len() * (size_of::<Wallet>() + size_of::<i32>()) + self.lots * size_of::<Lot>()
     }
 }
 

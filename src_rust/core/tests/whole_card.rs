@@ -1,15 +1,24 @@
-//! What a card does beyond the plain swipe, as callers see it (`docs/card.md`); every story is read again from the journal at its end.
+//! What a card does beyond the plain swipe, as callers see it (`docs/card.md`); every story is read again from the journal at its end, from
+//! its every place with the wallets of every later place: a checkpoint pass copies wallets while entries go on.
 
 use std::path::Path;
 use std::sync::mpsc;
 
+use onecard_core::checkpoint::state_digest;
 use onecard_core::commands::{ACCEPT_PARTIAL, BY_OPERATOR, FINAL, UNBIND, USE_POINTS};
 use onecard_core::details::{PART_CASH, PART_UNPAID};
+use onecard_core::directory::Directory;
+use onecard_core::journal::Journal;
+use onecard_core::journal::entry::Entry;
+use onecard_core::machine::Machine;
+use onecard_core::wallets::{Wallet, Wallets};
 use onecard_core::{
     Answer, Batch, CardNumber, Code, Engine, Item, ItemKind, Kind, Options, Part, Reason, Registration, Request, Secrets, verify,
 };
 
 const DAY: i32 = 20_000;
+/// Places of a story from which it is read again, at most.
+const PLACES: usize = 100;
 /// Units of the tables.
 const WASH: u16 = 16;
 const YEAR: u16 = 17;
@@ -178,7 +187,7 @@ impl Shop {
         self.day += 1;
     }
 
-    /// The journal and the checkpoint give the same state again, and all of it is whole.
+    /// The journal and the checkpoint give the same state again, and all of it is whole; also where wallets are ahead of where replay begins.
     fn end(self) {
         let digest = self.engine.state_digest().unwrap();
         self.engine.close().unwrap();
@@ -187,7 +196,60 @@ impl Shop {
         engine.close().unwrap();
         let verdict = verify(self.directory.path(), 1 << 30, |_, _| true).unwrap();
         assert_eq!((verdict.problems, verdict.state), (Vec::<String>::new(), digest));
+        let entries = entries(self.directory.path());
+        // Of a long story some places, evenly.
+        let places = || (0..=entries.len()).step_by(entries.len() / PLACES + 1);
+        for later in places() {
+            let wallets: Vec<Wallet> = replayed(&entries[..later]).wallets.iter().cloned().collect();
+            for begin in places().take_while(|&begin| begin <= later) {
+                let mut machine = replayed(&entries[..begin]);
+                load(&mut machine, &wallets);
+                replay(&mut machine, &entries, begin);
+                assert_eq!(state_digest(&machine), digest, "replay from {begin} with the wallets of {later}");
+            }
+        }
     }
+}
+
+/// All entries of a journal.
+fn entries(path: &Path) -> Vec<Entry> {
+    let journal = Directory::own(path).unwrap().journal(1 << 30, [0; 16]).unwrap();
+    let mut entries = Vec::new();
+    journal
+        .walk(1, &mut |block| {
+            entries.extend((block.first()..block.end()).map(|sequence| block.entry(sequence).unwrap()));
+            Ok(true)
+        })
+        .unwrap();
+    entries
+}
+
+fn replayed(entries: &[Entry]) -> Machine {
+    let mut machine = Machine::default();
+    replay(&mut machine, entries, 0);
+    machine
+}
+
+/// Applies the entries from this place on.
+fn replay(machine: &mut Machine, entries: &[Entry], begin: usize) {
+    for (at, entry) in entries.iter().enumerate().skip(begin) {
+        let store = match entry {
+            Entry::Transaction(transaction) => {
+                let programme = machine.organisation.programme(transaction.key.programme).unwrap();
+                machine.organisation.store(programme, transaction.store)
+            }
+            _ => None,
+        };
+        machine.replay(entry, store, at as u64 + 1).unwrap_or_else(|what| panic!("entry {}: {what}", at + 1));
+    }
+}
+
+/// Gives a machine wallets as a checkpoint does: those of a later entry, of the cards that it has.
+fn load(machine: &mut Machine, wallets: &[Wallet]) {
+    machine.wallets = Wallets::default();
+    let cards = machine.cards.len();
+    wallets.iter().filter(|wallet| wallet.card < cards).for_each(|wallet| machine.add_wallet(wallet.clone()));
+    machine.wallets.loaded = true;
 }
 
 const CARD: u64 = 12_345_678;
@@ -310,6 +372,20 @@ fn lots_are_spent_by_their_dates_lapse_with_their_day_and_grow_until_then() {
     assert_eq!(shop.balances(CARD).0, [10_000, 1_300, 40_080]);
     shop.close_day();
     assert_eq!(shop.balances(CARD).0[1], 1_000);
+    shop.end();
+}
+
+#[test]
+fn a_wallet_that_has_grown_since_is_no_contradiction_to_what_came_before() {
+    let mut shop = Shop::new();
+    shop.issue(CARD, 1);
+    shop.grant(CARD, 4, 1);
+    let fund = Request { amount: 10_000_000, ..shop.row(Kind::Fund) };
+    shop.approve(fund, &[]);
+    // It leaves the wallet as it is, and tells of the points in it.
+    assert_eq!(shop.top_up(CARD, 10_000).points_balance, 500_000);
+    shop.close_day();
+    assert_eq!(shop.balances(CARD).0[2], 500_500);
     shop.end();
 }
 

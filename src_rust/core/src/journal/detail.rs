@@ -290,7 +290,7 @@ fn put_item(out: &mut impl Out, item: &Item) {
         put_uint(out, item.amount as u64);
     }
     if item.high != 0 {
-        put_id(out, u128::from(item.high) << 64 | u128::from(item.low));
+        put_id(out, item.hash());
     } else if item.low != 0 {
         put_uint(out, item.low);
     }

@@ -6,9 +6,9 @@ use crate::commands::FROM_CARD;
 use crate::details::{ItemKind, Reason};
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Purse, UNDATED, card_at, collection, move_plain};
-use crate::machine::sale::Refused;
+use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Payer, Rounding, UnitKind};
+use crate::rules::{Rounding, UnitKind};
 
 /// Most bundles of a grant.
 const BUNDLES_MAX: i64 = 1_000;
@@ -16,10 +16,6 @@ const BUNDLES_MAX: i64 = 1_000;
 const CODES_MAX: i64 = 10_000_000;
 /// Most codes of a programme, ever: a bit of memory each.
 const CODES_OUT_MAX: u64 = 1_000_000_000;
-
-fn plain(code: Code) -> Refused {
-    (code, Reason::None)
-}
 
 impl Machine {
     /// Tops up the card at a place of the transaction.
@@ -101,15 +97,7 @@ impl Machine {
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
         self.check_pin(admitted.items(), transaction, 0, false)?;
         if by_card {
-            let unpaid = tables.pour(price, price, |step, most| {
-                let number = match step.pay {
-                    Payer::Bonus => Purse::BONUS,
-                    Payer::Principal => Purse::PRINCIPAL,
-                    _ => return 0,
-                };
-                self.take(transaction, Purse { card: 0, number }, Account::IssuerUnits, most, today)
-            });
-            if unpaid > 0 {
+            if self.pay_stored(tables, transaction, 0, Account::IssuerUnits, price, today) < price {
                 return Err(plain(Code::InsufficientFunds));
             }
         } else {

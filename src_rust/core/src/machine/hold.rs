@@ -5,10 +5,10 @@
 
 use crate::codes::Code;
 use crate::commands::{FINAL, Kind};
-use crate::details::{Item, ItemKind, Reason};
+use crate::details::{Item, ItemKind, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::lots::add_post;
-use crate::machine::sale::{Refused, note_staff};
+use crate::machine::sale::{Refused, note_staff, plain};
 use crate::machine::{Admitted, Found, Machine, is_amount};
 use crate::rules::Tables;
 use crate::units::part_of;
@@ -27,7 +27,7 @@ pub(super) fn hold(
         date => date,
     };
     if expires < today {
-        return Err((Code::InvalidTransaction, Reason::None));
+        return Err(plain(Code::InvalidTransaction));
     }
     transaction.changes.retain(|change| !matches!(change, Change::Sold { .. }));
     transaction.changes.push(Change::Held { expires, total, earned, rebate });
@@ -69,7 +69,6 @@ impl Machine {
         sequence: u64,
         transaction: &mut Transaction,
     ) -> Result<Code, Refused> {
-        let plain = |code| (code, Reason::None);
         self.take_card_of(admitted, found, sequence, transaction);
         let (authorisation, original, hold) = self.held(found, transaction).map_err(plain)?;
         let amount = admitted.request.amount;
@@ -91,7 +90,7 @@ impl Machine {
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         self.reward(product, transaction, today, earned, rebate);
         transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended });
-        let staff = original.detail.items.iter().find(|item| item.kind == ItemKind::Staff as u8).and_then(Item::card_number);
+        let staff = item_of(&original.detail.items, ItemKind::Staff).and_then(Item::card_number);
         if let Some(staff) = staff.and_then(|number| self.ever_of(admitted.request.programme(), number)) {
             transaction.changes.push(Change::Sold { staff, amount: 0 });
             note_staff(transaction, amount);
@@ -108,7 +107,7 @@ impl Machine {
         transaction: &mut Transaction,
     ) -> Result<Code, Refused> {
         self.take_card_of(admitted, found, sequence, transaction);
-        let (authorisation, _, hold) = self.held(found, transaction).map_err(|code| (code, Reason::None))?;
+        let (authorisation, _, hold) = self.held(found, transaction).map_err(plain)?;
         let captured = hold.captured;
         transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended: true });
         Ok(Code::Approved)

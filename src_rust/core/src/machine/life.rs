@@ -1,18 +1,14 @@
 //! The life of a card: its state, its number, its names, its holder, and its end. The wallet outlives the number.
 
 use crate::accounts::Account;
-use crate::cards::Status;
+use crate::cards::{CardNumber, Status};
 use crate::codes::Code;
 use crate::commands::UNBIND;
-use crate::details::{ItemKind, Reason};
+use crate::details::{ItemKind, Reason, item_of};
 use crate::journal::entry::{Change, Transaction};
-use crate::machine::lots::{Purse, card_at, move_lot};
-use crate::machine::sale::Refused;
+use crate::machine::lots::{Purse, UNDATED, card_at, collection, move_lot};
+use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
-
-fn plain(code: Code) -> Refused {
-    (code, Reason::None)
-}
 
 impl Machine {
     fn card_of(&self, transaction: &Transaction) -> Result<u32, Refused> {
@@ -35,7 +31,7 @@ impl Machine {
     #[cold]
     pub(super) fn decide_replace(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
-        let item = admitted.items().iter().find(|item| item.kind == ItemKind::Number as u8).expect("it was let in");
+        let item = item_of(admitted.items(), ItemKind::Number).expect("it was let in");
         let number = item.card_number().expect("it was let in");
         if self.locate(admitted.request.programme(), number) != Err(Code::InvalidCard) {
             return Err(plain(Code::InvalidCard));
@@ -50,7 +46,7 @@ impl Machine {
     #[cold]
     pub(super) fn decide_holder(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         self.card_of(transaction)?;
-        let item = admitted.items().iter().find(|item| item.kind == ItemKind::Member as u8).expect("it was let in");
+        let item = item_of(admitted.items(), ItemKind::Member).expect("it was let in");
         transaction.changes.push(Change::Holder { member: item.low, named: item.amount == 1 });
         Ok(Code::Approved)
     }
@@ -66,8 +62,8 @@ impl Machine {
     ) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
         self.find_further_cards(admitted, sequence, transaction)?;
-        let alias = admitted.items().iter().find(|item| item.kind == ItemKind::Alias as u8).expect("it was let in");
-        let (kind, hash) = (alias.digits, u128::from(alias.high) << 64 | u128::from(alias.low));
+        let alias = item_of(admitted.items(), ItemKind::Alias).expect("it was let in");
+        let (kind, hash) = (alias.digits, alias.hash());
         let bound = self.names.find(admitted.request.programme(), kind, hash).map(|(card, _)| card);
         let unbind = transaction.flags & UNBIND != 0;
         match (bound, card_at(transaction, 1)) {
@@ -132,13 +128,13 @@ impl Machine {
             return Err(plain(Code::InvalidTransaction));
         }
         let (tables, _) = self.rules_of(admitted.programme, self.cards.card(index));
-        let out = crate::machine::lots::collection(tables, admitted.request.channel);
+        let out = collection(tables, admitted.request.channel);
         let card = *self.cards.card(index);
         // What the card owes is kept back.
         let kept = card.principal.min(-card.shortfall_money);
-        move_lot(transaction, Account::CardPrincipal, Account::StoreCollection, 0, 0, (0, 0), kept);
-        move_lot(transaction, Account::StoreCollection, Account::CardShortfallMoney, 0, 0, (0, 0), kept);
-        move_lot(transaction, Account::CardPrincipal, out, 0, 0, (0, 0), card.principal - kept);
+        move_lot(transaction, Account::CardPrincipal, Account::StoreCollection, 0, 0, UNDATED, kept);
+        move_lot(transaction, Account::StoreCollection, Account::CardShortfallMoney, 0, 0, UNDATED, kept);
+        move_lot(transaction, Account::CardPrincipal, out, 0, 0, UNDATED, card.principal - kept);
         let mut purses = vec![Purse::BONUS, Purse::POINTS];
         let units = self.wallet(index).map_or(&[][..], |wallet| &wallet.lots);
         purses.extend(units.iter().map(|lot| lot.purse).filter(|&purse| purse > Purse::POINTS));
@@ -146,8 +142,7 @@ impl Machine {
         for number in purses {
             let purse = Purse { card: 0, number };
             for (dates, amount, _) in self.lots(index, number) {
-                let unit = if number > Purse::POINTS { number } else { 0 };
-                move_lot(transaction, purse.account(), purse.pool(), 0, unit, dates, amount);
+                move_lot(transaction, purse.account(), purse.pool(), 0, purse.unit(), dates, amount);
             }
         }
         transaction.changes.push(Change::Status(Status::Closed as u8));
@@ -155,7 +150,7 @@ impl Machine {
     }
 
     /// What a number that is no card's now leads to: the code of a former number, or 14.
-    pub(super) fn refusal_of(&self, programme: u16, number: crate::cards::CardNumber) -> Code {
+    pub(super) fn refusal_of(&self, programme: u16, number: CardNumber) -> Code {
         self.names.former(programme, number).and_then(|(_, code)| Code::from_number(code)).unwrap_or(Code::InvalidCard)
     }
 }

@@ -7,10 +7,10 @@ use subtle::ConstantTimeEq;
 
 use crate::codes::Code;
 use crate::commands::BY_OPERATOR;
-use crate::details::{Item, ItemKind, Reason};
+use crate::details::{Item, ItemKind, item_of};
 use crate::journal::entry::{Change, PinHash, Transaction};
 use crate::machine::lots::card_at;
-use crate::machine::sale::Refused;
+use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Machine};
 use crate::wallets::TRIES_MAX;
 
@@ -53,7 +53,7 @@ impl Machine {
         card: u16,
         needed: bool,
     ) -> Result<(), Refused> {
-        let refuse = |code| Err((code, Reason::None));
+        let refuse = |code| Err(plain(code));
         let Some(index) = card_at(transaction, card) else { return refuse(Code::InvalidCard) };
         let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));
         let Some(item) = pin_for(items, card) else {
@@ -77,17 +77,17 @@ impl Machine {
     #[cold]
     pub(super) fn decide_set_pin(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let by_operator = transaction.flags & BY_OPERATOR != 0;
-        let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
+        let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
         let has_pin = self.wallet(index).is_some_and(|wallet| wallet.pin.is_some());
         if !by_operator {
             self.must_be_usable(admitted, self.cards.card(index))?;
             self.check_pin(admitted.items(), transaction, 0, has_pin)?;
         }
-        match admitted.items().iter().find(|item| item.kind == ItemKind::NewPin as u8) {
+        match item_of(admitted.items(), ItemKind::NewPin) {
             Some(item) => {
-                let hash = u128::from(item.high) << 64 | u128::from(item.low);
+                let hash = item.hash();
                 let Some(salt) = admitted.beside.and_then(|beside| beside.salt) else {
-                    return Err((Code::NotAvailable, Reason::None));
+                    return Err(plain(Code::NotAvailable));
                 };
                 transaction.changes.push(Change::Pin(PinHash { key: item.number, salt, hash }));
             }
@@ -99,6 +99,6 @@ impl Machine {
 
 /// Compares without telling by its time where they differ.
 fn is_right(item: &Item, pin: &PinHash) -> bool {
-    let given = u128::from(item.high) << 64 | u128::from(item.low);
+    let given = item.hash();
     bool::from(given.ct_eq(&pin.hash) & item.number.ct_eq(&pin.key))
 }

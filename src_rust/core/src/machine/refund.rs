@@ -7,17 +7,12 @@
 use crate::accounts::{Account, Post};
 use crate::codes::Code;
 use crate::commands::Kind;
-use crate::details::Reason;
 use crate::growth::grow;
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Dates, Purse, card_at, move_lot};
-use crate::machine::sale::Refused;
+use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Found, Machine, is_amount};
 use crate::units::part_of;
-
-fn plain(code: Code) -> Refused {
-    (code, Reason::None)
-}
 
 /// What each of these amounts returns of their sum once `refunded` of it is: in all exactly that.
 ///

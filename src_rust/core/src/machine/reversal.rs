@@ -9,7 +9,7 @@ use crate::details::Reason;
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Purse, card_at, move_lot};
 use crate::machine::refund::{posts_of, take_back};
-use crate::machine::sale::Refused;
+use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Found, Machine, answer_of};
 use crate::series::Serial;
 
@@ -22,9 +22,8 @@ impl Machine {
         sequence: u64,
         transaction: &mut Transaction,
     ) -> Result<Code, Refused> {
-        let plain = |code| Err((code, Reason::None));
         let (number, original) = match found {
-            Found::Nothing => return plain(Code::OriginalNotFound),
+            Found::Nothing => return Err(plain(Code::OriginalNotFound)),
             Found::Marked => return Ok(Code::Approved),
             Found::UnknownKey => {
                 transaction.changes.push(Change::Marked);
@@ -34,7 +33,7 @@ impl Machine {
         };
         self.take_cards_of(admitted, original, sequence, transaction);
         if !is_reversible(original.kind) {
-            return plain(Code::InvalidTransaction);
+            return Err(plain(Code::InvalidTransaction));
         }
         let mark = self.mark(number);
         if mark.reversed {
@@ -45,7 +44,7 @@ impl Machine {
             return Ok(Code::Approved);
         }
         if original.kind != Kind::Refund && mark.refunded > 0 {
-            return plain(Code::InvalidTransaction);
+            return Err(plain(Code::InvalidTransaction));
         }
         let refund = original.changes.iter().find_map(|change| match *change {
             Change::Refunded { sequence, refunded } => Some((sequence, refunded)),
@@ -54,7 +53,7 @@ impl Machine {
         if let Some((sequence, refunded)) = refund {
             let now = self.mark(sequence);
             if now.reversed || now.refunded != refunded {
-                return plain(Code::InvalidTransaction);
+                return Err(plain(Code::InvalidTransaction));
             }
             transaction.changes.push(Change::Refunded { sequence, refunded: refunded - original.amount });
         }
@@ -86,7 +85,7 @@ impl Machine {
                 transaction.changes.push(Change::Captured { sequence, captured: 0, ended: true });
                 Ok(())
             }
-            Some(_) => Err((Code::InvalidTransaction, Reason::None)),
+            Some(_) => Err(plain(Code::InvalidTransaction)),
             None => Ok(()),
         }
     }

@@ -7,12 +7,12 @@ use crate::accounts::Account;
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{ACCEPT_PARTIAL, Kind, USE_POINTS};
-use crate::details::{Item, ItemKind, Reason};
+use crate::details::{Item, ItemKind, Reason, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Funder, Payer, Product, Step, Tables, UnitKind, UnitRule, earned};
+use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned};
 use crate::series::Serial;
 use crate::units::{PURSE_MAX, rate_of};
 
@@ -21,6 +21,11 @@ const HOLDS_MAX: usize = 256;
 
 /// Why a request is refused: the code, and what the code alone does not say.
 pub(super) type Refused = (Code, Reason);
+
+/// A refusal of which the code says all.
+pub(super) fn plain(code: Code) -> Refused {
+    (code, Reason::None)
+}
 
 /// What a sale is, as it is being poured.
 struct Till<'a> {
@@ -55,13 +60,12 @@ impl Machine {
     }
 
     fn sell(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
-        let CardRef::Known { index, .. } = transaction.card else { return Err((Code::InvalidCard, Reason::None)) };
-        let plain = |code| Err((code, Reason::None));
+        let CardRef::Known { index, .. } = transaction.card else { return Err(plain(Code::InvalidCard)) };
         let amount = admitted.request.amount;
         let card = self.cards.card(index);
         self.must_be_usable(admitted, card)?;
         if !is_amount(amount) {
-            return plain(Code::InvalidAmount);
+            return Err(plain(Code::InvalidAmount));
         }
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let (tables, product) = self.rules_of(admitted.programme, card);
@@ -74,7 +78,7 @@ impl Machine {
         self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
         let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
         if above(due, limits.purchase_max) {
-            return plain(Code::ExceedsLimit);
+            return Err(plain(Code::ExceedsLimit));
         }
         let mut till = Till {
             tables,
@@ -90,13 +94,13 @@ impl Machine {
         let unpaid = self.pour(&mut till, transaction, due);
         let paid = due - unpaid;
         if unpaid > 0 && (transaction.flags & ACCEPT_PARTIAL == 0 || paid == 0) {
-            return plain(Code::InsufficientFunds);
+            return Err(plain(Code::InsufficientFunds));
         }
         self.count_day(index, today, paid, limits.day_sum, limits.day_count, transaction)?;
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
         let earned = earned(till.stored + till.cash, product);
         if earned > PURSE_MAX {
-            return plain(Code::ExceedsLimit);
+            return Err(plain(Code::ExceedsLimit));
         }
         let detail = &mut transaction.detail;
         (detail.cash, detail.unpaid, detail.discount) = (till.cash, unpaid, off + lowered);
@@ -118,19 +122,13 @@ impl Machine {
         let expires = product.points_round.expires(today, product.points_days);
         self.give(transaction, points, (0, expires), Account::PointsPool, earned);
         let bonus = Purse { card: 0, number: Purse::BONUS };
-        let expires = crate::rules::Rounding::Day.expires(today, product.bonus_days);
+        let expires = Rounding::Day.expires(today, product.bonus_days);
         self.give(transaction, bonus, (0, expires), Account::IssuerBonus, rebate);
     }
 
     /// The card is active and has not expired.
     pub(super) fn must_be_usable(&self, admitted: &Admitted<'_>, card: &Card) -> Result<(), Refused> {
-        if let Some(code) = Status::refusal(card.status) {
-            return Err((code, Reason::None));
-        }
-        if card.expires != 0 && self.organisation.programmes[admitted.programme].calendar.open > card.expires {
-            return Err((Code::ExpiredCard, Reason::None));
-        }
-        Ok(())
+        self.check_card(admitted.programme, card).map_err(plain)
     }
 
     /// Finds the further cards of a request, and brings them up to date.
@@ -142,10 +140,10 @@ impl Machine {
     ) -> Result<(), Refused> {
         let named = admitted.items().iter().filter(|item| item.kind == ItemKind::Card as u8);
         for number in named.filter_map(Item::card_number) {
-            let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
+            let index = self.locate(admitted.request.programme(), number).map_err(plain)?;
             let known = card_at(transaction, 0) == Some(index) || transaction.detail.cards.iter().any(|card| card.0 == index);
             if known {
-                return Err((Code::InvalidTransaction, Reason::None));
+                return Err(plain(Code::InvalidTransaction));
             }
             self.touch(admitted.programme, index, sequence);
             transaction.detail.cards.push((index, self.cards.card(index).last));
@@ -156,9 +154,9 @@ impl Machine {
 
     /// The staff card, if one is named, is one.
     fn must_serve(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
-        let Some(item) = admitted.items().iter().find(|item| item.kind == ItemKind::Staff as u8) else { return Ok(()) };
+        let Some(item) = item_of(admitted.items(), ItemKind::Staff) else { return Ok(()) };
         let number = item.card_number().expect("it was let in");
-        let index = self.locate(admitted.request.programme(), number).map_err(|code| (code, Reason::None))?;
+        let index = self.locate(admitted.request.programme(), number).map_err(plain)?;
         let card = self.cards.card(index);
         let (_, product) = self.rules_of(admitted.programme, card);
         if !product.staff || card.status != Status::Active as u8 {
@@ -190,7 +188,7 @@ impl Machine {
                 return no(Reason::Foreign);
             };
             if unit.kind == UnitKind::Time && item.amount != 1 {
-                return Err((Code::InvalidAmount, Reason::None));
+                return Err(plain(Code::InvalidAmount));
             }
             if !unit.is_taken_by(transaction.store) {
                 return no(Reason::OutOfScope);
@@ -238,7 +236,7 @@ impl Machine {
         if enough {
             return Ok(());
         }
-        let Some(index) = card_at(transaction, 0) else { return Err((Code::InvalidCard, Reason::None)) };
+        let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
         let not_yet = self.lots(index, unit.id).iter().any(|((begins, _), ..)| *begins > today);
         Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
     }
@@ -353,11 +351,13 @@ impl Machine {
             }
             Payer::Cards => {
                 for card in 1..=transaction.detail.cards.len() as u16 {
-                    left -= self.pay_with(till, transaction, card, left);
+                    let paid = self.pay_stored(till.tables, transaction, card, Account::StoreClearing, left, till.today);
+                    till.stored += paid;
+                    left -= paid;
                 }
             }
             Payer::Cash => {
-                let offered = till.items.iter().find(|item| item.kind == ItemKind::Cash as u8).map_or(0, |item| item.amount);
+                let offered = item_of(till.items, ItemKind::Cash).map_or(0, |item| item.amount);
                 till.cash = left.min(offered);
                 left -= till.cash;
             }
@@ -366,18 +366,24 @@ impl Machine {
         most - left
     }
 
-    /// A further card pays with bonus and principal, in the order and up to the shares of the rules.
-    fn pay_with(&self, till: &mut Till<'_>, transaction: &mut Transaction, card: u16, due: i64) -> i64 {
-        let tables = till.tables;
+    /// A card pays an account with bonus and principal, in the order and up to the shares of the rules; how much it does.
+    pub(super) fn pay_stored(
+        &self,
+        tables: &Tables,
+        transaction: &mut Transaction,
+        card: u16,
+        to: Account,
+        due: i64,
+        today: i32,
+    ) -> i64 {
         let unpaid = tables.pour(due, due, |step, most| {
             let number = match step.pay {
                 Payer::Bonus => Purse::BONUS,
                 Payer::Principal => Purse::PRINCIPAL,
                 _ => return 0,
             };
-            self.take(transaction, Purse { card, number }, Account::StoreClearing, most, till.today)
+            self.take(transaction, Purse { card, number }, to, most, today)
         });
-        till.stored += due - unpaid;
         due - unpaid
     }
 
@@ -397,10 +403,10 @@ impl Machine {
         let day = self.wallet(index).map(|wallet| wallet.day).filter(|day| day.date == today).unwrap_or_default();
         let (count, sum) = (day.count.saturating_add(1), day.sum.saturating_add(paid));
         if sum_max != 0 && sum > sum_max {
-            return Err((Code::ExceedsLimit, Reason::None));
+            return Err(plain(Code::ExceedsLimit));
         }
         if count_max != 0 && count > count_max {
-            return Err((Code::ExceedsCount, Reason::None));
+            return Err(plain(Code::ExceedsCount));
         }
         transaction.changes.push(Change::Spent { count, sum });
         Ok(())

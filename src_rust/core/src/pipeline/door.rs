@@ -2,7 +2,7 @@
 
 use crate::cards::{CardNumber, Cards};
 use crate::commands::{Batch, Kind, Request};
-use crate::details::{Item, ItemKind, items_fit};
+use crate::details::{Item, ItemKind, item_of, items_fit};
 use crate::organisation::terminal_hash;
 use crate::secrets::Secrets;
 
@@ -56,7 +56,7 @@ impl Checked {
 
 /// True if a kind that needs items has the one that says what is asked: of a PIN that is set, the new one. The others are looked at with them.
 fn has_needed(kind: Kind, items: &[Item]) -> bool {
-    kind != Kind::SetPin || items.iter().any(|item| item.kind == ItemKind::NewPin as u8)
+    kind != Kind::SetPin || item_of(items, ItemKind::NewPin).is_some()
 }
 
 /// True if an item is a code that was made with none of the keys.

@@ -361,7 +361,7 @@ impl Writer {
             checkpointed: self.checkpointed - 1,
             passes: self.passes,
             cards: self.machine.cards.len().into(),
-            card_bytes: self.machine.cards.size(),
+            card_bytes: self.machine.cards.size() + self.machine.wallets.size(),
             keys,
             keys_in_memory,
             key_bytes,
