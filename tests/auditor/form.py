@@ -27,8 +27,8 @@ MONEY_ACCOUNTS = frozenset({PRINCIPAL, BONUS, SHORT_MONEY, TRANSIT_MONEY}) | STO
 POINTS_ACCOUNTS = frozenset({POINTS, SHORT_POINTS, POOL, FUNDING, RESERVE, GROWTH, TRANSIT_POINTS})
 UNIT_ACCOUNTS = frozenset({UNIT, UNIT_POOL, OUT_AS_CODES, TRANSIT_UNITS})
 # How a move names them: by their place.
-PLACES = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 6, 34, 44, 45, 46, 47, 48]
-PLAIN_PLACES = 15
+PLACES = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48]
+NO_PLAIN_PLACE = 5
 MOVES_MAX, POSTS_MAX, DETAILED = 12, 8_192, 15
 UNIT_MIN = 16
 
@@ -373,8 +373,8 @@ def decode_original(read: Reader, entry: Entry) -> None:
 def decode_move(read: Reader) -> Post:
     pair, amount = read.byte(), read.uint()
     source, target = pair >> 4, pair & 15
-    if max(source, target) >= PLAIN_PLACES:
-        raise Damage(f"a move between unknown accounts {source} and {target}")
+    if NO_PLAIN_PLACE in (source, target):
+        raise Damage(f"a plain move between accounts at {source} and {target}")
     if source == target:
         raise Damage("a move from an account to itself")
     return Post(PLACES[source], PLACES[target], amount)

@@ -20,6 +20,7 @@ pub enum Account {
     CardPoints,
     CardShortfallMoney,
     CardShortfallPoints,
+    CardUnit,
     StoreClearing,
     StoreCollection,
     StoreDue,
@@ -30,7 +31,6 @@ pub enum Account {
     GrowthReserve,
     MembersGrowth,
     IssuerCollection,
-    CardUnit,
     IssuerUnits,
     UnitPool,
     Codes,
@@ -41,8 +41,8 @@ pub enum Account {
 
 /// Number of accounts.
 pub const ACCOUNTS: usize = 22;
-/// The first so many are those that the moves of a plain transaction name: their places fit four bits.
-const PLAIN: usize = 15;
+/// The first so many are those that the moves of a plain transaction name, but for units: their places fit four bits.
+const PLAIN: usize = 16;
 
 impl Account {
     /// All of them.
@@ -54,6 +54,7 @@ impl Account {
             CardPoints,
             CardShortfallMoney,
             CardShortfallPoints,
+            CardUnit,
             StoreClearing,
             StoreCollection,
             StoreDue,
@@ -64,7 +65,6 @@ impl Account {
             GrowthReserve,
             MembersGrowth,
             IssuerCollection,
-            CardUnit,
             IssuerUnits,
             UnitPool,
             Codes,
@@ -77,7 +77,7 @@ impl Account {
     /// Its code in the journal and in reports.
     #[inline]
     pub fn code(self) -> u8 {
-        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 6, 34, 44, 45, 46, 47, 48];
+        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48];
         CODES[self as usize]
     }
 
@@ -85,12 +85,11 @@ impl Account {
     #[inline]
     pub fn from_code(code: u8) -> Option<Account> {
         let at = match code {
-            1..=5 => code - 1,
-            16..=18 => code - 11,
-            32..=33 => code - 24,
-            40..=43 => code - 30,
-            35 => 14,
-            6 => 15,
+            1..=6 => code - 1,
+            16..=18 => code - 10,
+            32..=33 => code - 23,
+            40..=43 => code - 29,
+            35 => 15,
             34 => 16,
             44..=48 => code - 27,
             _ => return None,
@@ -110,16 +109,28 @@ impl Account {
         Account::ALL[..PLAIN].get(usize::from(place)).copied()
     }
 
-    /// True if it is a card's.
+    /// True if it is a card's: those come first.
     #[inline]
     pub fn is_card(self) -> bool {
-        use Account::*;
-        matches!(self, CardPrincipal | CardBonus | CardPoints | CardShortfallMoney | CardShortfallPoints | CardUnit)
+        self as u8 <= Account::CardUnit as u8
     }
 
     /// What it counts.
     #[inline]
     pub fn unit(self) -> Unit {
+        const UNITS: [Unit; ACCOUNTS] = {
+            let mut units = [Unit::Money; ACCOUNTS];
+            let mut at = 0;
+            while at < ACCOUNTS {
+                units[at] = Account::ALL[at].counts();
+                at += 1;
+            }
+            units
+        };
+        UNITS[self as usize]
+    }
+
+    const fn counts(self) -> Unit {
         use Account::*;
         match self {
             CardPoints | CardShortfallPoints | PointsPool | GrowthFunding | GrowthReserve | MembersGrowth | TransitPoints => {
@@ -169,6 +180,12 @@ impl Post {
         if self.from.is_card() { Some((self.from, -self.amount)) } else { self.to.is_card().then_some((self.to, self.amount)) }
     }
 
+    /// True if the card's end, if it has one, is a lot that lies in a wallet, not in the card's record.
+    #[inline]
+    pub fn is_of_wallet(&self) -> bool {
+        (self.begins | self.expires != 0) | (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
+    }
+
     /// True if it moves money.
     #[inline]
     pub fn is_money(&self) -> bool {
@@ -178,11 +195,10 @@ impl Post {
     /// The purse at the card's end: 1 to 3, or a unit; 0 for a shortfall.
     #[inline]
     pub fn purse(&self) -> u16 {
-        match self.card_end() {
-            Some((Account::CardPrincipal, _)) => 1,
-            Some((Account::CardBonus, _)) => 2,
-            Some((Account::CardPoints, _)) => 3,
-            Some((Account::CardUnit, _)) => self.unit,
+        let end = if self.from.is_card() { self.from } else { self.to };
+        match end {
+            Account::CardPrincipal | Account::CardBonus | Account::CardPoints => end as u16 + 1,
+            Account::CardUnit => self.unit,
             _ => 0,
         }
     }
@@ -244,12 +260,12 @@ impl Moves {
     #[inline(always)]
     pub fn set<const N: usize>(&mut self, moves: [(Account, Account, i64); N]) {
         let (mut len, mut sums, mut signs) = (0, Sums::default(), 0);
-        moves.iter().for_each(|&(from, to, amount)| {
+        for (from, to, amount) in moves {
             self.moves[len % MOVES] = Move { from, to, amount };
             len += usize::from(amount != 0);
             sums.add(from, to, amount);
             signs |= amount;
-        });
+        }
         assert!(signs >= 0, "a move takes from where it says");
         (self.len, self.sums) = (len, sums);
     }
@@ -394,6 +410,18 @@ impl Units {
         });
         &mut self.0[at].1
     }
+
+    /// Adds what a move of things of a unit changes.
+    #[inline]
+    pub fn add(&mut self, post: &Post) {
+        let (totals, amount) = (self.of(post.unit), i128::from(post.amount));
+        if let Some(total) = totals.total(post.from) {
+            *total -= amount;
+        }
+        if let Some(total) = totals.total(post.to) {
+            *total += amount;
+        }
+    }
 }
 
 impl Deref for Units {
@@ -415,19 +443,31 @@ pub struct UnitTotals {
     pub codes: i128,
 }
 
+impl UnitTotals {
+    /// The total of an account of a unit; None for transit, which is always empty, and for accounts of no unit.
+    fn total(&mut self, account: Account) -> Option<&mut i128> {
+        match account {
+            Account::CardUnit => Some(&mut self.cards),
+            Account::UnitPool => Some(&mut self.pool),
+            Account::Codes => Some(&mut self.codes),
+            _ => None,
+        }
+    }
+}
+
 impl Books {
     /// Money that members hold: principal, bonus and what they owe.
     pub fn members_money(&self) -> i128 {
         self.principal + self.bonus + self.shortfall_money
     }
 
-    /// Adds what a transaction's moves on cards and on the issuer's accounts come to.
+    /// Adds what a transaction's moves on cards and on the issuer's accounts come to, as `of` tells; units are apart.
     ///
     /// All of them, zero or not: which are, no processor foresees.
-    #[inline]
-    pub fn add(&mut self, sums: &Sums) {
+    #[inline(always)]
+    pub fn add(&mut self, of: impl Fn(Account) -> i64) {
         use Account::*;
-        let of = |account| i128::from(sums[account]);
+        let of = |account| i128::from(of(account));
         self.principal += of(CardPrincipal);
         self.bonus += of(CardBonus);
         self.points += of(CardPoints);
@@ -456,9 +496,7 @@ impl Books {
             GrowthReserve => &mut self.reserve,
             IssuerUnits => &mut self.issuer_units,
             IssuerCollection => &mut self.collected,
-            CardUnit => &mut self.units.of(unit).cards,
-            UnitPool => &mut self.units.of(unit).pool,
-            Codes => &mut self.units.of(unit).codes,
+            CardUnit | UnitPool | Codes => self.units.of(unit).total(account)?,
             StoreClearing | StoreCollection | StoreDue | TransitMoney | TransitPoints | TransitUnits => return None,
         })
     }

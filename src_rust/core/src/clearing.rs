@@ -263,7 +263,7 @@ impl Machine {
     fn dated_points(&self, programme: usize) -> u64 {
         let number = self.organisation.programmes[programme].number;
         let wallets = self.wallets.iter().filter(|wallet| self.cards.card(wallet.card).programme == number);
-        wallets.map(|wallet| wallet.lots_of(Purse::POINTS).len() as u64).sum()
+        wallets.map(|wallet| wallet.lots_of(Purse::POINTS).count() as u64).sum()
     }
 
     /// Ends the holds and takes out the lots whose last date the open one is: what lapsed, as legs by account, and merchant or unit. None if

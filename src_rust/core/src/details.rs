@@ -84,8 +84,8 @@ impl ItemKind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<ItemKind> {
         use ItemKind::*;
-        let all = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin];
-        all.get(usize::from(number).wrapping_sub(1)).copied()
+        const ALL: [ItemKind; 11] = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin];
+        ALL.get(usize::from(number).wrapping_sub(1)).copied()
     }
 
     fn fields(self) -> u8 {

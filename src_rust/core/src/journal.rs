@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::journal::entry::{Entry, Malformed, Room, TRANSACTION_BYTES_MAX, TRANSACTION_ROOM, Transaction};
+use crate::journal::entry::{Entry, Malformed, Place, Transaction};
 use crate::page_cache::PageCache;
 use crate::storage::{Storage, StorageError};
 
@@ -258,14 +258,12 @@ pub struct BlockBuilder {
     offsets: Vec<u32>,
     first: u64,
     base: i32,
-    /// Where a transaction with details is written first.
-    detailed: Vec<u8>,
 }
 
 impl BlockBuilder {
     /// An empty block whose first entry will have this sequence.
     pub fn new(first: u64) -> BlockBuilder {
-        BlockBuilder { bytes: vec![0; HEADER], end: HEADER, offsets: Vec::new(), first, base: 0, detailed: Vec::new() }
+        BlockBuilder { bytes: vec![0; HEADER], end: HEADER, offsets: Vec::new(), first, base: 0 }
     }
 
     /// True if it has no entries.
@@ -309,30 +307,13 @@ impl BlockBuilder {
             self.base = transaction.key.date;
         }
         let sequence = self.begin_entry();
-        if transaction.detailed {
-            return self.push_detailed(transaction, sequence);
-        }
-        if self.bytes.len() < self.end + TRANSACTION_ROOM {
-            self.bytes.resize((self.end + TRANSACTION_ROOM) * 2, 0);
-        }
-        let bytes = self.bytes[self.end..].first_chunk_mut().expect("room was just made");
-        let mut room = Room { bytes, len: 0 };
-        transaction.encode(sequence, self.base, &mut room);
-        assert!(room.len <= TRANSACTION_BYTES_MAX, "a transaction fits its room");
-        self.end += room.len;
-    }
-
-    /// The same with details: how long it is, is not known beforehand.
-    #[cold]
-    fn push_detailed(&mut self, transaction: &Transaction, sequence: u64) {
-        self.detailed.clear();
-        transaction.encode(sequence, self.base, &mut self.detailed);
-        let end = self.end + self.detailed.len();
+        let end = self.end + transaction.bytes_max();
         if self.bytes.len() < end {
             self.bytes.resize(end * 2, 0);
         }
-        self.bytes[self.end..end].copy_from_slice(&self.detailed);
-        self.end = end;
+        let mut place = Place { bytes: &mut self.bytes[self.end..], len: 0 };
+        transaction.encode(sequence, self.base, &mut place);
+        self.end += place.len;
     }
 
     fn begin_entry(&mut self) -> u64 {

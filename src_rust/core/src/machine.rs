@@ -13,6 +13,7 @@ mod pin;
 mod refund;
 mod reversal;
 mod sale;
+mod stock;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +30,7 @@ use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
+use crate::machine::stock::Stock;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Product, Tables};
@@ -128,6 +130,8 @@ pub struct Machine {
     decided: Option<Box<Transaction>>,
     /// Room for what is known of the cards of a transaction while it is applied.
     ahead: Vec<Ahead>,
+    /// Room for what the card of a sale may spend.
+    stock: Stock,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -144,6 +148,7 @@ impl Default for Machine {
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
             ahead: Vec::new(),
+            stock: Stock::default(),
         }
     }
 }
@@ -464,7 +469,7 @@ impl Machine {
         if self.cards.card(index).wary == 0 { undated } else { self.whole_purses(index) }
     }
 
-    #[cold]
+    #[inline(never)]
     fn whole_purses(&self, index: u32) -> [i64; 3] {
         [1, 2, 3].map(|purse| self.purse(index, purse))
     }
@@ -500,7 +505,7 @@ impl Machine {
         let sums = transaction.moves.sums();
         assert!(sums.is_balanced(), "the legs of a transaction sum to zero");
         let found = &mut self.organisation.programmes[programme];
-        found.books.add(sums);
+        found.books.add(|account| sums[account]);
         let place = &mut self.organisation.stores[store as usize];
         place.clearing += i128::from(sums[Account::StoreClearing]);
         place.collection += i128::from(sums[Account::StoreCollection]);

@@ -131,17 +131,21 @@ impl Wallet {
         lots.chain(self.holds.iter().map(|hold| hold.expires)).min().unwrap_or(i32::MAX)
     }
 
+    /// The lots of a purse, in the order of spending, and those of the purses after it.
+    #[inline]
+    pub fn lots_from(&self, purse: u16) -> &[Lot] {
+        &self.lots[self.lots.partition_point(|lot| lot.purse < purse)..]
+    }
+
     /// The lots of a purse, in the order of spending.
     #[inline]
-    pub fn lots_of(&self, purse: u16) -> &[Lot] {
-        let first = self.lots.partition_point(|lot| lot.purse < purse);
-        let count = self.lots[first..].partition_point(|lot| lot.purse == purse);
-        &self.lots[first..first + count]
+    pub fn lots_of(&self, purse: u16) -> impl Iterator<Item = &Lot> {
+        self.lots_from(purse).iter().take_while(move |lot| lot.purse == purse)
     }
 
     /// Sum of the lots of a purse.
     pub fn balance(&self, purse: u16) -> i64 {
-        self.lots.iter().filter(|lot| lot.purse == purse).map(|lot| lot.amount).sum()
+        self.lots_of(purse).map(|lot| lot.amount).sum()
     }
 
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {

@@ -7,7 +7,7 @@ use std::fmt;
 use crate::accounts::{ACCOUNTS, Account, Post};
 use crate::commands::Kind;
 use crate::details::{Item, ItemKind, Reason};
-use crate::journal::entry::{CardRef, Change, Malformed, Out, Reader, Transaction, put_id, put_uint};
+use crate::journal::entry::{CardRef, Change, Malformed, Out, Place, Reader, Room, Transaction, put_id, put_number, put_uint};
 use crate::units::{PURSE_MAX, Unit};
 
 /// What a transaction with details has beyond the others.
@@ -29,8 +29,8 @@ pub struct Detail {
     pub discount: i64,
     /// Why it was refused.
     pub reason: Reason,
-    /// Which purses the moves so far may have changed, by some bits: most questions about them need no look at the moves.
-    pub touched: Touched,
+    /// A move gives to a lot of a wallet: most transactions need no look at how many lots there are.
+    pub gives_lots: bool,
     /// What the moves come to.
     pub sums: PostSums,
 }
@@ -38,10 +38,10 @@ pub struct Detail {
 /// Moves of money and points summed by account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PostSums {
-    /// Of the transaction's own card.
-    own: [i64; ACCOUNTS],
     /// Of all cards and everything else.
     all: [i64; ACCOUNTS],
+    /// Of it that of further cards.
+    further: [i64; ACCOUNTS],
     /// Points that went back into the pool, but for those that came back past their last date and lapsed at once.
     pub into_pool: i64,
     /// Points that came from it.
@@ -56,13 +56,9 @@ impl PostSums {
         if post.from.unit() == Unit::Counted {
             return;
         }
-        for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
-            let all = &mut self.all[account as usize];
-            *all = all.wrapping_add(change);
-            if post.card == 0 {
-                let own = &mut self.own[account as usize];
-                *own = own.wrapping_add(change);
-            }
+        add(&mut self.all, post);
+        if post.card != 0 {
+            add(&mut self.further, post);
         }
         if post.from == Account::PointsPool {
             self.out_of_pool = self.out_of_pool.wrapping_add(post.amount);
@@ -76,7 +72,7 @@ impl PostSums {
     /// What an account of the transaction's own card changes by.
     #[inline]
     pub fn own(&self, account: Account) -> i64 {
-        self.own[account as usize]
+        self.all[account as usize].wrapping_sub(self.further[account as usize])
     }
 
     /// What an account changes by, of all cards.
@@ -86,37 +82,12 @@ impl PostSums {
     }
 }
 
-/// A bit for each of 64 kinds of purses; it is of a transaction that is being decided, and not written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Touched(u64);
-
-impl Touched {
-    #[inline]
-    fn bit(card: u16, purse: u16) -> u64 {
-        1 << (card.wrapping_mul(7).wrapping_add(purse) % 64)
-    }
-
-    /// Notes that a purse is changed.
-    #[inline]
-    pub fn add(&mut self, card: u16, purse: u16) {
-        self.0 |= Touched::bit(card, purse);
-    }
-
-    /// True if it may have been.
-    #[inline]
-    pub fn may_have(self, card: u16, purse: u16) -> bool {
-        self.0 & Touched::bit(card, purse) != 0
-    }
+#[inline]
+fn add(sums: &mut [i64; ACCOUNTS], post: &Post) {
+    let (from, to) = (post.from as usize, post.to as usize);
+    sums[from] = sums[from].wrapping_sub(post.amount);
+    sums[to] = sums[to].wrapping_add(post.amount);
 }
-
-// What was decided and what was read from the journal are the same.
-impl PartialEq for Touched {
-    fn eq(&self, _: &Touched) -> bool {
-        true
-    }
-}
-
-impl Eq for Touched {}
 
 /// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
 #[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -149,7 +120,7 @@ impl Detail {
     /// Adds a move to a transaction in which lots with a last date before this one lapse at once.
     #[inline]
     pub fn add(&mut self, post: Post, lapses_before: i32) {
-        self.touched.add(post.card, post.purse());
+        self.gives_lots |= post.to.is_card() & post.is_of_wallet();
         self.sums.add(&post, lapses_before);
         self.posts.push(post);
     }
@@ -157,7 +128,8 @@ impl Detail {
     /// Takes the moves out: it is refused.
     pub fn clear_posts(&mut self) {
         self.posts.clear();
-        (self.sums, self.touched) = (PostSums::default(), Touched::default());
+        self.sums = PostSums::default();
+        self.gives_lots = false;
         (self.cash, self.unpaid, self.discount) = (0, 0, 0);
     }
 
@@ -170,7 +142,7 @@ impl Detail {
         balances.clear();
         self.sums = PostSums::default();
         (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
-        self.touched = Touched::default();
+        self.gives_lots = false;
     }
 }
 
@@ -180,16 +152,37 @@ impl Transaction {
         if matches!(self.kind, Kind::Refund | Kind::Reversal) { self.posted } else { i32::MIN }
     }
 
-    #[cold]
+    /// Most bytes that its details take: of an item, a move, a further card or a balance 40, of a change 64, of the rest 384.
+    pub(super) fn details_bytes_max(&self) -> usize {
+        let Detail { items, posts, cards, balances, .. } = &self.detail;
+        384 + (items.len() + posts.len() + cards.len() + balances.len()) * 40 + self.changes.len() * 64
+    }
+
     #[inline(never)]
-    pub(super) fn encode_detail(&self, sequence: u64, base: i32, out: &mut impl Out) {
+    pub(super) fn encode_details(&self, sequence: u64, base: i32, place: &mut Place<'_>) {
         let detail = &self.detail;
-        out.push(self.flags);
-        out.push(self.status);
-        out.push(detail.reason as u8);
-        let amounts = [self.amount, detail.cash, detail.unpaid, detail.discount];
+        place.piece(|out| self.encode_request(base, out));
+        put_list(place, &detail.items, put_item);
+        put_list(place, &detail.cards, |out, &(index, previous)| {
+            put_uint(out, index.into());
+            put_uint(out, if previous == 0 { 0 } else { sequence - previous });
+        });
+        put_list(place, &detail.posts, put_post);
+        put_list(place, &detail.balances, |out, &(card, purse, balance)| {
+            put_uint(out, card.into());
+            put_uint(out, purse.into());
+            put_uint(out, balance.unsigned_abs());
+        });
+        put_list(place, &self.changes, |out, change| change.encode(out));
+    }
+
+    fn encode_request(&self, base: i32, out: &mut impl Out) {
+        let detail = &self.detail;
+        let states = [self.flags, self.status, detail.reason as u8, 0, 0, 0, 0, 0];
+        out.put_word(u64::from_le_bytes(states), 3);
         put_uint(out, self.product.into());
         put_uint(out, u64::from(self.expires.unsigned_abs()));
+        let amounts = [self.amount, detail.cash, detail.unpaid, detail.discount];
         out.push(amounts.iter().enumerate().fold(0, |bits, (at, &amount)| bits | u8::from(amount != 0) << at));
         amounts.into_iter().filter(|&amount| amount != 0).for_each(|amount| put_uint(out, amount as u64));
         out.push(self.original.is_some().into());
@@ -198,29 +191,11 @@ impl Transaction {
         }
         if let CardRef::Known { issued, .. } = self.card {
             out.push(issued.is_some().into());
-            issued.into_iter().for_each(|number| crate::journal::entry::put_number(out, number));
+            issued.into_iter().for_each(|number| put_number(out, number));
             self.balances.iter().for_each(|balance| put_uint(out, balance.unsigned_abs()));
         }
-        put_uint(out, detail.items.len() as u64);
-        detail.items.iter().for_each(|item| put_item(out, item));
-        put_uint(out, detail.cards.len() as u64);
-        for &(index, previous) in &detail.cards {
-            put_uint(out, index.into());
-            put_uint(out, if previous == 0 { 0 } else { sequence - previous });
-        }
-        put_uint(out, detail.posts.len() as u64);
-        detail.posts.iter().for_each(|post| put_post(out, post));
-        put_uint(out, detail.balances.len() as u64);
-        for &(card, purse, balance) in &detail.balances {
-            put_uint(out, card.into());
-            put_uint(out, purse.into());
-            put_uint(out, balance.unsigned_abs());
-        }
-        put_uint(out, self.changes.len() as u64);
-        self.changes.iter().for_each(|change| change.encode(out));
     }
 
-    #[cold]
     #[inline(never)]
     pub(super) fn read_detail(
         &mut self,
@@ -258,7 +233,11 @@ impl Transaction {
             detail.cards.push((from.number()?, previous(from.number()?).ok_or("previous entry")?));
         }
         for _ in 0..from.count(3)? {
-            detail.add(from.post()?, lapses_before);
+            let post = from.post()?;
+            if usize::from(post.card) > detail.cards.len() {
+                return Err("card of a move");
+            }
+            detail.add(post, lapses_before);
         }
         for _ in 0..from.count(3)? {
             detail.balances.push((from.number()?, from.number()?, from.number()?));
@@ -272,7 +251,15 @@ impl Transaction {
     }
 }
 
-fn put_item(out: &mut impl Out, item: &Item) {
+/// Writes how many there are, and each as a piece.
+#[inline(always)]
+fn put_list<T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T)) {
+    place.piece(|out| put_uint(out, list.len() as u64));
+    list.iter().for_each(|one| place.piece(|out| put(out, one)));
+}
+
+#[inline(always)]
+fn put_item(out: &mut Room<'_>, item: &Item) {
     let bit = |used: bool, field: u8| if used { field } else { 0 };
     let bits = bit(item.digits != 0, HAS_DIGITS)
         | bit(item.unit != 0, HAS_UNIT)
@@ -296,7 +283,8 @@ fn put_item(out: &mut impl Out, item: &Item) {
     }
 }
 
-fn put_post(out: &mut impl Out, post: &Post) {
+#[inline(always)]
+fn put_post(out: &mut Room<'_>, post: &Post) {
     let bit = |used: bool, field: u8| if used { field } else { 0 };
     let dates = post.begins != 0 || post.expires != 0;
     let first = post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST);
@@ -439,7 +427,9 @@ mod tests {
             let [_, cash, unpaid, discount] = amounts;
             transaction.detail = Detail { items, cards, balances, cash, unpaid, discount, reason, ..Detail::default() };
             let before = transaction.lapses_before();
-            posts.into_iter().for_each(|post| transaction.detail.add(post, before));
+            let places = transaction.detail.cards.len() as u16 + 1;
+            let posts = posts.into_iter().map(|post| Post { card: post.card % places, ..post });
+            posts.for_each(|post| transaction.detail.add(post, before));
             transaction
         }
     }
@@ -447,8 +437,7 @@ mod tests {
     proptest! {
         #[test]
         fn decoding_gives_what_was_encoded(transaction in transaction(), other in transaction()) {
-            let mut bytes = Vec::new();
-            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            let mut bytes = transaction.encoded(SEQUENCE, BASE);
             let mut place = Entry::Transaction(other);
             bytes.extend([0x80; 7]);
             place.read(&bytes, 7, SEQUENCE, BASE).unwrap();
@@ -460,8 +449,7 @@ mod tests {
         fn a_damaged_entry_is_an_error_or_another_entry_but_never_a_panic(
             transaction in transaction(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
         ) {
-            let mut bytes = Vec::new();
-            transaction.encode(SEQUENCE, BASE, &mut bytes);
+            let mut bytes = transaction.encoded(SEQUENCE, BASE);
             prop_assert!(Entry::decode(&bytes[..cut.index(bytes.len())], SEQUENCE, BASE).is_err());
             let at = at.index(bytes.len());
             bytes[at] = byte;

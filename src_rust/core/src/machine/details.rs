@@ -51,30 +51,26 @@ impl Machine {
     fn are_within_limits(&self, transaction: &Transaction) -> bool {
         let detail = &transaction.detail;
         let capped = |balance: &i64| *balance <= PURSE_MAX;
-        let owes = |post: &&Post| matches!(post.from, Account::CardShortfallMoney | Account::CardShortfallPoints);
+        let places = 0..=detail.cards.len() as u16;
+        let owed = detail.sums.all(Account::CardShortfallMoney) | detail.sums.all(Account::CardShortfallPoints);
         transaction.balances.iter().all(capped)
             && detail.balances.iter().all(|(_, _, balance)| capped(balance))
-            && detail.posts.iter().filter(owes).all(|post| self.may_owe(transaction, post))
             && detail.posts.len() <= POSTS_MAX
-            && detail
-                .posts
-                .iter()
-                .filter(|post| post.to.is_card() && is_of_wallet(post))
-                .all(|post| self.has_room_for_lots(transaction, post.card))
+            && (detail.cards.is_empty() && owed == 0 || places.clone().all(|card| self.may_owe(transaction, card)))
+            && (!detail.gives_lots || places.into_iter().all(|card| self.has_room_for_lots(transaction, card)))
     }
 
     /// True if the card at a place may have as many lots more as the moves give to it.
     fn has_room_for_lots(&self, transaction: &Transaction, card: u16) -> bool {
-        let gives = |post: &&Post| post.card == card && post.to.is_card() && is_of_wallet(post);
+        let gives = |post: &&Post| post.card == card && post.to.is_card() && post.is_of_wallet();
         let more = transaction.detail.posts.iter().filter(gives).count();
         let there = card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.lots.len());
         there + more <= LOTS_MAX
     }
 
-    /// True if a card may owe what a move makes it owe.
-    fn may_owe(&self, transaction: &Transaction, post: &Post) -> bool {
-        let purse = if post.is_money() { Purse::PRINCIPAL } else { Purse::POINTS };
-        self.owed(transaction, Purse { card: post.card, number: purse }) <= PURSE_MAX
+    /// True if the card at a place may owe what the moves make it owe.
+    fn may_owe(&self, transaction: &Transaction, card: u16) -> bool {
+        [Purse::PRINCIPAL, Purse::POINTS].into_iter().all(|number| self.owed(transaction, Purse { card, number }) <= PURSE_MAX)
     }
 
     /// Fills in the balances afterwards: of the three purses of every card, and of every other purse that a move changes.
@@ -161,14 +157,15 @@ impl Machine {
         }
         if transaction.kind != Kind::Authorise {
             self.post_shared(programme, store, transaction);
-            for post in &transaction.detail.posts {
-                let Some(ahead) = ahead.get(usize::from(post.card)) else { return Err("a move names no card".into()) };
-                if !ahead.card && !self.post_to_record(transaction, post) {
-                    return Err(format!("a purse would go below zero: {post:?}"));
+            for (place, ahead) in ahead.iter().enumerate() {
+                let Some(index) = card_at(transaction, place as u16) else { continue };
+                let posts = || transaction.detail.posts.iter().filter(move |post| usize::from(post.card) == place);
+                if !ahead.card {
+                    self.post_to_record(index, posts())?;
                 }
-            }
-            for (card, _) in ahead.iter().enumerate().filter(|(_, ahead)| !ahead.wallet) {
-                self.post_to_wallet(transaction, card as u16, sequence)?;
+                if !ahead.wallet && posts().any(is_of_wallet) {
+                    self.post_to_wallet(index, posts(), sequence)?;
+                }
             }
         }
         for change in transaction.changes.iter().filter(|change| !first(change)) {
@@ -183,18 +180,10 @@ impl Machine {
         let sums = &transaction.detail.sums;
         place.clearing += i128::from(sums.all(Account::StoreClearing));
         place.collection += i128::from(sums.all(Account::StoreCollection));
-        for &account in Account::ALL.iter().filter(|account| account.unit() != Unit::Counted) {
-            if let Some(total) = books.total(account, 0) {
-                *total += i128::from(sums.all(account));
-            }
-        }
-        for post in transaction.detail.posts.iter().filter(|post| post.from.unit() == Unit::Counted) {
-            for (account, change) in [(post.from, -post.amount), (post.to, post.amount)] {
-                if let Some(total) = books.total(account, post.unit) {
-                    *total += i128::from(change);
-                }
-            }
-        }
+        books.add(|account| sums.all(account));
+        books.issuer_units += i128::from(sums.all(Account::IssuerUnits));
+        let counted = transaction.detail.posts.iter().filter(|post| post.from.unit() == Unit::Counted);
+        counted.for_each(|post| books.units.add(post));
         if transaction.detail.cards.is_empty() {
             return self.owe_points(transaction, 0, sums.own(Account::CardPoints));
         }
@@ -213,33 +202,38 @@ impl Machine {
         }
     }
 
-    /// What a move changes of its card's record; false if there is not so much.
-    fn post_to_record(&mut self, transaction: &Transaction, post: &Post) -> bool {
-        let Some((account, change)) = post.card_end().filter(|_| !is_of_wallet(post)) else { return true };
-        let Some(index) = card_at(transaction, post.card) else { return false };
+    /// What moves change of the record of the card with this index.
+    fn post_to_record<'a>(&mut self, index: u32, posts: impl Iterator<Item = &'a Post>) -> Result<(), Contradiction> {
         let (card, points) = self.cards.card_mut(index);
-        let (balance, bounds) = match account {
-            // In between a purse may be above its cap: where it ends was looked at.
-            Account::CardPrincipal => (&mut card.principal, 0..=i64::MAX),
-            Account::CardBonus => (&mut card.bonus, 0..=i64::MAX),
-            Account::CardPoints => (points, 0..=i64::MAX),
-            Account::CardShortfallMoney => (&mut card.shortfall_money, i64::MIN..=0),
-            _ => (&mut card.shortfall_points, i64::MIN..=0),
-        };
-        let Some(after) = balance.checked_add(change).filter(|after| bounds.contains(after)) else { return false };
-        *balance = after;
-        true
+        for post in posts {
+            let Some((account, change)) = post.card_end().filter(|_| !post.is_of_wallet()) else { continue };
+            let (balance, owed) = match account {
+                // In between a purse may be above its cap: where it ends was looked at.
+                Account::CardPrincipal => (&mut card.principal, false),
+                Account::CardBonus => (&mut card.bonus, false),
+                Account::CardPoints => (&mut *points, false),
+                Account::CardShortfallMoney => (&mut card.shortfall_money, true),
+                _ => (&mut card.shortfall_points, true),
+            };
+            match balance.checked_add(change) {
+                Some(after) if after == 0 || (after < 0) == owed => *balance = after,
+                _ => return Err(format!("a purse would go below zero: {post:?}")),
+            }
+        }
+        Ok(())
     }
 
-    /// What the moves change of the wallet of the card at a place: all of them at once.
-    fn post_to_wallet(&mut self, transaction: &Transaction, card: u16, sequence: u64) -> Result<(), Contradiction> {
-        let of_it = |post: &&Post| post.card == card && is_of_wallet(post);
-        let posts = &transaction.detail.posts;
-        let Some(index) = card_at(transaction, card).filter(|_| posts.iter().any(|post| of_it(&post))) else { return Ok(()) };
+    /// What moves change of the wallet of the card with this index: all of them at once.
+    fn post_to_wallet<'a>(
+        &mut self,
+        index: u32,
+        posts: impl Iterator<Item = &'a Post>,
+        sequence: u64,
+    ) -> Result<(), Contradiction> {
         let mut short = None;
         self.change_wallet(index, sequence, |wallet| {
-            for post in posts.iter().filter(of_it) {
-                let (_, change) = post.card_end().expect("it is of a wallet");
+            for post in posts {
+                let Some((_, change)) = post.card_end().filter(|_| post.is_of_wallet()) else { continue };
                 if !wallet.add(post.purse(), post.begins, post.expires, change) {
                     short = Some(*post);
                 }
@@ -398,10 +392,10 @@ pub struct Ahead {
     wallet: bool,
 }
 
-/// True if a move changes a lot that lies in a wallet, not in the card's record.
+/// True if a move changes a lot of a wallet.
 #[inline]
 fn is_of_wallet(post: &Post) -> bool {
-    post.card_end().is_some_and(|(account, _)| account == Account::CardUnit || (post.begins, post.expires) != (0, 0))
+    post.is_of_wallet() && post.card_end().is_some()
 }
 
 /// A change of what a wallet has besides lots.
@@ -423,7 +417,7 @@ fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change
 }
 
 /// Fills in the answer to a transaction with details, as the card at this place sees it: all of it at 0, its own part further on.
-#[cold]
+#[inline(never)]
 pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut Answer) {
     let detail = &transaction.detail;
     if card > 0 {
@@ -497,24 +491,18 @@ pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
         (0, 1..=3) => transaction.balances[usize::from(purse) - 1],
         _ => detail.balances.iter().find(|of| (of.0, of.1) == (card, purse)).map_or(0, |of| of.2),
     };
+    let pays = |account| matches!(account, Account::IssuerPoints | Account::IssuerUnits);
     for post in &detail.posts {
-        match post.card_end() {
-            Some((_, amount)) if post.purse() != 0 => parts.push(Part {
-                account: if post.purse() > Purse::POINTS { Account::CardUnit.code() } else { post.purse() as u8 },
-                card: post.card,
-                purse: post.purse(),
-                begins: post.begins,
-                expires: post.expires,
-                amount,
-                balance: balance(post.card, post.purse()),
-                ..Part::default()
-            }),
-            _ => {}
+        let purse = post.purse();
+        if let Some((end, amount)) = post.card_end().filter(|_| purse != 0) {
+            let (account, balance) = (end.code(), balance(post.card, purse));
+            let Post { card, begins, expires, .. } = *post;
+            parts.push(Part { account, card, purse, begins, expires, amount, balance, ..Part::default() });
         }
-        for (account, amount) in [(post.from, post.amount), (post.to, -post.amount)] {
-            if matches!(account, Account::IssuerPoints | Account::IssuerUnits) {
-                parts.push(Part { account: account.code(), purse: post.unit, amount, ..Part::default() });
-            }
+        if pays(post.from) {
+            parts.push(Part { account: post.from.code(), purse: post.unit, amount: post.amount, ..Part::default() });
+        } else if pays(post.to) {
+            parts.push(Part { account: post.to.code(), purse: post.unit, amount: -post.amount, ..Part::default() });
         }
     }
     for change in &transaction.changes {

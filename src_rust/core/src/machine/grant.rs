@@ -6,7 +6,7 @@ use crate::commands::FROM_CARD;
 use crate::details::{ItemKind, Reason};
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Purse, UNDATED, card_at, collection, move_plain};
-use crate::machine::sale::{Refused, plain};
+use crate::machine::sale::{Refused, pay_stored, plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
 use crate::rules::{Rounding, UnitKind};
 
@@ -97,7 +97,8 @@ impl Machine {
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
         self.check_pin(admitted.items(), transaction, 0, false)?;
         if by_card {
-            if self.pay_stored(tables, transaction, 0, Account::IssuerUnits, price, today) < price {
+            let mut stock = self.stock(transaction, 0, today);
+            if pay_stored(tables, &mut stock, transaction, Account::IssuerUnits, price) < price {
                 return Err(plain(Code::InsufficientFunds));
             }
         } else {

@@ -105,8 +105,7 @@ impl Machine {
         };
         self.check_pins(admitted, transaction, false)?;
         let today = self.organisation.programmes[admitted.programme].calendar.open;
-        let source = Purse { card: 1, number: purse };
-        if self.take(transaction, source, transit, amount, today) < amount {
+        if self.stock(transaction, 1, today).take(transaction, purse, transit, amount) < amount {
             return Err(plain(Code::InsufficientFunds));
         }
         for post in transaction.detail.posts.clone() {

@@ -97,7 +97,7 @@ pub(super) fn add_post(transaction: &mut Transaction, post: Post) {
 }
 
 /// True if a lot may be spent today. What was held past its last date, and is not any more, lapses with the day.
-fn is_valid((begins, expires): Dates, today: i32) -> bool {
+pub(super) fn is_valid((begins, expires): Dates, today: i32) -> bool {
     begins <= today && (expires == 0 || expires >= today)
 }
 
@@ -112,12 +112,16 @@ impl Machine {
     #[inline]
     pub(super) fn each_lot(&self, index: u32, purse: u16, mut visit: impl FnMut(Dates, i64, i64) -> bool) {
         let wallet = self.wallet(index);
-        let lots = wallet.map_or(&[][..], |wallet| &wallet.lots);
-        let mut lots = lots.iter().filter(|lot| lot.purse == purse).peekable();
-        while let Some(lot) = lots.next_if(|lot| lot.expires != 0) {
+        let mut lots = wallet.map_or(&[][..], |wallet| wallet.lots_from(purse));
+        // The undated one stands after those that expire, and before those that only begin.
+        while let [lot, after @ ..] = lots
+            && lot.purse == purse
+            && lot.expires != 0
+        {
             if !visit((lot.begins, lot.expires), lot.amount, lot.held) {
                 return;
             }
+            lots = after;
         }
         if purse <= Purse::POINTS {
             let held = wallet.map_or(0, |wallet| wallet.held[usize::from(purse) - 1]);
@@ -125,10 +129,13 @@ impl Machine {
                 return;
             }
         }
-        for lot in lots {
+        while let [lot, after @ ..] = lots
+            && lot.purse == purse
+        {
             if !visit((lot.begins, 0), lot.amount, lot.held) {
                 return;
             }
+            lots = after;
         }
     }
 
@@ -157,27 +164,11 @@ impl Machine {
 
     /// What the moves so far change a lot by.
     pub(super) fn planned(transaction: &Transaction, purse: Purse, (begins, expires): Dates) -> i64 {
-        if !transaction.detail.touched.may_have(purse.card, purse.number) {
-            return 0;
-        }
         let of_lot = |post: &&Post| {
             (post.card, post.begins, post.expires) == (purse.card, begins, expires) && post.purse() == purse.number
         };
         let change = |post: &Post| post.card_end().map_or(0, |(_, change)| change);
         transaction.detail.posts.iter().filter(of_lot).map(change).sum()
-    }
-
-    /// What may be taken from a purse today.
-    pub(super) fn available(&self, transaction: &Transaction, purse: Purse, today: i32) -> i64 {
-        let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let mut there = 0;
-        self.each_lot(index, purse.number, |dates, amount, held| {
-            if is_valid(dates, today) {
-                there += amount - held + Self::planned(transaction, purse, dates);
-            }
-            true
-        });
-        there
     }
 
     /// What the moves so far make of a purse.
@@ -186,22 +177,6 @@ impl Machine {
         let of_purse = |post: &&Post| post.card == purse.card && post.purse() == purse.number;
         let change = |post: &Post| post.card_end().map_or(0, |(_, change)| change);
         self.purse(index, purse.number) + transaction.detail.posts.iter().filter(of_purse).map(change).sum::<i64>()
-    }
-
-    /// Moves up to so much of a purse to an account, lot after lot; what it was. A `unit` beside money says what is paid with it.
-    pub(super) fn take(&self, transaction: &mut Transaction, purse: Purse, to: Account, amount: i64, today: i32) -> i64 {
-        let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let mut left = amount;
-        self.each_lot(index, purse.number, |dates, amount, held| {
-            if is_valid(dates, today) {
-                let there = amount - held + Self::planned(transaction, purse, dates);
-                let taken = left.min(there.max(0));
-                move_lot(transaction, purse.account(), to, purse.card, purse.unit(), dates, taken);
-                left -= taken;
-            }
-            left > 0
-        });
-        amount - left
     }
 
     /// Gives to a lot from an account; first what the card owes of the unit is made good.
@@ -224,8 +199,8 @@ impl Machine {
             Purse::POINTS => (card.shortfall_points, Account::CardShortfallPoints),
             _ => return 0,
         };
-        if shortfall == 0 && !transaction.detail.touched.may_have(purse.card, 0) {
-            return 0;
+        if transaction.detail.cards.is_empty() {
+            return -(shortfall + transaction.detail.sums.own(account));
         }
         let of_it = transaction.detail.posts.iter().filter(|post| post.card == purse.card);
         let changes = of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change);

@@ -36,11 +36,12 @@ impl Machine {
         transaction: &mut Transaction,
         demanded: bool,
     ) -> Result<(), Refused> {
-        let holder = |index: Option<u32>| index.and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.member);
-        let own = holder(card_at(transaction, 0));
-        for card in 0..=transaction.detail.cards.len() as u16 {
-            let needed = if card == 0 { demanded } else { own == 0 || holder(card_at(transaction, card)) != own };
-            self.check_pin(admitted.items(), transaction, card, needed)?;
+        self.check_pin(admitted.items(), transaction, 0, demanded)?;
+        let holder = |card| card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.member);
+        let strange = |card| holder(0) == 0 || holder(card) != holder(0);
+        let needed: Vec<bool> = (1..=transaction.detail.cards.len() as u16).map(strange).collect();
+        for (at, needed) in needed.into_iter().enumerate() {
+            self.check_pin(admitted.items(), transaction, at as u16 + 1, needed)?;
         }
         Ok(())
     }
@@ -55,10 +56,10 @@ impl Machine {
     ) -> Result<(), Refused> {
         let refuse = |code| Err(plain(code));
         let Some(index) = card_at(transaction, card) else { return refuse(Code::InvalidCard) };
-        let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));
         let Some(item) = pin_for(items, card) else {
             return if needed { refuse(Code::PinRequired) } else { Ok(()) };
         };
+        let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));
         let Some(pin) = pin else { return refuse(Code::IncorrectPin) };
         if tries >= TRIES_MAX {
             return refuse(Code::PinTriesExceeded);

@@ -11,6 +11,7 @@ use crate::details::{Item, ItemKind, Reason, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
+use crate::machine::stock::Stock;
 use crate::machine::{Admitted, Machine, above, is_amount};
 use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned};
 use crate::series::Serial;
@@ -31,6 +32,8 @@ pub(super) fn plain(code: Code) -> Refused {
 struct Till<'a> {
     tables: &'a Tables,
     items: &'a [Item],
+    /// What the request's card may spend.
+    stock: &'a mut Stock,
     /// The store's number: coupons and passes may be bound to some.
     store: u32,
     today: i32,
@@ -46,11 +49,14 @@ struct Till<'a> {
 
 impl Machine {
     /// Decides a purchase or an authorisation with details. The card is found already.
-    #[cold]
+    #[inline(never)]
     pub(super) fn decide_sale(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
         transaction.detailed = true;
         let refused = self.find_further_cards(admitted, sequence, transaction);
-        match refused.map_or_else(Err, |()| self.sell(admitted, transaction)) {
+        let mut stock = std::mem::take(&mut self.stock);
+        let sold = refused.map_or_else(Err, |()| self.sell(admitted, &mut stock, transaction));
+        self.stock = stock;
+        match sold {
             Ok(code) => code,
             Err((code, reason)) => {
                 transaction.detail.reason = reason;
@@ -59,7 +65,7 @@ impl Machine {
         }
     }
 
-    fn sell(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
+    fn sell(&self, admitted: &Admitted<'_>, stock: &mut Stock, transaction: &mut Transaction) -> Result<Code, Refused> {
         let CardRef::Known { index, .. } = transaction.card else { return Err(plain(Code::InvalidCard)) };
         let amount = admitted.request.amount;
         let card = self.cards.card(index);
@@ -70,8 +76,9 @@ impl Machine {
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let (tables, product) = self.rules_of(admitted.programme, card);
         self.must_serve(admitted, transaction)?;
-        self.must_be_takable(admitted, tables, transaction, today)?;
-        let lowered = self.lower_price(admitted, tables, transaction, today);
+        self.fill(stock, transaction, 0, today);
+        self.must_be_takable(admitted, tables, stock, transaction, today)?;
+        let lowered = lower_price(admitted, tables, stock, transaction);
         let off = rate_of(amount, product.discount) as i64;
         let lowered = lowered.min(amount - off);
         let due = amount - off - lowered;
@@ -83,6 +90,7 @@ impl Machine {
         let mut till = Till {
             tables,
             items: admitted.items(),
+            stock,
             store: transaction.store,
             today,
             amount,
@@ -171,6 +179,7 @@ impl Machine {
         &self,
         admitted: &Admitted<'_>,
         tables: &Tables,
+        stock: &Stock,
         transaction: &Transaction,
         today: i32,
     ) -> Result<(), Refused> {
@@ -178,7 +187,8 @@ impl Machine {
         if admitted.beside.is_some_and(|beside| beside.forged) {
             return Err((Code::SuspectedFraud, Reason::Forged));
         }
-        for (at, item) in admitted.items().iter().enumerate() {
+        let items = admitted.items();
+        for (at, item) in items.iter().enumerate() {
             let wanted = match item.what() {
                 ItemKind::Coupon | ItemKind::Code => [UnitKind::Coupon; 2],
                 ItemKind::Pass => [UnitKind::Visits, UnitKind::Time],
@@ -196,20 +206,17 @@ impl Machine {
             if admitted.request.amount < unit.min_spend {
                 return no(Reason::BelowMinimum);
             }
-            let others = admitted.items().iter().enumerate().filter(|&(place, other)| place != at && other.unit == item.unit);
-            let (mut in_all, mut of_card) = (count_of(item), if item.what() == ItemKind::Code { 0 } else { item.amount });
-            for (_, other) in others {
-                in_all += count_of(other);
-                of_card += if other.what() == ItemKind::Code { 0 } else { count_of(other) };
-            }
-            if unit.per_purchase != 0 && in_all > unit.per_purchase.into() {
+            let of_unit = || items.iter().filter(|other| other.unit == item.unit);
+            if unit.per_purchase != 0 && of_unit().map(count_of).sum::<i64>() > unit.per_purchase.into() {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
             if item.what() == ItemKind::Code {
-                let repeated = admitted.items()[..at].iter().any(|other| other == item);
+                let repeated = items[..at].iter().any(|other| other == item);
                 self.must_be_good(admitted.programme, item, repeated, today)?;
             } else {
-                self.must_have(transaction, unit, of_card, today)?;
+                // A code has no amount.
+                let wanted = of_unit().map(|other| other.amount).sum();
+                self.must_have(stock, transaction, unit, wanted, today)?;
             }
         }
         Ok(())
@@ -229,9 +236,15 @@ impl Machine {
     }
 
     /// The card has so many of a unit; a right to a time is not used up.
-    fn must_have(&self, transaction: &Transaction, unit: &UnitRule, wanted: i64, today: i32) -> Result<(), Refused> {
-        let purse = Purse { card: 0, number: unit.id };
-        let there = self.available(transaction, purse, today);
+    fn must_have(
+        &self,
+        stock: &Stock,
+        transaction: &Transaction,
+        unit: &UnitRule,
+        wanted: i64,
+        today: i32,
+    ) -> Result<(), Refused> {
+        let there = stock.of(unit.id);
         let enough = if unit.kind == UnitKind::Time { there > 0 } else { there >= wanted };
         if enough {
             return Ok(());
@@ -239,29 +252,6 @@ impl Machine {
         let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
         let not_yet = self.lots(index, unit.id).iter().any(|((begins, _), ..)| *begins > today);
         Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
-    }
-
-    /// Takes the coupons that lower the price; by how much they do.
-    fn lower_price(&self, admitted: &Admitted<'_>, tables: &Tables, transaction: &mut Transaction, today: i32) -> i64 {
-        let mut lowered = 0;
-        for item in admitted.items() {
-            if let Some((unit, count)) = coupon(tables, item, Funder::Store) {
-                self.take_coupons(transaction, item, unit, count, today);
-                lowered += unit.takes_off(admitted.request.amount) * count;
-            }
-        }
-        lowered
-    }
-
-    fn take_coupons(&self, transaction: &mut Transaction, item: &Item, unit: &UnitRule, count: i64, today: i32) {
-        if item.what() == ItemKind::Code {
-            move_plain(transaction, Account::Codes, Account::UnitPool, unit.id, 1);
-            transaction.changes.push(Change::Code { unit: unit.id, serial: item.low, used: true });
-        } else {
-            let purse = Purse { card: 0, number: unit.id };
-            let taken = self.take(transaction, purse, Account::UnitPool, count, today);
-            assert_eq!(taken, count, "it was looked at before");
-        }
     }
 
     /// Lets everything pay, in the order of the rules; what is left to pay.
@@ -284,21 +274,20 @@ impl Machine {
     }
 
     fn pay(&self, till: &mut Till<'_>, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
-        let own = |number| Purse { card: 0, number };
         match step.pay {
             Payer::Points if !till.use_points => 0,
-            Payer::Points => self.offset(till, transaction, step, own(Purse::POINTS), Account::IssuerPoints, most),
+            Payer::Points => offset(till, transaction, step, Purse::POINTS, Account::IssuerPoints, most),
             Payer::Unit => {
                 let scope = till.tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(till.store));
-                if scope { self.offset(till, transaction, step, own(step.unit), Account::IssuerUnits, most) } else { 0 }
+                if scope { offset(till, transaction, step, step.unit, Account::IssuerUnits, most) } else { 0 }
             }
             Payer::Bonus => {
-                let paid = self.take(transaction, own(Purse::BONUS), Account::StoreClearing, most, till.today);
+                let paid = till.stock.take(transaction, Purse::BONUS, Account::StoreClearing, most);
                 till.stored += paid;
                 paid
             }
             Payer::Principal => {
-                let paid = self.take(transaction, own(Purse::PRINCIPAL), Account::StoreClearing, most, till.today);
+                let paid = till.stock.take(transaction, Purse::PRINCIPAL, Account::StoreClearing, most);
                 till.stored += paid;
                 till.principal += paid;
                 paid
@@ -307,31 +296,13 @@ impl Machine {
         }
     }
 
-    /// Points or things of a unit pay: they are taken, and the issuer pays the store.
-    fn offset(
-        &self,
-        till: &Till<'_>,
-        transaction: &mut Transaction,
-        step: &Step,
-        purse: Purse,
-        payer: Account,
-        most: i64,
-    ) -> i64 {
-        let there = self.available(transaction, purse, till.today);
-        let (money, units) = step.offset(there, most);
-        let taken = self.take(transaction, purse, purse.pool(), units, till.today);
-        assert_eq!(taken, units, "what is available can be taken");
-        move_plain(transaction, payer, Account::StoreClearing, step.unit, money);
-        money
-    }
-
     fn pay_other(&self, till: &mut Till<'_>, transaction: &mut Transaction, payer: Payer, most: i64) -> i64 {
         let mut left = most;
         match payer {
             Payer::Coupons => {
                 for item in till.items {
                     if let Some((unit, count)) = coupon(till.tables, item, Funder::Issuer) {
-                        self.take_coupons(transaction, item, unit, count, till.today);
+                        take_coupons(till.stock, transaction, item, unit, count);
                         let money = left.min(unit.takes_off(till.amount).saturating_mul(count));
                         move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
                         left -= money;
@@ -342,7 +313,7 @@ impl Machine {
                 for item in till.items.iter().filter(|item| item.what() == ItemKind::Pass) {
                     let Some(unit) = till.tables.unit(item.unit) else { continue };
                     if unit.kind == UnitKind::Visits {
-                        self.take(transaction, Purse { card: 0, number: unit.id }, Account::UnitPool, item.amount, till.today);
+                        till.stock.take(transaction, unit.id, Account::UnitPool, item.amount);
                     }
                     let money = left.min(unit.worth.saturating_mul(item.amount));
                     move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
@@ -351,7 +322,8 @@ impl Machine {
             }
             Payer::Cards => {
                 for card in 1..=transaction.detail.cards.len() as u16 {
-                    let paid = self.pay_stored(till.tables, transaction, card, Account::StoreClearing, left, till.today);
+                    let mut stock = self.stock(transaction, card, till.today);
+                    let paid = pay_stored(till.tables, &mut stock, transaction, Account::StoreClearing, left);
                     till.stored += paid;
                     left -= paid;
                 }
@@ -364,27 +336,6 @@ impl Machine {
             _ => {}
         }
         most - left
-    }
-
-    /// A card pays an account with bonus and principal, in the order and up to the shares of the rules; how much it does.
-    pub(super) fn pay_stored(
-        &self,
-        tables: &Tables,
-        transaction: &mut Transaction,
-        card: u16,
-        to: Account,
-        due: i64,
-        today: i32,
-    ) -> i64 {
-        let unpaid = tables.pour(due, due, |step, most| {
-            let number = match step.pay {
-                Payer::Bonus => Purse::BONUS,
-                Payer::Principal => Purse::PRINCIPAL,
-                _ => return 0,
-            };
-            self.take(transaction, Purse { card, number }, to, most, today)
-        });
-        due - unpaid
     }
 
     /// Counts a purchase among those of the day, if the product limits them.
@@ -411,6 +362,47 @@ impl Machine {
         transaction.changes.push(Change::Spent { count, sum });
         Ok(())
     }
+}
+
+/// Takes the coupons that lower the price; by how much they do.
+fn lower_price(admitted: &Admitted<'_>, tables: &Tables, stock: &mut Stock, transaction: &mut Transaction) -> i64 {
+    let mut lowered = 0;
+    for item in admitted.items() {
+        if let Some((unit, count)) = coupon(tables, item, Funder::Store) {
+            take_coupons(stock, transaction, item, unit, count);
+            lowered += unit.takes_off(admitted.request.amount) * count;
+        }
+    }
+    lowered
+}
+
+fn take_coupons(stock: &mut Stock, transaction: &mut Transaction, item: &Item, unit: &UnitRule, count: i64) {
+    if item.what() == ItemKind::Code {
+        move_plain(transaction, Account::Codes, Account::UnitPool, unit.id, 1);
+        transaction.changes.push(Change::Code { unit: unit.id, serial: item.low, used: true });
+    } else {
+        let taken = stock.take(transaction, unit.id, Account::UnitPool, count);
+        assert_eq!(taken, count, "it was looked at before");
+    }
+}
+
+/// Points or things of a unit pay: they are taken, and the issuer pays the store.
+fn offset(till: &mut Till<'_>, transaction: &mut Transaction, step: &Step, purse: u16, payer: Account, most: i64) -> i64 {
+    let (money, units) = step.offset(till.stock.of(purse), most);
+    let taken = till.stock.take(transaction, purse, Purse { card: 0, number: purse }.pool(), units);
+    assert_eq!(taken, units, "what is available can be taken");
+    move_plain(transaction, payer, Account::StoreClearing, step.unit, money);
+    money
+}
+
+/// A card pays an account with bonus and principal, in the order and up to the shares of the rules; how much it does.
+pub(super) fn pay_stored(tables: &Tables, stock: &mut Stock, transaction: &mut Transaction, to: Account, due: i64) -> i64 {
+    let unpaid = tables.pour(due, due, |step, most| match step.pay {
+        Payer::Bonus => stock.take(transaction, Purse::BONUS, to, most),
+        Payer::Principal => stock.take(transaction, Purse::PRINCIPAL, to, most),
+        _ => 0,
+    });
+    due - unpaid
 }
 
 /// How many coupons or visits an item asks for; other items none.
