@@ -8,7 +8,7 @@ use std::ops::{Deref, Index};
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Unit;
+use crate::units::{UNIT_MIN, Unit};
 
 /// Every account there is, in the order of their codes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -404,10 +404,15 @@ pub struct Units(Vec<(u16, UnitTotals)>);
 impl Units {
     /// The totals of a unit, made if there are none.
     pub fn of(&mut self, unit: u16) -> &mut UnitTotals {
-        let at = self.0.binary_search_by_key(&unit, |of| of.0).unwrap_or_else(|at| {
-            self.0.insert(at, (unit, UnitTotals::default()));
-            at
-        });
+        // Nearly always they are numbered one after the other.
+        let likely = usize::from(unit.wrapping_sub(UNIT_MIN));
+        let at = match self.0.get(likely) {
+            Some(of) if of.0 == unit => likely,
+            _ => self.0.binary_search_by_key(&unit, |of| of.0).unwrap_or_else(|at| {
+                self.0.insert(at, (unit, UnitTotals::default()));
+                at
+            }),
+        };
         &mut self.0[at].1
     }
 

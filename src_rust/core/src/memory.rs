@@ -83,24 +83,12 @@ unsafe impl<T: Sync> Sync for Slab<T> {}
 /// Misses of a batch then overlap: the processor looks a few swipes ahead at most on its own. Fetching changes nothing and
 /// cannot fault, so that any reference will do.
 #[inline]
-pub fn prefetch<T>(place: &T) {
-    prefetch_at(std::ptr::from_ref(place).cast());
-}
-
-/// The same for every line of the cache that a record lies in.
-#[inline]
-pub fn prefetch_lines<T>(record: &T) {
-    let start: *const u8 = std::ptr::from_ref(record).cast();
-    (0..size_of::<T>()).step_by(64).for_each(|at| prefetch_at(start.wrapping_add(at)));
-}
-
-#[inline]
 #[allow(unsafe_code)]
-fn prefetch_at(place: *const u8) {
+pub fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;

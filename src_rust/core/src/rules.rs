@@ -8,7 +8,7 @@ mod units;
 use serde::{Deserialize, Serialize};
 
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
-use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, rate_of};
+use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
 /// Days that an authorisation holds unless it says otherwise.
 const HOLD_DAYS: u32 = 7;
@@ -353,8 +353,11 @@ impl Tables {
     /// The unit with this id.
     #[inline]
     pub fn unit(&self, id: u16) -> Option<&UnitRule> {
-        let at = self.units.binary_search_by_key(&id, |unit| unit.id).ok()?;
-        Some(&self.units[at])
+        // Nearly always they are numbered one after the other.
+        match self.units.get(usize::from(id.wrapping_sub(UNIT_MIN))) {
+            Some(unit) if unit.id == id => Some(unit),
+            _ => self.units.binary_search_by_key(&id, |unit| unit.id).ok().map(|at| &self.units[at]),
+        }
     }
 
     /// The bundle with this id.

@@ -11,7 +11,7 @@ use crate::accounts::{Account, Post};
 use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
-use crate::memory::{prefetch, prefetch_lines};
+use crate::memory::prefetch;
 use crate::units::UNIT_MIN;
 
 /// Part of a purse with its own dates.
@@ -32,10 +32,16 @@ pub struct Lot {
 }
 
 impl Lot {
+    /// First and last valid date; 0: at once, and never.
+    #[inline]
+    pub fn dates(&self) -> (i32, i32) {
+        (self.begins, self.expires)
+    }
+
     /// What it is found by; in the order of spending.
     #[inline]
-    fn order(&self) -> (u16, i32, i32) {
-        (self.purse, last_date(self.expires), self.begins)
+    fn order(&self) -> u128 {
+        order(self.purse, self.begins, self.expires)
     }
 }
 
@@ -43,6 +49,13 @@ impl Lot {
 #[inline]
 fn last_date(expires: i32) -> i32 {
     if expires == 0 { i32::MAX } else { expires }
+}
+
+/// Purse, last date and first date as one number: it is compared at once.
+#[inline]
+fn order(purse: u16, begins: i32, expires: i32) -> u128 {
+    // Dates are not negative.
+    u128::from(purse) << 64 | u128::from(last_date(expires).unsigned_abs()) << 32 | u128::from(begins.unsigned_abs())
 }
 
 /// What an authorisation holds.
@@ -75,8 +88,9 @@ pub struct Day {
     pub sum: i64,
 }
 
-/// Everything of a card that a plain one has not.
+/// Everything of a card that a plain one has not. One line of the cache: what few have is further away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(align(64))]
 pub struct Wallet {
     /// Index of the card.
     pub card: u32,
@@ -86,6 +100,22 @@ pub struct Wallet {
     pub grown: u32,
     /// In the order of spending.
     pub lots: Vec<Lot>,
+    taken: Option<Box<Taken>>,
+    rest: Option<Box<Rest>>,
+    /// What was last noted of [`earliest`](Self::earliest).
+    #[serde(skip)]
+    lapses: i32,
+}
+
+const _: () = assert!(size_of::<Wallet>() == 64);
+
+/// How many of each bundle a card was granted, by bundle.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Taken(Vec<(u16, u32)>);
+
+/// What few wallets have: holds, PIN, holder, counters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
     /// Held of the undated principal, bonus and points.
     pub held: [i64; 3],
     /// In the order in which they came.
@@ -100,9 +130,18 @@ pub struct Wallet {
     pub named: bool,
     /// Purchases of the last day that had any, if the product limits them.
     pub day: Day,
-    /// How many of each bundle it was granted, by bundle.
-    pub taken: Vec<(u16, u32)>,
 }
+
+/// Of a wallet that has none of it.
+static NO_REST: Rest = Rest {
+    held: [0; 3],
+    holds: Vec::new(),
+    pin: None,
+    tries: 0,
+    member: 0,
+    named: false,
+    day: Day { date: 0, count: 0, sum: 0 },
+};
 
 /// Cards whose wallets are written together: small records at random places would cost a page each.
 pub const CHUNK: usize = 512;
@@ -114,10 +153,33 @@ const LOTS_AHEAD: usize = 8;
 pub const TRIES_MAX: u8 = 3;
 
 impl Wallet {
+    /// A wallet that has nothing yet.
+    pub fn new(card: u32, grown: u32) -> Wallet {
+        Wallet { card, grown, ..Wallet::default() }
+    }
+
+    /// Holds, PIN, holder, counters.
+    #[inline]
+    pub fn rest(&self) -> &Rest {
+        self.rest.as_deref().unwrap_or(&NO_REST)
+    }
+
+    /// The same to change it.
+    pub fn rest_mut(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_with(|| Box::new(NO_REST.clone()))
+    }
+
+    /// Bytes of memory that it takes elsewhere, were there room for no more lots and for one bundle: found without going there.
+    fn bytes(&self) -> usize {
+        let taken = self.taken.as_ref().map_or(0, |_| size_of::<Taken>() + size_of::<(u16, u32)>());
+        self.lots.len() * size_of::<Lot>() + taken + self.rest.as_ref().map_or(0, |_| size_of::<Rest>())
+    }
+
     /// True if a plain purchase or top-up of its card must know of it.
     fn concerns_all(&self) -> bool {
         let dated = |lot: &Lot| lot.purse <= 3;
-        self.pin.is_some() || self.member != 0 || !self.holds.is_empty() || self.lots.iter().any(dated)
+        let has = |rest: &Rest| rest.pin.is_some() || rest.member != 0 || !rest.holds.is_empty();
+        self.rest.as_deref().is_some_and(has) || self.lots.iter().any(dated)
     }
 
     /// True if it has anything of a unit of the rules.
@@ -128,19 +190,14 @@ impl Wallet {
     /// The date after which something in it lapses or is released.
     fn earliest(&self) -> i32 {
         let lots = self.lots.iter().filter(|lot| lot.amount > lot.held).map(|lot| last_date(lot.expires));
-        lots.chain(self.holds.iter().map(|hold| hold.expires)).min().unwrap_or(i32::MAX)
-    }
-
-    /// The lots of a purse, in the order of spending, and those of the purses after it.
-    #[inline]
-    pub fn lots_from(&self, purse: u16) -> &[Lot] {
-        &self.lots[self.lots.partition_point(|lot| lot.purse < purse)..]
+        lots.chain(self.rest().holds.iter().map(|hold| hold.expires)).min().unwrap_or(i32::MAX)
     }
 
     /// The lots of a purse, in the order of spending.
     #[inline]
     pub fn lots_of(&self, purse: u16) -> impl Iterator<Item = &Lot> {
-        self.lots_from(purse).iter().take_while(move |lot| lot.purse == purse)
+        let first = self.lots.partition_point(|lot| lot.purse < purse);
+        self.lots[first..].iter().take_while(move |lot| lot.purse == purse)
     }
 
     /// Sum of the lots of a purse.
@@ -149,7 +206,7 @@ impl Wallet {
     }
 
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {
-        self.lots.binary_search_by_key(&(purse, last_date(expires), begins), Lot::order)
+        self.lots.binary_search_by_key(&order(purse, begins, expires), Lot::order)
     }
 
     /// What a lot has, and what of it is held.
@@ -183,9 +240,9 @@ impl Wallet {
         let purse = post.purse();
         if purse <= 3 && post.begins == 0 && post.expires == 0 {
             match account {
-                Account::CardPrincipal => self.held[0] += change,
-                Account::CardBonus => self.held[1] += change,
-                Account::CardPoints => self.held[2] += change,
+                Account::CardPrincipal => self.rest_mut().held[0] += change,
+                Account::CardBonus => self.rest_mut().held[1] += change,
+                Account::CardPoints => self.rest_mut().held[2] += change,
                 _ => {}
             }
         } else if let Ok(at) = self.find(purse, post.begins, post.expires) {
@@ -195,28 +252,29 @@ impl Wallet {
 
     /// The hold of an authorisation.
     pub fn hold_of(&self, sequence: u64) -> Option<&Hold> {
-        self.holds.iter().find(|hold| hold.sequence == sequence)
+        self.rest().holds.iter().find(|hold| hold.sequence == sequence)
     }
 
     /// Notes what is captured of a hold now; if it has ended, nothing is held by it any more.
     pub fn capture(&mut self, sequence: u64, captured: i64, ended: bool) {
-        let Some(at) = self.holds.iter().position(|hold| hold.sequence == sequence) else { return };
-        let before = taken(&self.holds[at], self.holds[at].captured);
-        let after = if ended { all(&self.holds[at]) } else { taken(&self.holds[at], captured) };
-        let posts = self.holds[at].posts.clone();
+        let Some(at) = self.rest().holds.iter().position(|hold| hold.sequence == sequence) else { return };
+        let hold = &self.rest().holds[at];
+        let before = taken(hold, hold.captured);
+        let after = if ended { all(hold) } else { taken(hold, captured) };
+        let posts = hold.posts.clone();
         for ((post, before), after) in posts.iter().zip(before).zip(after) {
             self.hold(post, before - after);
         }
         if ended {
-            self.holds.remove(at);
+            self.rest_mut().holds.remove(at);
         } else {
-            self.holds[at].captured = captured;
+            self.rest_mut().holds[at].captured = captured;
         }
     }
 
     /// Ends the holds whose last date this is or was, then takes out what lapses with it and tells of each lot: purse and amount.
     pub fn lapse(&mut self, date: i32, mut lapsed: impl FnMut(u16, i64)) {
-        while let Some(hold) = self.holds.iter().find(|hold| hold.expires <= date) {
+        while let Some(hold) = self.rest().holds.iter().find(|hold| hold.expires <= date) {
             let (sequence, captured) = (hold.sequence, hold.captured);
             self.capture(sequence, captured, true);
         }
@@ -242,14 +300,16 @@ impl Wallet {
 
     /// How many of a bundle it was granted.
     pub fn taken_of(&self, bundle: u16) -> u32 {
-        self.taken.iter().find(|taken| taken.0 == bundle).map_or(0, |taken| taken.1)
+        let taken = self.taken.iter().flat_map(|taken| &taken.0).find(|taken| taken.0 == bundle);
+        taken.map_or(0, |taken| taken.1)
     }
 
     /// Notes how many of a bundle it was granted.
     pub fn set_taken(&mut self, bundle: u16, count: u32) {
-        match self.taken.binary_search_by_key(&bundle, |taken| taken.0) {
-            Ok(at) => self.taken[at].1 = count,
-            Err(at) => self.taken.insert(at, (bundle, count)),
+        let Taken(taken) = &mut **self.taken.get_or_insert_default();
+        match taken.binary_search_by_key(&bundle, |taken| taken.0) {
+            Ok(at) => taken[at].1 = count,
+            Err(at) => taken.insert(at, (bundle, count)),
         }
     }
 }
@@ -324,8 +384,8 @@ pub struct Wallets {
     is_changed: Vec<bool>,
     /// Member and card of each that has a holder.
     holders: BTreeSet<(u64, u32)>,
-    /// Lots of all of them.
-    lots: usize,
+    /// Bytes of memory that they take elsewhere.
+    bytes: usize,
     /// Some were read from a checkpoint, and may be ahead of the journal's tail.
     pub loaded: bool,
 }
@@ -342,13 +402,14 @@ impl Wallets {
     }
 
     /// Adds a wallet; its handle.
-    pub fn push(&mut self, wallet: Wallet) -> u32 {
-        let handle = self.len();
-        if wallet.member != 0 {
-            self.holders.insert((wallet.member, wallet.card));
+    pub fn push(&mut self, mut wallet: Wallet) -> u32 {
+        let (handle, member) = (self.len(), wallet.rest().member);
+        if member != 0 {
+            self.holders.insert((member, wallet.card));
         }
-        self.earliest.push(wallet.earliest());
-        self.lots += wallet.lots.len();
+        wallet.lapses = wallet.earliest();
+        self.earliest.push(wallet.lapses);
+        self.bytes += wallet.bytes();
         self.note_change(wallet.card);
         self.wallets.push(wallet);
         handle
@@ -369,7 +430,7 @@ impl Wallets {
     /// Asks for the memory of a wallet.
     #[inline]
     pub fn prefetch(&self, handle: u32) {
-        prefetch_lines(&self.wallets[handle as usize]);
+        prefetch(&self.wallets[handle as usize]);
     }
 
     /// Asks for the memory of a wallet's lots, the first few.
@@ -390,14 +451,19 @@ impl Wallets {
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
         let at = handle as usize;
         let wallet = &mut self.wallets[at];
-        let (member, lots) = (wallet.member, wallet.lots.len());
+        let (before, bytes) = (wallet.rest().member, wallet.bytes());
         change(wallet);
-        self.lots = self.lots + wallet.lots.len() - lots;
-        if wallet.member != member {
-            self.holders.remove(&(member, wallet.card));
-            self.holders.extend((wallet.member != 0).then_some((wallet.member, wallet.card)));
+        self.bytes = self.bytes + wallet.bytes() - bytes;
+        let member = wallet.rest().member;
+        if member != before {
+            self.holders.remove(&(before, wallet.card));
+            self.holders.extend((member != 0).then_some((member, wallet.card)));
         }
-        self.earliest[at] = wallet.earliest();
+        // Far away, and nearly always as it was.
+        let earliest = wallet.earliest();
+        if earliest != wallet.lapses {
+            (wallet.lapses, self.earliest[at]) = (earliest, earliest);
+        }
         let (card, wary) = (wallet.card, wallet.concerns_all());
         self.note_change(card);
         wary
@@ -432,9 +498,9 @@ impl Wallets {
         std::mem::take(&mut self.changed)
     }
 
-    /// Bytes of memory, with room for no lot more than there is.
+    /// Bytes of memory.
     pub fn size(&self) -> usize {
-        self.wallets.len() * (size_of::<Wallet>() + size_of::<i32>()) + self.lots * size_of::<Lot>()
+        self.wallets.len() * (size_of::<Wallet>() + size_of::<i32>()) + self.bytes
     }
 }
 
@@ -467,13 +533,21 @@ mod tests {
         let post =
             Post { from: Account::CardBonus, to: Account::StoreClearing, card: 0, unit: 0, begins: 0, expires: 10, amount: 60 };
         wallet.hold(&post, 60);
-        wallet.holds.push(Hold { sequence: 5, expires: 12, posts: vec![post], total: 60, captured: 0, earned: 0, rebate: 0 });
+        wallet.rest_mut().holds.push(Hold {
+            sequence: 5,
+            expires: 12,
+            posts: vec![post],
+            total: 60,
+            captured: 0,
+            earned: 0,
+            rebate: 0,
+        });
         let mut lapsed = Vec::new();
         assert_eq!(wallet.earliest(), 10);
         wallet.lapse(10, |purse, amount| lapsed.push((purse, amount)));
         assert_eq!((lapsed.as_slice(), wallet.balance(2), wallet.earliest()), ([(2, 40)].as_slice(), 60, 12));
         wallet.lapse(12, |purse, amount| lapsed.push((purse, amount)));
-        assert_eq!((lapsed.as_slice(), wallet.lots.len(), wallet.holds.len()), ([(2, 40), (2, 60)].as_slice(), 0, 0));
+        assert_eq!((lapsed.as_slice(), wallet.lots.len(), wallet.rest().holds.len()), ([(2, 40), (2, 60)].as_slice(), 0, 0));
     }
 
     proptest! {

@@ -289,15 +289,17 @@ fn put_post(out: &mut Room<'_>, post: &Post) {
     let dates = post.begins != 0 || post.expires != 0;
     let first = post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST);
     out.put_word(u64::from(first) | (post.to as u64) << 8, 2);
-    if post.card != 0 {
-        put_uint(out, post.card.into());
-    }
-    if dates {
-        put_uint(out, u64::from(post.begins.unsigned_abs()));
-        put_uint(out, u64::from(post.expires.unsigned_abs()));
-    }
-    if post.unit != 0 {
-        put_uint(out, post.unit.into());
+    if first >= HAS_CARD {
+        if post.card != 0 {
+            put_uint(out, post.card.into());
+        }
+        if dates {
+            put_uint(out, u64::from(post.begins.unsigned_abs()));
+            put_uint(out, u64::from(post.expires.unsigned_abs()));
+        }
+        if post.unit != 0 {
+            put_uint(out, post.unit.into());
+        }
     }
     put_uint(out, post.amount.unsigned_abs());
 }

@@ -89,14 +89,17 @@ impl Machine {
             balances.extend([(card, 1, principal), (card, 2, bonus), (card, 3, points)]);
         }
         let moves = transaction.kind != Kind::Authorise;
+        if moves {
+            let sums = &transaction.detail.sums;
+            let accounts = [Account::CardPrincipal, Account::CardBonus, Account::CardPoints];
+            own.iter_mut().zip(accounts).for_each(|(own, account)| *own += sums.own(account));
+        }
         for post in &transaction.detail.posts {
             let (purse, card) = (post.purse(), post.card);
-            let Some((_, change)) = post.card_end().filter(|_| purse != 0) else { continue };
-            let change = if moves { change } else { 0 };
-            if card == 0 && purse <= Purse::POINTS {
-                own[usize::from(purse) - 1] += change;
+            if purse == 0 || card == 0 && purse <= Purse::POINTS {
                 continue;
             }
+            let change = post.card_end().filter(|_| moves).map_or(0, |(_, change)| change);
             // The three of every further card stand in front.
             let further = usize::from(card.saturating_sub(1)) * 3 + usize::from(purse) - 1;
             let known =
@@ -247,7 +250,7 @@ impl Machine {
         let handle = self.cards.wallet(index).unwrap_or_else(|| {
             let programme = self.organisation.programme(self.cards.card(index).programme);
             let grown = programme.map_or(0, |at| self.organisation.programmes[at].growths);
-            let handle = self.wallets.push(Wallet { card: index, grown, ..Wallet::default() });
+            let handle = self.wallets.push(Wallet::new(index, grown));
             self.cards.set_wallet(index, handle);
             handle
         });
@@ -402,14 +405,20 @@ fn is_of_wallet(post: &Post) -> bool {
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
         Change::Taken { bundle, count } => wallet.set_taken(bundle, count),
-        Change::Spent { count, sum } => wallet.day = Day { date: open, count, sum },
-        Change::Tries { tries, .. } => wallet.tries = tries,
-        Change::Pin(pin) => (wallet.pin, wallet.tries) = (Some(pin), 0),
-        Change::Holder { member, named } => (wallet.member, wallet.named) = (member, named),
+        Change::Spent { count, sum } => wallet.rest_mut().day = Day { date: open, count, sum },
+        Change::Tries { tries, .. } => wallet.rest_mut().tries = tries,
+        Change::Pin(pin) => {
+            let rest = wallet.rest_mut();
+            (rest.pin, rest.tries) = (Some(pin), 0);
+        }
+        Change::Holder { member, named } => {
+            let rest = wallet.rest_mut();
+            (rest.member, rest.named) = (member, named);
+        }
         Change::Held { expires, total, earned, rebate } => {
             let posts = transaction.detail.posts.clone();
             posts.iter().for_each(|post| wallet.hold(post, post.amount));
-            wallet.holds.push(Hold { sequence, expires, posts, total, captured: 0, earned, rebate });
+            wallet.rest_mut().holds.push(Hold { sequence, expires, posts, total, captured: 0, earned, rebate });
         }
         Change::Captured { sequence, captured, ended } => wallet.capture(sequence, captured, ended),
         _ => unreachable!("the others are no wallet's"),

@@ -71,7 +71,7 @@ impl Machine {
             (None, None) if !unbind => {}
             (Some(_), None) if !unbind => return Err((Code::NotPermitted, Reason::BoundElsewhere)),
             (Some(card), Some(from)) if card == from && !unbind => {
-                let has_pin = self.wallet(from).is_some_and(|wallet| wallet.pin.is_some());
+                let has_pin = self.wallet(from).is_some_and(|wallet| wallet.rest().pin.is_some());
                 self.check_pin(admitted.items(), transaction, 1, has_pin)?;
             }
             _ => return Err((Code::NotPermitted, Reason::NotBound)),
@@ -112,7 +112,7 @@ impl Machine {
             self.give(transaction, Purse { card: 0, number: purse }, (post.begins, post.expires), transit, post.amount);
         }
         let after = |number| self.purse_after(transaction, Purse { card: 0, number });
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
+        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
         if purse == Purse::PRINCIPAL && above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
             return Err(plain(Code::ExceedsLimit));
         }
@@ -123,7 +123,7 @@ impl Machine {
     #[cold]
     pub(super) fn decide_close(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let index = self.card_of(transaction)?;
-        if self.wallet(index).is_some_and(|wallet| !wallet.holds.is_empty()) {
+        if self.wallet(index).is_some_and(|wallet| !wallet.rest().holds.is_empty()) {
             return Err(plain(Code::InvalidTransaction));
         }
         let (tables, _) = self.rules_of(admitted.programme, self.cards.card(index));
@@ -134,16 +134,12 @@ impl Machine {
         move_lot(transaction, Account::CardPrincipal, Account::StoreCollection, 0, 0, UNDATED, kept);
         move_lot(transaction, Account::StoreCollection, Account::CardShortfallMoney, 0, 0, UNDATED, kept);
         move_lot(transaction, Account::CardPrincipal, out, 0, 0, UNDATED, card.principal - kept);
-        let mut purses = vec![Purse::BONUS, Purse::POINTS];
-        let units = self.wallet(index).map_or(&[][..], |wallet| &wallet.lots);
-        purses.extend(units.iter().map(|lot| lot.purse).filter(|&purse| purse > Purse::POINTS));
-        purses.dedup();
-        for number in purses {
+        self.each_lot(index, |number, dates, amount, _| {
             let purse = Purse { card: 0, number };
-            for (dates, amount, _) in self.lots(index, number) {
+            if number != Purse::PRINCIPAL {
                 move_lot(transaction, purse.account(), purse.pool(), 0, purse.unit(), dates, amount);
             }
-        }
+        });
         transaction.changes.push(Change::Status(Status::Closed as u8));
         Ok(Code::Approved)
     }

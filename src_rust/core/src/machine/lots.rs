@@ -108,45 +108,40 @@ impl Machine {
         self.cards.wallet(index).map(|handle| self.wallets.get(handle))
     }
 
-    /// Visits the lots of a card's purse in the order of spending - dates, amount, held - until `visit` says no.
+    /// Visits all lots of a card, purse by purse in the order of spending: purse, dates, amount, held.
     #[inline]
-    pub(super) fn each_lot(&self, index: u32, purse: u16, mut visit: impl FnMut(Dates, i64, i64) -> bool) {
+    pub(super) fn each_lot(&self, index: u32, mut visit: impl FnMut(u16, Dates, i64, i64)) {
         let wallet = self.wallet(index);
-        let mut lots = wallet.map_or(&[][..], |wallet| wallet.lots_from(purse));
-        // The undated one stands after those that expire, and before those that only begin.
-        while let [lot, after @ ..] = lots
-            && lot.purse == purse
-            && lot.expires != 0
-        {
-            if !visit((lot.begins, lot.expires), lot.amount, lot.held) {
-                return;
+        let (mut lots, held) = wallet.map_or((&[][..], [0; 3]), |wallet| (&wallet.lots[..], wallet.rest().held));
+        let undated = self.undated(index);
+        for (at, purse) in [Purse::PRINCIPAL, Purse::BONUS, Purse::POINTS].into_iter().enumerate() {
+            // The undated one stands after those that expire, and before those that only begin.
+            while let [lot, after @ ..] = lots
+                && lot.purse == purse
+                && lot.expires != 0
+            {
+                visit(purse, lot.dates(), lot.amount, lot.held);
+                lots = after;
             }
-            lots = after;
-        }
-        if purse <= Purse::POINTS {
-            let held = wallet.map_or(0, |wallet| wallet.held[usize::from(purse) - 1]);
-            if !visit(UNDATED, self.undated(index)[usize::from(purse) - 1], held) {
-                return;
+            visit(purse, UNDATED, undated[at], held[at]);
+            while let [lot, after @ ..] = lots
+                && lot.purse == purse
+            {
+                visit(purse, lot.dates(), lot.amount, lot.held);
+                lots = after;
             }
         }
-        while let [lot, after @ ..] = lots
-            && lot.purse == purse
-        {
-            if !visit((lot.begins, 0), lot.amount, lot.held) {
-                return;
-            }
-            lots = after;
-        }
+        lots.iter().for_each(|lot| visit(lot.purse, lot.dates(), lot.amount, lot.held));
     }
 
-    /// The lots of a card's purse in the order of spending: dates, amount, held.
-    pub(super) fn lots(&self, index: u32, purse: u16) -> Vec<(Dates, i64, i64)> {
-        let mut lots = Vec::new();
-        self.each_lot(index, purse, |dates, amount, held| {
-            lots.push((dates, amount, held));
-            true
-        });
-        lots
+    /// What a lot of a card has, and what of it is held.
+    pub(super) fn lot(&self, index: u32, purse: u16, dates: Dates) -> (i64, i64) {
+        let wallet = self.wallet(index);
+        if purse <= Purse::POINTS && dates == UNDATED {
+            let at = usize::from(purse) - 1;
+            return (self.undated(index)[at], wallet.map_or(0, |wallet| wallet.rest().held[at]));
+        }
+        wallet.map_or((0, 0), |wallet| wallet.lot(purse, dates.0, dates.1))
     }
 
     /// The undated principal, bonus and points of a card.

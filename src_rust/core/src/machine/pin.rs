@@ -37,7 +37,8 @@ impl Machine {
         demanded: bool,
     ) -> Result<(), Refused> {
         self.check_pin(admitted.items(), transaction, 0, demanded)?;
-        let holder = |card| card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.member);
+        let holder =
+            |card| card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.rest().member);
         let strange = |card| holder(0) == 0 || holder(card) != holder(0);
         let needed: Vec<bool> = (1..=transaction.detail.cards.len() as u16).map(strange).collect();
         for (at, needed) in needed.into_iter().enumerate() {
@@ -59,7 +60,7 @@ impl Machine {
         let Some(item) = pin_for(items, card) else {
             return if needed { refuse(Code::PinRequired) } else { Ok(()) };
         };
-        let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.pin, wallet.tries));
+        let (pin, tries) = self.wallet(index).map_or((None, 0), |wallet| (wallet.rest().pin, wallet.rest().tries));
         let Some(pin) = pin else { return refuse(Code::IncorrectPin) };
         if tries >= TRIES_MAX {
             return refuse(Code::PinTriesExceeded);
@@ -79,7 +80,7 @@ impl Machine {
     pub(super) fn decide_set_pin(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let by_operator = transaction.flags & BY_OPERATOR != 0;
         let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
-        let has_pin = self.wallet(index).is_some_and(|wallet| wallet.pin.is_some());
+        let has_pin = self.wallet(index).is_some_and(|wallet| wallet.rest().pin.is_some());
         if !by_operator {
             self.must_be_usable(admitted, self.cards.card(index))?;
             self.check_pin(admitted.items(), transaction, 0, has_pin)?;

@@ -247,13 +247,7 @@ impl Machine {
     /// What a lot would hold that may be taken, the moves so far included.
     pub(super) fn in_lot(&self, transaction: &Transaction, purse: Purse, dates: Dates) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
-        let (mut amount, mut held) = (0, 0);
-        self.each_lot(index, purse.number, |of, there, taken| {
-            if of == dates {
-                (amount, held) = (there, taken);
-            }
-            of != dates
-        });
+        let (amount, held) = self.lot(index, purse.number, dates);
         (amount - held + Self::planned(transaction, purse, dates)).max(0)
     }
 

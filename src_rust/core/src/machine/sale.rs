@@ -83,7 +83,7 @@ impl Machine {
         let lowered = lowered.min(amount - off);
         let due = amount - off - lowered;
         self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.named));
+        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
         if above(due, limits.purchase_max) {
             return Err(plain(Code::ExceedsLimit));
         }
@@ -113,7 +113,7 @@ impl Machine {
         let detail = &mut transaction.detail;
         (detail.cash, detail.unpaid, detail.discount) = (till.cash, unpaid, off + lowered);
         if transaction.kind == Kind::Authorise {
-            if self.wallet(index).is_some_and(|wallet| wallet.holds.len() >= HOLDS_MAX) {
+            if self.wallet(index).is_some_and(|wallet| wallet.rest().holds.len() >= HOLDS_MAX) {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
             hold(admitted, tables, transaction, today, [paid, earned, rebate])?;
@@ -250,7 +250,7 @@ impl Machine {
             return Ok(());
         }
         let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
-        let not_yet = self.lots(index, unit.id).iter().any(|((begins, _), ..)| *begins > today);
+        let not_yet = self.wallet(index).is_some_and(|wallet| wallet.lots_of(unit.id).any(|lot| lot.begins > today));
         Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
     }
 
@@ -351,7 +351,7 @@ impl Machine {
         if sum_max == 0 && count_max == 0 {
             return Ok(());
         }
-        let day = self.wallet(index).map(|wallet| wallet.day).filter(|day| day.date == today).unwrap_or_default();
+        let day = self.wallet(index).map(|wallet| wallet.rest().day).filter(|day| day.date == today).unwrap_or_default();
         let (count, sum) = (day.count.saturating_add(1), day.sum.saturating_add(paid));
         if sum_max != 0 && sum > sum_max {
             return Err(plain(Code::ExceedsLimit));

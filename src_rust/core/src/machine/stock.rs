@@ -4,7 +4,6 @@ use crate::accounts::Account;
 use crate::journal::entry::Transaction;
 use crate::machine::Machine;
 use crate::machine::lots::{Dates, Purse, card_at, is_valid, move_lot};
-use crate::units::UNIT_MIN;
 
 /// What the card at a place of a transaction may spend.
 #[derive(Default)]
@@ -59,19 +58,11 @@ impl Machine {
         stock.card = card;
         stock.shares.clear();
         let Some(index) = card_at(transaction, card) else { return };
-        let mut add = |purse, dates, there| {
+        self.each_lot(index, |purse, dates, amount, held| {
+            let there = amount - held;
             if there > 0 && is_valid(dates, today) {
                 stock.shares.push(Share { purse, dates, there });
             }
-        };
-        for purse in [Purse::PRINCIPAL, Purse::BONUS, Purse::POINTS] {
-            self.each_lot(index, purse, |dates, amount, held| {
-                add(purse, dates, amount - held);
-                true
-            });
-        }
-        for lot in self.wallet(index).map_or(&[][..], |wallet| wallet.lots_from(UNIT_MIN)) {
-            add(lot.purse, (lot.begins, lot.expires), lot.amount - lot.held);
-        }
+        });
     }
 }

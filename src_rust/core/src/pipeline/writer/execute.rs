@@ -180,7 +180,7 @@ impl Writer {
                     card = item.card_number().and_then(|number| self.machine.locate(request.programme(), number).ok())
                 }
                 ItemKind::Pin => {
-                    let pin = card.and_then(|index| self.machine.wallet(index)?.pin.map(|pin| (index, pin)));
+                    let pin = card.and_then(|index| self.machine.wallet(index)?.rest().pin.map(|pin| (index, pin)));
                     let hash = match pin {
                         Some((index, pin)) => Some((pin.key, self.secrets.pin(pin.key, index, pin.salt, item.digits, item.low)?)),
                         None => None,
