@@ -15,6 +15,7 @@ use onecard_core::wallets::{Wallet, Wallets};
 use onecard_core::{
     Answer, Batch, CardNumber, Code, Engine, Item, ItemKind, Kind, Options, Part, Reason, Registration, Request, Secrets, verify,
 };
+use proptest::prelude::*;
 
 const DAY: i32 = 20_000;
 /// Places of a story from which it is read again, at most.
@@ -539,6 +540,60 @@ fn points_that_were_earned_go_back_with_their_growth_and_nothing_is_minted() {
     let (next, _) = shop.buy(CARD, 100, &[], Code::Approved);
     assert_eq!((next.points_earned, next.points_balance, next.shortfall_points), (10_000, 6_001, -3_999));
     shop.end();
+}
+
+/// Some days of a card that buys and gives back in parts until nothing is bought any more: the points that stay, and how many refunds there were.
+fn points_of_nothing(rate: u64, steps: &[(u8, i64)]) -> (i64, i64) {
+    let mut shop = Shop::new();
+    let tables = TABLES.replace(r#""compounding_rate": 1000000000"#, &format!(r#""compounding_rate": {rate}"#));
+    assert_eq!(shop.engine.publish(1, 2, "another rate".into(), tables).unwrap(), Code::Approved);
+    shop.issue(CARD, 1);
+    shop.top_up(CARD, 9_000_000);
+    let fund = Request { amount: 10_000_000_000, ..shop.row(Kind::Fund) };
+    shop.approve(fund, &[]);
+    // Of each purchase its sequence, and what is left of it.
+    let mut bought: Vec<(u64, i64)> = Vec::new();
+    let mut refunds = 0;
+    let mut refund = |shop: &mut Shop, sequence, amount| {
+        let row = shop.about(Kind::Refund, sequence, amount);
+        let (answer, _) = shop.approve(row, &[]);
+        assert_eq!(answer.shortfall_points, 0, "what nobody spent is there");
+        refunds += 1;
+    };
+    for &(step, amount) in steps {
+        match step {
+            0 | 1 => {
+                let (answer, _) = shop.buy(CARD, amount, &[], Code::Approved);
+                bought.push((answer.sequence, amount));
+            }
+            2 if !bought.is_empty() => {
+                let at = amount as usize % bought.len();
+                let part = (amount % bought[at].1).max(1);
+                refund(&mut shop, bought[at].0, part);
+                bought[at].1 -= part;
+                bought.retain(|rest| rest.1 > 0);
+            }
+            _ => shop.close_day(),
+        }
+    }
+    bought.into_iter().for_each(|(sequence, rest)| refund(&mut shop, sequence, rest));
+    (shop.balances(CARD).0[2], refunds)
+}
+
+proptest! {
+    // Each is a shop with a disk.
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// A search for points out of nothing. Growth is rounded down, of the lot and of what goes back of it: of each refund less than one smallest
+    /// unit, 1/10,000 of a point, may stay; more never does.
+    #[test]
+    fn no_sequence_of_purchases_and_refunds_mints_points(
+        rate in prop::sample::select(vec![0, 1, 100_000_000, 999_999_999, 10_000_000_000]),
+        steps in prop::collection::vec((0u8..5, 1i64..30_000), 1..25),
+    ) {
+        let (points, refunds) = points_of_nothing(rate, &steps);
+        prop_assert!((0..=refunds).contains(&points), "{points} of {refunds} refunds");
+    }
 }
 
 #[test]
