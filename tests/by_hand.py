@@ -34,13 +34,12 @@ def number(card: str) -> bytes:
     return bytes([len(card)]) + int(card).to_bytes(8, "little")
 
 
-ACCOUNTS = [1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, None]
-ALL_ACCOUNTS = [*ACCOUNTS[:15], 6, 34, 44, 45, 46, 47, 48]
+ALL_ACCOUNTS = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48]
 
 
-def moves(posted: list[tuple[int | None, int, int]]) -> bytes:
+def moves(posted: list[tuple[int, int, int]]) -> bytes:
     """Moves as (from, to, amount)."""
-    place = ACCOUNTS.index
+    place = ALL_ACCOUNTS.index
     return b"".join(
         bytes([place(source) << 4 | place(target)]) + uint(amount) for source, target, amount in posted
     )

@@ -154,6 +154,7 @@ def bundle_tables(rng: Random, scale: int, units: list[int], today: int) -> list
                 "name": f"bundle {bundle}",
                 "price": pick(rng, (0, 0, up_to(rng, scale), scale // 10)),
                 "per_card": pick(rng, (0, 0, 0, 0, 5, 1)),
+                "per_member": pick(rng, (0, 0, 0, 6, 2)),
                 "grants": grants,
             }
         )

@@ -118,7 +118,7 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (9, "moves", [(17, 1, 10_000), (32, 2, 500), (3, 1, 1)], "money legs sum to 1"),
     (9, "moves", [(17, 1, 10_000), (32, 2, 500), (1, 3, 7)], "points legs sum to 7"),
     (9, "moves", [(17, 1, 10_000), (32, 2, 500), (33, 2, 0)], "a leg of zero"),
-    (9, "moves", [(17, 1, 10_000), (None, 2, 500)], "unknown accounts 15 and 1"),
+    (9, "moves", [(17, 1, 10_000), (6, 2, 500)], "a plain move between accounts at 5 and 1"),
     (9, "moves", [(17, 1, 10_000), (32, 2, 500), (2, 2, 1)], "from an account to itself"),
     (9, "moves", [(17, 1, 700)] * 13, "13 moves"),
     (9, "moves", [(17, 1, 10_001), (32, 2, 500)], "not the amount topped up"),

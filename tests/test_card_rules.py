@@ -671,6 +671,7 @@ id = 65535
 name = "b"
 price = "10000000000"
 per_card = 4294967295
+per_member = 4294967295
 grants = [{MOST * 15} {{ unit = "points", amount = "10000000000", until = 9999-12-31 }}]
 [[waterfall]]
 pay = "unit"
@@ -703,7 +704,7 @@ def test_an_explanation_says_what_is_not_there() -> None:
         '[[waterfall]]\npay = "cards"\n[[waterfall]]\npay = "passes"\n'
         + STAMP
         + '[[card_units]]\nid = 18\nname = "off"\nkind = "coupon"\nrate = "5%"\nstores = [3]\n'
-        '[[bundles]]\nid = 1\nname = "b"\nper_card = 3\n'
+        '[[bundles]]\nid = 1\nname = "b"\nper_card = 3\nper_member = 1\n'
         'grants = [{ unit = "bonus", amount = "1", from_days = 2, until = 2030-01-31 }]\n'
         '[[channels]]\nid = 0\nname = "till"\n'
     )
@@ -714,7 +715,8 @@ def test_an_explanation_says_what_is_not_there() -> None:
         "Limits of product 1 instead of these if the holder's real name is known: none.",
         "Unit 17, stamp: pays nothing: it has no step.",
         "Unit 18, off: coupons, each pays 5% of the list amount, borne by the issuer; in store 3 only.",
-        "Bundle 1, b, is granted without a price, to a card at most 3 times: 1 CNY of bonus, "
+        "Bundle 1, b, is granted without a price, to a card at most 3 times, "
+        "to all cards of a member at most once: 1 CNY of bonus, "
         "valid from 2 days later on until 2030-01-31.",
         "A purchase is paid by principal, then further cards, then passes.",
     ]

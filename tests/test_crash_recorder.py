@@ -33,7 +33,7 @@ def record(work: Path, *, seed: int, batches: int, no_sync: bool = False) -> Shi
     root = work / "data"
     root.mkdir(parents=True, exist_ok=True)
     shim = Shim(build(work), root, work / "shim", no_sync=no_sync)
-    arguments = [str(root), str(shim.marks), str(seed), str(batches)]
+    arguments = [str(root), str(shim.marks), str(seed), str(batches), "whole"]
     run("workload", arguments, env=shim.environment())
     return shim
 

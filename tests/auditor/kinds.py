@@ -395,6 +395,13 @@ def grant(state: State, programme: Programme, entry: Entry, card: Card, plan: Pl
     count = card.bundles.get(entry.product, 0) + entry.amount
     most = bundle.get("per_card") or count
     state.check(count <= most, f"granted {count} of {most}")
+    of_holder = count + sum(
+        other.bundles.get(entry.product, 0)
+        for other in state.cards
+        if other is not card and other.programme == card.programme and other.member == card.member != 0
+    )
+    most = bundle.get("per_member") or of_holder
+    state.check(of_holder <= most, f"granted {of_holder} of {most} to a member")
     return [(TAKEN, entry.product, count)]
 
 

@@ -85,6 +85,10 @@ def grant(draft: Draft) -> None:
     most = bundle.get("per_card", 0)
     if most and card.bundles[row.product] + row.amount > most:
         raise Refused(65, TOO_MANY)
+    of_holder = [other for other in draft.cards.values() if other is card or other.member == card.member != 0]
+    most = bundle.get("per_member", 0)
+    if most and sum(other.bundles[row.product] for other in of_holder) + row.amount > most:
+        raise Refused(65, TOO_MANY)
     check_pins(draft, [False])
     pay_for_grant(draft, price)
     for line in bundle["grants"]:

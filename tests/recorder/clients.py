@@ -52,13 +52,13 @@ class Clients:
     def sending(self, batch: rows.Batch) -> int:
         with self.lock:
             number = next(self.numbers)
-            self.told.sent[number] = batch
+            self.told.sent[number] = rows.together(batch)
         return number
 
     def answered(self, number: int, answers: rows.Batch) -> None:
         with self.lock:
             self.calls += 1
-            self.told.take(self.told.sent.pop(number), answers)
+            self.told.take(self.told.sent.pop(number), rows.Answers(answers))
 
     def call(self, channel: grpc.Channel, till: Till) -> None:
         while True:

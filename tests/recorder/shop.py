@@ -10,13 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from onecard import Engine, Rules, rows
+from onecard import Engine, Rules, Secrets, rows
 
 FIRST_DAY = 20_000
 CARDS = [f"{number:08d}" for number in range(24)]
 STORES = 3
 TERMINALS = [101, 102, 103, 104]
 SIZES: dict[str, Any] = {"journal_bytes_max": 1 << 28, "checkpoint_bytes_max": 1 << 28}
+SECRETS = Secrets({1: bytes(range(32))})
+
+WHOLE, OFFERS, VISIT, COUPON = 2, 1, 16, 17
+"""A product with dated points and bonus; a bundle; what is in it."""
+
+PLACES = 3
+"""Cards of a bulk top-up."""
 
 RULES = Rules.parse("""
 [units]
@@ -28,6 +35,37 @@ discount = "5%"
 points_per_money = "1"
 purchase_max = "5000.00"
 balance_max = "50000.00"
+[[products]]
+id = 2
+name = "whole"
+points_per_money = "2"
+points_valid = { days = 2 }
+bonus_valid_days = 3
+rebate = "1%"
+day_count = 40
+[[card_units]]
+id = 16
+name = "visit"
+kind = "visits"
+worth = "15.00"
+[[card_units]]
+id = 17
+name = "five off"
+kind = "coupon"
+value = "5.00"
+min_spend = "10.00"
+[[bundles]]
+id = 1
+name = "offers"
+price = "20.00"
+per_card = 60
+per_member = 200
+grants = [
+    { unit = "visit", amount = "2", days = 3 },
+    { unit = "five off", amount = "3", days = 2 },
+    { unit = "points", amount = "50", days = 2 },
+    { unit = "bonus", amount = "3.00" },
+]
 [[top_up_bonus]]
 from = "100.00"
 bonus = "5.00"
@@ -50,7 +88,7 @@ funding = "growth"
 
 def open_engine(path: Path, checkpoint_entries: int = 100) -> Engine:
     """An engine that checkpoints often, over maps that open in no time."""
-    return Engine(path, checkpoint_entries=checkpoint_entries, **SIZES)
+    return Engine(path, checkpoint_entries=checkpoint_entries, secrets=SECRETS, **SIZES)
 
 
 def set_up(engine: Engine) -> None:
@@ -85,6 +123,14 @@ class Till:
         issued = [self.row(1, card=card, product=1) for card in CARDS]
         filled = [self.row(2, card=card, amount=20_000) for card in CARDS]
         return np.array([*issued, *filled, self.row(8, amount=10**12)], rows.REQUEST)
+
+    def opens(self) -> rows.Requests:
+        """The opening, with the items that it has."""
+        return rows.together(self.opening())
+
+    def asks(self, size: int) -> rows.Requests:
+        """So many requests, with the items that they have."""
+        return rows.together(self.batch(size))
 
     def request(self) -> np.void:
         choice = self.chance.random()

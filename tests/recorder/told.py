@@ -42,16 +42,16 @@ class Teller:
     def tell(self, **mark: Any) -> None:
         os.write(self.fd, json.dumps(mark).encode() + b"\n")
 
-    def sending(self, batch: rows.Batch) -> int:
+    def sending(self, asked: rows.Requests) -> int:
         """To be called before a batch is sent; the number is for `answered`."""
         with self.lock:
             self.batches += 1
             number = self.batches
-        self.tell(batch=number, rows=batch.tobytes().hex())
+        self.tell(batch=number, rows=asked.rows.tobytes().hex(), items=asked.items.tobytes().hex())
         return number
 
-    def answered(self, number: int, answers: rows.Batch) -> None:
-        self.tell(batch=number, answers=answers.tobytes().hex())
+    def answered(self, number: int, answers: rows.Answers) -> None:
+        self.tell(batch=number, answers=answers.tobytes().hex(), parts=answers.parts.tobytes().hex())
 
 
 class Told:
@@ -60,8 +60,8 @@ class Told:
     def __init__(self) -> None:
         self.day = FIRST_DAY
         self.entries = 0
-        self.sent: dict[int, rows.Batch] = {}
-        self.answered: list[tuple[rows.Batch, rows.Batch]] = []
+        self.sent: dict[int, rows.Requests] = {}
+        self.answered: list[tuple[rows.Requests, rows.Answers]] = []
         self.closing: int | None = None
         self.closed: dict[int, dict[str, Any]] = {}
 
@@ -74,10 +74,11 @@ class Told:
 
     def add(self, mark: dict[str, Any]) -> None:
         match mark:
-            case {"batch": number, "rows": sent}:
-                self.sent[number] = np.frombuffer(bytes.fromhex(sent), rows.REQUEST)
-            case {"batch": number, "answers": answers}:
-                self.take(self.sent.pop(number), np.frombuffer(bytes.fromhex(answers), rows.ANSWER))
+            case {"batch": number, "rows": sent, "items": items}:
+                self.sent[number] = rows.Requests(unhexed(sent, rows.REQUEST), unhexed(items, rows.ITEM))
+            case {"batch": number, "answers": answers, "parts": parts}:
+                told = rows.Answers(unhexed(answers, rows.ANSWER), unhexed(parts, rows.PART))
+                self.take(self.sent.pop(number), told)
             case {"entries": entries, "day": day}:
                 self.entries, self.day = entries, day
             case {"closing": day}:
@@ -87,8 +88,8 @@ class Told:
             case _:
                 raise ValueError(f"unknown mark {mark}")
 
-    def take(self, batch: rows.Batch, answers: rows.Batch) -> None:
-        self.answered.append((batch, answers))
+    def take(self, batch: rows.Batch | rows.Requests, answers: rows.Answers) -> None:
+        self.answered.append((rows.together(batch), answers))
         self.entries = max(self.entries, int(answers["sequence"].max()))
 
     def close(self, day: int, report: dict[str, Any]) -> None:
@@ -117,12 +118,12 @@ class Told:
         """Every answered request, sent once more in one batch, gets its first answer."""
         if not self.answered:
             return
-        batch = joined([batch for batch, _ in self.answered])
-        first = joined([answers for _, answers in self.answered])
+        asked = rows.together(*(batch for batch, _ in self.answered))
+        first = rows.joined([answers for _, answers in self.answered])
         kept = ~np.isin(first["code"], NOT_KEPT) & (first["sequence"] > 0)
-        kept &= batch["business_date"] > self.day - WINDOW_DAYS
-        batch, first = batch[kept], first[kept]
-        again = engine.execute(batch)
+        kept &= asked.rows["business_date"] > self.day - WINDOW_DAYS
+        batch, first = asked.rows[kept], first[kept]
+        again = engine.execute(rows.Requests(batch, asked.items))
         for name in rows.ANSWER.names or ():
             if name in (
                 "replayed",
@@ -134,14 +135,17 @@ class Told:
             if len(different):
                 at = different[0]
                 raise Lost(f"{name} of {batch[at]} was {first[at]}, and now is {again[at]}")
+        for at in np.flatnonzero(first["parts"]):
+            then, now = first.parts_of(int(at)), again.parts_of(int(at))
+            if not np.array_equal(then, now):
+                raise Lost(f"the parts of {batch[at]} were {then}, and now are {now}")
         anew = np.flatnonzero((again["replayed"] == 0) & (again["code"] == 0))
         if len(anew):
             raise Lost(f"{batch[anew[0]]} was answered {first[anew[0]]}, and is posted again")
 
 
-def joined(batches: list[rows.Batch]) -> rows.Batch:
-    """One batch of them all; numpy's own way compares the fields of each with each."""
-    return np.frombuffer(b"".join(batch.tobytes() for batch in batches), batches[0].dtype)
+def unhexed(text: str, dtype: "np.dtype[np.void]") -> rows.Batch:
+    return np.frombuffer(bytes.fromhex(text), dtype)
 
 
 def day_report(engine: Engine, day: int) -> dict[str, Any]:
@@ -154,8 +158,8 @@ def day_report(engine: Engine, day: int) -> dict[str, Any]:
     return plain
 
 
-def tally(answered: Iterable[tuple[rows.Batch, rows.Batch]]) -> dict[int, int]:
-    """Totals by account that the answers add up to, each sequence once."""
+def tally(answered: Iterable[tuple[rows.Requests, rows.Answers]]) -> dict[int, int]:
+    """Totals by account that the answers to plain tills add up to, each sequence once."""
     first: dict[int, np.void] = {}
     for _, answers in answered:
         for answer in answers:

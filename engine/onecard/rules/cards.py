@@ -39,7 +39,7 @@ _UNIT_DEFAULTS = {
     "stores": [],
     "per_purchase": 0,
 }
-_BUNDLE_DEFAULTS = {"price": 0, "per_card": 0}
+_BUNDLE_DEFAULTS = {"price": 0, "per_card": 0, "per_member": 0}
 _GRANT_DEFAULTS = {"from": 0, "days": 0, "until": 0}
 _CHANNEL_DEFAULTS = {"collects": "store"}
 
@@ -127,7 +127,8 @@ class Cards:
         return sorted(lines, key=lambda line: line["id"])
 
     def _bundle(self, path: KeyPath, row: Bundle) -> dict[str, Any]:
-        fields = {"price": self._scaler.money((*path, "price"), row.price), "per_card": row.per_card}
+        price = self._scaler.money((*path, "price"), row.price)
+        fields = {"price": price, "per_card": row.per_card, "per_member": row.per_member}
         first = {"id": row.id, "name": self._scaler.name((*path, "name"), row.name)}
         grants = [self._grant((*path, "grants", at), grant) for at, grant in enumerate(row.grants)]
         return first | changed(fields, _BUNDLE_DEFAULTS) | {"grants": grants}

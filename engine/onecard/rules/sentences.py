@@ -110,10 +110,14 @@ def _scope(unit: CardUnit, money: str) -> str:
 
 def _bundle(bundle: Bundle, money: str) -> str:
     way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
-    times = "once" if bundle.per_card == 1 else f"{bundle.per_card} times"
-    most = f", to a card at most {times}" if bundle.per_card else ""
+    most = _most("a card", bundle.per_card) + _most("all cards of a member", bundle.per_member)
     grants = "; ".join(_grant(grant, money) for grant in bundle.grants)
     return f"Bundle {bundle.id}, {bundle.name}, {way}{most}: {grants}."
+
+
+def _most(whom: str, count: int) -> str:
+    times = "once" if count == 1 else f"{count} times"
+    return f", to {whom} at most {times}" if count else ""
 
 
 def _grant(grant: Grant, money: str) -> str:

@@ -162,6 +162,7 @@ class Bundle(Table):
     name: Name
     price: Number = Decimal(0)
     per_card: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+    per_member: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
     grants: Annotated[list[Grant], Field(min_length=1, max_length=16)]
 
 

@@ -452,10 +452,15 @@ impl Machine {
         if self.organisation.programme(programme).is_none() {
             return (Code::UnknownTerminal, Vec::new());
         }
-        let cards = self.wallets.held_by(member).map(|index| self.cards.card(index));
-        let mut numbers: Vec<CardNumber> = cards.filter(|card| card.programme == programme).map(|card| card.number()).collect();
+        let held = self.held_by(programme, member);
+        let mut numbers: Vec<CardNumber> = held.map(|index| self.cards.card(index).number()).collect();
         numbers.sort_unstable();
         (Code::Approved, numbers)
+    }
+
+    /// Indexes of the cards of a programme that a member holds.
+    pub(crate) fn held_by(&self, programme: u16, member: u64) -> impl Iterator<Item = u32> {
+        self.wallets.held_by(member).filter(move |&index| self.cards.card(index).programme == programme)
     }
 
     /// What the members of staff of a programme sold.

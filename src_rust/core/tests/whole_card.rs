@@ -49,7 +49,7 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
     "bundles": [
       {"id": 1, "name": "ten washes", "price": 10000, "grants": [{"unit": 16, "amount": 10, "days": 90}]},
       {"id": 2, "name": "offers", "per_card": 1, "grants": [{"unit": 18, "amount": 2, "days": 5}, {"unit": 19, "amount": 1, "from": 2, "days": 5}]},
-      {"id": 3, "name": "gym", "price": 90000, "grants": [{"unit": 17, "amount": 1, "days": 365}]},
+      {"id": 3, "name": "gym", "price": 90000, "per_member": 3, "grants": [{"unit": 17, "amount": 1, "days": 365}]},
       {"id": 4, "name": "gift", "grants": [{"unit": 2, "amount": 700, "days": 3}, {"unit": 3, "amount": 500000, "days": 2}, {"unit": 20, "amount": 9}]}],
     "channels": [{"id": 7, "name": "bank", "collects": "issuer"}],
     "compounding_rate": 1000000000, "time_tolerance_s": 86400}"#;
@@ -594,6 +594,32 @@ proptest! {
         let (points, refunds) = points_of_nothing(rate, &steps);
         prop_assert!((0..=refunds).contains(&points), "{points} of {refunds} refunds");
     }
+}
+
+#[test]
+fn a_bundle_is_granted_so_often_to_all_cards_of_a_member() {
+    let mut shop = Shop::new();
+    for card in [CARD, OTHER, 20_000_001] {
+        shop.issue(card, 1);
+    }
+    for card in [CARD, OTHER] {
+        let row = shop.on(Kind::Holder, card, 0);
+        shop.approve(row, &[Item { low: 7, ..item(ItemKind::Member) }]);
+    }
+    shop.grant(CARD, 3, 1);
+    shop.grant(OTHER, 3, 1);
+    let too_many = Request { product: 3, ..shop.on(Kind::Grant, CARD, 2) };
+    assert_eq!(shop.ask(too_many, &[], Code::ExceedsCount).0.reason, Reason::TooMany as u8);
+    // A card of nobody stands alone; with its holder comes what it had.
+    shop.grant(20_000_001, 3, 3);
+    let last = shop.grant(OTHER, 3, 1);
+    let row = shop.on(Kind::Holder, 20_000_001, 0);
+    shop.approve(row, &[Item { low: 7, ..item(ItemKind::Member) }]);
+    let row = shop.about(Kind::Reversal, last.sequence, 0);
+    shop.approve(row, &[]);
+    let too_many = Request { product: 3, ..shop.on(Kind::Grant, CARD, 1) };
+    shop.ask(too_many, &[], Code::ExceedsCount);
+    shop.end();
 }
 
 #[test]

@@ -93,6 +93,9 @@ impl Machine {
         let taken = self.wallet(index).map_or(0, |wallet| wallet.taken_of(bundle.id)).checked_add(count as u32);
         let taken = taken.filter(|&taken| bundle.per_card == 0 || taken <= bundle.per_card);
         let taken = taken.ok_or((Code::ExceedsCount, Reason::TooMany))?;
+        if bundle.per_member != 0 && self.taken_by_holder(index, bundle.id) + count > bundle.per_member.into() {
+            return Err((Code::ExceedsCount, Reason::TooMany));
+        }
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
         self.check_pin(admitted.items(), transaction, 0, false)?;
@@ -115,6 +118,15 @@ impl Machine {
         }
         transaction.changes.push(Change::Taken { bundle: bundle.id, count: taken });
         Ok(Code::Approved)
+    }
+
+    /// How many of a bundle the holder of a card was granted, on all cards that it holds now; a card of nobody stands alone.
+    fn taken_by_holder(&self, index: u32, bundle: u16) -> i64 {
+        let taken = |index| self.wallet(index).map_or(0, |wallet| i64::from(wallet.taken_of(bundle)));
+        match self.wallet(index).map_or(0, |wallet| wallet.rest().member) {
+            0 => taken(index),
+            member => self.held_by(self.cards.card(index).programme, member).map(taken).sum(),
+        }
     }
 
     /// Lets coupons out as codes.

@@ -145,6 +145,9 @@ pub struct Bundle {
     /// Most of it that a card gets, ever; 0: no limit.
     #[serde(default)]
     pub per_card: u32,
+    /// Most of it that all cards of a member get; 0: no limit.
+    #[serde(default)]
+    pub per_member: u32,
     /// What is in it.
     pub grants: Vec<GrantLine>,
 }
