@@ -27,7 +27,7 @@ class WholeTill(Till):
         self.made_whole: list[Made] = []
 
     def opens(self) -> rows.Requests:
-        """Issue all cards, every second of the product that has everything; fill and grant them; two hold them."""
+        """Issue all cards, every second of the product that has everything; fill, grant, hold them."""
         opened = self.opening()
         opened["product"][: len(CARDS) : 2] = WHOLE
         granted = [self.row(Kind.GRANT, card=card, product=OFFERS, amount=3) for card in CARDS]

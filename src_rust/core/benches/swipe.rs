@@ -19,8 +19,8 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
     "products": [{"id": 1, "name": "standard", "discount": 50000000000, "accrual": 100000000000000,
                   "purchase_max": 0, "top_up_max": 0, "balance_max": 0}],
     "top_up_bonus": [{"from": 5000, "bonus": 0, "rate": 20000000000}],
-    "waterfall": [{"pay": "coupons", "share": 1000000000000, "price": 0, "min_points": 0},
-                  {"pay": "passes", "share": 1000000000000, "price": 0, "min_points": 0},
+    "waterfall": [
+                  
                   {"pay": "points", "share": 300000000000, "price": 100000000, "min_points": 1000000},
                   {"pay": "bonus", "share": 200000000000, "price": 0, "min_points": 0},
                   {"pay": "principal", "share": 1000000000000, "price": 0, "min_points": 0}],

@@ -161,7 +161,10 @@ impl Transaction {
     #[inline(never)]
     pub(super) fn encode_details(&self, sequence: u64, base: i32, place: &mut Place<'_>) {
         let detail = &self.detail;
-        place.piece(|out| self.encode_request(base, out));
+        let mut room = place.room();
+        self.encode_request(base, &mut room);
+        let len = room.len;
+        place.keep(len);
         put_list(place, &detail.items, put_item);
         put_list(place, &detail.cards, |out, &(index, previous)| {
             put_uint(out, index.into());
@@ -254,8 +257,16 @@ impl Transaction {
 /// Writes how many there are, and each as a piece.
 #[inline(always)]
 fn put_list<T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T)) {
-    place.piece(|out| put_uint(out, list.len() as u64));
-    list.iter().for_each(|one| place.piece(|out| put(out, one)));
+    let mut room = place.room();
+    put_uint(&mut room, list.len() as u64);
+    let len = room.len;
+    place.keep(len);
+    for one in list {
+        let mut room = place.room();
+        put(&mut room, one);
+        let len = room.len;
+        place.keep(len);
+    }
 }
 
 #[inline(always)]

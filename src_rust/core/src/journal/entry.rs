@@ -260,14 +260,17 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Writes a piece: whether there is room is looked at once for all of it.
+    /// Room for a piece: whether there is any is looked at once for all of it. Then [`keep`](Self::keep).
     #[inline(always)]
-    pub(super) fn piece(&mut self, write: impl FnOnce(&mut Room<'_>)) {
-        let bytes = self.bytes[self.len..].first_chunk_mut().expect("room was made");
-        let mut room = Room { bytes, len: 0 };
-        write(&mut room);
-        assert!(room.len <= TRANSACTION_BYTES_MAX, "a piece of a transaction fits a room");
-        self.len += room.len;
+    pub(super) fn room(&mut self) -> Room<'_> {
+        Room { bytes: self.bytes[self.len..].first_chunk_mut().expect("room was made"), len: 0 }
+    }
+
+    /// Keeps so much of what was written in the room.
+    #[inline(always)]
+    pub(super) fn keep(&mut self, len: usize) {
+        assert!(len <= TRANSACTION_BYTES_MAX, "a piece of a transaction fits a room");
+        self.len += len;
     }
 }
 
@@ -302,12 +305,13 @@ impl Transaction {
     /// Writes the entry with this sequence; dates are written from `base`.
     #[inline(always)]
     pub fn encode(&self, sequence: u64, base: i32, place: &mut Place<'_>) {
-        place.piece(|out| {
-            self.encode_head(sequence, base, out);
-            if !self.detailed {
-                self.encode_plain(base, out);
-            }
-        });
+        let mut room = place.room();
+        self.encode_head(sequence, base, &mut room);
+        if !self.detailed {
+            self.encode_plain(base, &mut room);
+        }
+        let len = room.len;
+        place.keep(len);
         if self.detailed {
             self.encode_details(sequence, base, place);
         }

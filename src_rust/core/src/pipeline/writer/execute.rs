@@ -1,7 +1,8 @@
 //! Executing rows: the checks that need the pipeline, in the order of `docs/codes.md`, and the search for earlier entries.
 //!
 //! Rows are executed one after the other, but the memory that they need is asked for some rows ahead: a swipe reads key table,
-//! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap.
+//! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap. One place leads to
+//! the next: what an earlier step asked for is there when the next step reads it, because a run of rows was executed in between.
 
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
@@ -40,8 +41,23 @@ impl Writer {
         let rows = &batch.rows;
         let mut answers =
             Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
-        for (rows, checked) in rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS)) {
-            let ahead = self.look_ahead(rows, checked);
+        // While a run of rows is executed, the memory that the next two need is on its way, step by step.
+        let mut runs = rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS));
+        let mut indexes = checked.chunks(AHEAD_ROWS);
+        indexes.by_ref().take(2).for_each(|run| self.ask_for_indexes(run));
+        let mut next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
+        while let Some((rows, checked, ahead)) = next {
+            let whole = checked.iter().fold(false, |any, checked| any | checked.has_items);
+            if whole {
+                self.ask_for_wallets(&ahead);
+            }
+            if let Some(run) = indexes.next() {
+                self.ask_for_indexes(run);
+            }
+            next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
+            if whole {
+                self.ask_for_lots(&ahead);
+            }
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 // In place: an answer is too large to be handed from function to function.
                 answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
@@ -59,22 +75,28 @@ impl Writer {
         Ok(answers)
     }
 
-    /// Asks for all memory that the rows will need, in the order in which one place leads to the next.
+    /// Asks for where the indexes of terminals and cards have what the rows name: the first step.
     #[inline]
-    fn look_ahead(&self, rows: &[Request], checked: &[Checked]) -> [Ahead; AHEAD_ROWS] {
+    fn ask_for_indexes(&self, checked: &[Checked]) {
+        for checked in checked {
+            self.machine.organisation.prefetch_terminal(checked.terminal_hash);
+            self.machine.cards.prefetch_index(checked.card_hash);
+        }
+    }
+
+    /// Asks for the records that these lead to: the second step.
+    #[inline]
+    fn ask_for_records(&self, rows: &[Request], checked: &[Checked]) -> [Ahead; AHEAD_ROWS] {
         let (cards, organisation) = (&self.machine.cards, &self.machine.organisation);
         let mut ahead = [Ahead::default(); AHEAD_ROWS];
-        for checked in checked {
-            organisation.prefetch_terminal(checked.terminal_hash);
-            cards.prefetch_index(checked.card_hash);
-        }
         for (checked, ahead) in checked.iter().zip(&mut ahead) {
             ahead.likely_terminal = organisation.prefetch_likely_terminal(checked.terminal_hash);
             ahead.likely_card = cards.prefetch_likely(checked.card_hash);
         }
-        let whole = checked.iter().fold(false, |any, checked| any | checked.has_items);
-        if whole {
-            ahead.iter().filter_map(|ahead| ahead.likely_card).for_each(|index| cards.prefetch_wallet(index));
+        for (checked, ahead) in checked.iter().zip(&ahead) {
+            if let Some(index) = ahead.likely_card.filter(|_| checked.has_items) {
+                cards.prefetch_wallet(index);
+            }
         }
         // Rows whose key may be known, gathered without a branch: which they are, no processor foresees.
         let (mut sought, mut count) = ([0; AHEAD_ROWS], 0);
@@ -90,19 +112,21 @@ impl Writer {
         for &row in &sought[..count] {
             self.keys.prefetch(rows[row].business_date, checked[row].key_hash);
         }
-        if whole {
-            self.look_ahead_at_wallets(&ahead);
-        }
         ahead
     }
 
-    /// The same of the wallets, which are two steps further on.
+    /// Asks for the wallets of the cards: the third step, if there are items.
     #[inline(never)]
-    fn look_ahead_at_wallets(&self, ahead: &[Ahead; AHEAD_ROWS]) {
-        let (cards, wallets) = (&self.machine.cards, &self.machine.wallets);
-        let handles = || ahead.iter().filter_map(|ahead| cards.wallet(ahead.likely_card?));
-        handles().for_each(|handle| wallets.prefetch(handle));
-        handles().for_each(|handle| wallets.prefetch_lots(handle));
+    fn ask_for_wallets(&self, ahead: &[Ahead; AHEAD_ROWS]) {
+        let handles = ahead.iter().filter_map(|ahead| self.machine.cards.wallet(ahead.likely_card?));
+        handles.for_each(|handle| self.machine.wallets.prefetch(handle));
+    }
+
+    /// Asks for the lots of the wallets: the last step.
+    #[inline(never)]
+    fn ask_for_lots(&self, ahead: &[Ahead; AHEAD_ROWS]) {
+        let handles = ahead.iter().filter_map(|ahead| self.machine.cards.wallet(ahead.likely_card?));
+        handles.for_each(|handle| self.machine.wallets.prefetch_lots(handle));
     }
 
     /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.
