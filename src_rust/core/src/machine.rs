@@ -213,7 +213,9 @@ impl Machine {
         self.note_traces(Some(admitted.terminal), &transaction);
         self.post(admitted.programme, own_store, &transaction, purses, sequence);
         if let CardRef::Known { index, .. } = transaction.card {
-            transaction.balances = self.balances(index);
+            let [principal, bonus, points, ..] = purses;
+            let wary = self.cards.card(index).wary != 0;
+            transaction.balances = if wary { self.whole_purses(index) } else { [principal, bonus, points] };
         }
         self.decided.insert(transaction)
     }
@@ -395,7 +397,7 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
+        let units_pay = tables.units_pay && self.wallet(index).is_some_and(Wallet::has_units);
         if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }
