@@ -628,9 +628,10 @@ impl Machine {
         self.post(programme, store, transaction, purses, sequence);
         match known {
             Some(index)
+                // Nearly always they are the same: then no wallet needs to be looked at.
                 if !ahead
-                    && !self.is_wallet_ahead(programme, index, sequence)
-                    && self.balances(index) != transaction.balances =>
+                    && self.balances(index) != transaction.balances
+                    && !self.is_wallet_ahead(programme, index, sequence) =>
             {
                 Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances))
             }
