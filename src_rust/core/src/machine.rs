@@ -397,7 +397,7 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let units_pay = tables.units_pay && self.wallet(index).is_some_and(Wallet::has_units);
+        let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
         if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }

@@ -48,9 +48,6 @@ pub struct Tables {
     /// What comes back past its last date is valid for so many days more; 0: it lapses at once.
     #[serde(default)]
     pub grace_days: u32,
-    /// Units pay, too, when a card has them: what the waterfall says.
-    #[serde(skip)]
-    pub units_pay: bool,
 }
 
 fn hold_days() -> u32 {
@@ -245,9 +242,8 @@ pub struct Sale {
 impl Tables {
     /// Reads and checks tables; the error says which field is wrong.
     pub fn parse(json: &str) -> Result<Tables, String> {
-        let mut tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
+        let tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
         tables.check()?;
-        tables.units_pay = tables.waterfall.iter().any(|step| step.pay == Payer::Unit);
         Ok(tables)
     }
 
@@ -374,6 +370,12 @@ impl Tables {
     #[inline]
     pub fn is_collected_by_issuer(&self, channel: u8) -> bool {
         !self.channels.is_empty() && self.channels.iter().any(|of| of.id == channel && of.collects == Collector::Issuer)
+    }
+
+    /// True if units pay, too, when a card has them.
+    #[inline]
+    pub fn has_other_payers(&self) -> bool {
+        self.waterfall.iter().any(|step| step.pay == Payer::Unit)
     }
 
     /// Lets the steps of the waterfall pay what is unpaid of what is due, in their order: `pay` is told each and the most that it may pay of

@@ -50,7 +50,8 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
       {"id": 1, "name": "ten washes", "price": 10000, "grants": [{"unit": 16, "amount": 10, "days": 90}]},
       {"id": 2, "name": "offers", "per_card": 1, "grants": [{"unit": 18, "amount": 2, "days": 5}, {"unit": 19, "amount": 1, "from": 2, "days": 5}]},
       {"id": 3, "name": "gym", "price": 90000, "per_member": 3, "grants": [{"unit": 17, "amount": 1, "days": 365}]},
-      {"id": 4, "name": "gift", "grants": [{"unit": 2, "amount": 700, "days": 3}, {"unit": 3, "amount": 500000, "days": 2}, {"unit": 20, "amount": 9}]}],
+      {"id": 4, "name": "gift", "grants": [{"unit": 2, "amount": 700, "days": 3}, {"unit": 3, "amount": 500000, "days": 2}, {"unit": 20, "amount": 9}]},
+      {"id": 5, "name": "tokens", "grants": [{"unit": 20, "amount": 9}]}],
     "channels": [{"id": 7, "name": "bank", "collects": "issuer"}],
     "compounding_rate": 1000000000, "time_tolerance_s": 86400}"#;
 
@@ -594,6 +595,20 @@ proptest! {
         let (points, refunds) = points_of_nothing(rate, &steps);
         prop_assert!((0..=refunds).contains(&points), "{points} of {refunds} refunds");
     }
+}
+
+#[test]
+fn units_pay_also_by_rules_that_a_checkpoint_gave() {
+    let mut shop = Shop::new();
+    shop.issue(CARD, 1);
+    shop.top_up(CARD, 1_000);
+    shop.grant(CARD, 5, 1);
+    shop.engine.checkpoint().unwrap();
+    shop.engine.close().unwrap();
+    shop.engine = open(shop.directory.path());
+    let (_, parts) = shop.buy(CARD, 400, &[], Code::Approved);
+    assert!(parts.iter().any(|part| part.purse == TOKEN && part.amount < 0), "{parts:?}");
+    shop.end();
 }
 
 #[test]
