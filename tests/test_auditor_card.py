@@ -23,7 +23,7 @@ TABLES = json.dumps(
             {"id": OFF, "name": "off", "kind": "coupon", "value": 70},
         ],
         "bundles": [
-            {"id": 1, "name": "washes", "price": 200, "per_card": 2}
+            {"id": 1, "name": "washes", "price": 200, "per_card": 2, "per_member": 1}
             | {
                 "grants": [
                     {"unit": WASH, "amount": 10, "days": 1},
@@ -193,6 +193,8 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (11, "moves", moved(11, 0, 17, 34, 200, {"unit": OFF, "dates": TODAY}), "dates where no lot is"),
     (11, "moves", moved(11, 0, 17, 34, 200, {"card": 1}), "card 1 of 0"),
     (11, "changes", [], "changes [] are not [(5, 1, 1)]"),
+    (11, "amount", 2, "granted 2 of 1 to a member"),
+    (11, "amount", 3, "granted 3 of 2"),
     (11, "purses", [(0, WASH, 9), (0, OFF, 2)], "purse 16 of card 0 has 9, rebuilt 10"),
     (11, "purses", [(0, WASH, 10)], "tells of purses [(0, 16)], and not of [(0, 16), (0, 18)]"),
     (12, "further", [(1, 2)], "its card's entry before is 9"),

@@ -752,7 +752,8 @@ EXPLAINED = [
     "valid for 365 days; 3 facial, valid for 365 days; 500 points, valid for ever.",
     "Bundle 3, course of eight facials, is sold for 980.00 CNY: 8 facial, valid from 1 day later on "
     "for 180 days.",
-    "Bundle 4, trial, is sold for 9.90 CNY, to a card at most once: 1 facial, valid for 14 days; 1 "
+    "Bundle 4, trial, is sold for 9.90 CNY, to a card at most once, "
+    "to all cards of a member at most once: 1 facial, valid for 14 days; 1 "
     "gym, valid for 7 days.",
     "Bundle 5, month pass, is sold for 299.00 CNY: 1 gym, valid for 30 days.",
     "Bundle 6, year pass, is sold for 2599.00 CNY: 1 gym, valid for 365 days; 100.00 CNY of bonus, "

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from onecard.codes import Code, Kind
 from tests.recorder import disk
 from tests.recorder.shim import Shim, build
 from tests.recorder.told import Told
@@ -26,6 +27,20 @@ CRASHES = int(os.environ.get("ONECARD_CRASHES", "400"))
 WITHOUT_SYNCS = 60
 PROCESSES = 2
 REPOSITORY = Path(__file__).parents[1]
+WHOLE_KINDS = {
+    Kind.GRANT,
+    Kind.PURCHASE,
+    Kind.AUTHORISE,
+    Kind.CAPTURE,
+    Kind.VOID,
+    Kind.REFUND,
+    Kind.REVERSAL,
+    Kind.TRANSFER,
+    Kind.HOLDER,
+    Kind.SET_PIN,
+    Kind.BULK_TOP_UP,
+}
+"""What a recorded workload must have done beside plain rows."""
 
 
 def record(work: Path, *, seed: int, batches: int, no_sync: bool = False) -> Shim:
@@ -91,6 +106,13 @@ def test_nothing_escapes_the_recorder(tmp_path: Path) -> None:
     told = Told().read(shim.marks.read_bytes())
     assert len(told.answered) == 61
     assert len(told.closed) == 2
+    approved = {
+        Kind(int(kind))
+        for asked, answers in told.answered
+        for kind in asked.rows["kind"][answers["code"] == Code.APPROVED]
+    }
+    assert approved >= WHOLE_KINDS
+    assert any(len(answers.parts) for _, answers in told.answered)
 
 
 def test_what_was_answered_outlives_any_crash(tmp_path: Path, fast: Path) -> None:

@@ -19,9 +19,7 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
     "products": [{"id": 1, "name": "standard", "discount": 50000000000, "accrual": 100000000000000,
                   "purchase_max": 0, "top_up_max": 0, "balance_max": 0}],
     "top_up_bonus": [{"from": 5000, "bonus": 0, "rate": 20000000000}],
-    "waterfall": [
-                  
-                  {"pay": "points", "share": 300000000000, "price": 100000000, "min_points": 1000000},
+    "waterfall": [{"pay": "points", "share": 300000000000, "price": 100000000, "min_points": 1000000},
                   {"pay": "bonus", "share": 200000000000, "price": 0, "min_points": 0},
                   {"pay": "principal", "share": 1000000000000, "price": 0, "min_points": 0}],
     "units": [{"id": 16, "name": "visit", "kind": "visits", "worth": 500},

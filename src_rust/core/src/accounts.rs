@@ -180,10 +180,11 @@ impl Post {
         if self.from.is_card() { Some((self.from, -self.amount)) } else { self.to.is_card().then_some((self.to, self.amount)) }
     }
 
-    /// True if the card's end, if it has one, is a lot that lies in a wallet, not in the card's record.
+    /// True if its card's end is a lot that lies in a wallet, not in the card's record.
     #[inline]
     pub fn is_of_wallet(&self) -> bool {
-        (self.begins | self.expires != 0) | (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
+        let (dated, card) = (self.begins | self.expires != 0, self.from.is_card() | self.to.is_card());
+        (dated & card) | (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
     }
 
     /// True if it moves money.

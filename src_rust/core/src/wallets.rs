@@ -169,7 +169,7 @@ impl Wallet {
         self.rest.get_or_insert_with(|| Box::new(NO_REST.clone()))
     }
 
-    /// Bytes of memory that it takes elsewhere, were there room for no more lots and for one bundle: found without going there.
+    /// Bytes of memory that its lots and what few have take, with one bundle: found without going there.
     fn bytes(&self) -> usize {
         let taken = self.taken.as_ref().map_or(0, |_| size_of::<Taken>() + size_of::<(u16, u32)>());
         self.lots.len() * size_of::<Lot>() + taken + self.rest.as_ref().map_or(0, |_| size_of::<Rest>())

@@ -166,7 +166,7 @@ impl Machine {
                 if !ahead.card {
                     self.post_to_record(index, posts())?;
                 }
-                if !ahead.wallet && posts().any(is_of_wallet) {
+                if !ahead.wallet && posts().any(Post::is_of_wallet) {
                     self.post_to_wallet(index, posts(), sequence)?;
                 }
             }
@@ -393,12 +393,6 @@ impl Machine {
 pub struct Ahead {
     card: bool,
     wallet: bool,
-}
-
-/// True if a move changes a lot of a wallet.
-#[inline]
-fn is_of_wallet(post: &Post) -> bool {
-    post.is_of_wallet() && post.card_end().is_some()
 }
 
 /// A change of what a wallet has besides lots.

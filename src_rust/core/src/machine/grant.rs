@@ -123,7 +123,7 @@ impl Machine {
     /// How many of a bundle the holder of a card was granted, on all cards that it holds now; a card of nobody stands alone.
     fn taken_by_holder(&self, index: u32, bundle: u16) -> i64 {
         let taken = |index| self.wallet(index).map_or(0, |wallet| i64::from(wallet.taken_of(bundle)));
-        match self.wallet(index).map_or(0, |wallet| wallet.rest().member) {
+        match self.holder(index) {
             0 => taken(index),
             member => self.held_by(self.cards.card(index).programme, member).map(taken).sum(),
         }

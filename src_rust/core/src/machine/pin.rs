@@ -37,14 +37,16 @@ impl Machine {
         demanded: bool,
     ) -> Result<(), Refused> {
         self.check_pin(admitted.items(), transaction, 0, demanded)?;
-        let holder =
-            |card| card_at(transaction, card).and_then(|index| self.wallet(index)).map_or(0, |wallet| wallet.rest().member);
-        let strange = |card| holder(0) == 0 || holder(card) != holder(0);
-        let needed: Vec<bool> = (1..=transaction.detail.cards.len() as u16).map(strange).collect();
-        for (at, needed) in needed.into_iter().enumerate() {
-            self.check_pin(admitted.items(), transaction, at as u16 + 1, needed)?;
+        for card in 1..=transaction.detail.cards.len() as u16 {
+            let [own, other] = [0, card].map(|card| card_at(transaction, card).map_or(0, |index| self.holder(index)));
+            self.check_pin(admitted.items(), transaction, card, own == 0 || own != other)?;
         }
         Ok(())
+    }
+
+    /// Who holds the card with this index; 0: nobody knows.
+    pub(super) fn holder(&self, index: u32) -> u64 {
+        self.wallet(index).map_or(0, |wallet| wallet.rest().member)
     }
 
     /// Checks the PIN of the card at a place, if one is given or needed.
