@@ -167,6 +167,13 @@ impl Pace {
         }
     }
 
+    /// Lets one more call of an open loop be due.
+    fn go_on(&mut self) {
+        if let Some(interval) = self.interval {
+            self.end = self.next + interval;
+        }
+    }
+
     /// True if no call will be due any more.
     fn is_over(&self, now: Instant) -> bool {
         if self.interval.is_some() { self.next >= self.end } else { now >= self.end }
@@ -195,6 +202,9 @@ impl Load {
             let told = self.report.calls + self.report.errors;
             if open == 0 || told > answered {
                 (answered, last_answer) = (told, now);
+            }
+            if open == 0 && self.pace.is_over(now) && self.report.measured + self.report.errors == 0 {
+                self.pace.go_on();
             }
             if now >= last_answer + PATIENCE || (open == 0 && self.pace.is_over(now)) {
                 self.count_lost(lanes);

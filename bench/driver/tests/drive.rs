@@ -138,6 +138,15 @@ fn what_is_measured_holds_an_answer() {
 }
 
 #[test]
+fn what_is_measured_of_a_slow_open_loop_holds_an_answer() {
+    let bench = Bench::open();
+    // The first call is answered before anything is measured, and the next is due after its end.
+    let report = bench.swipe(&Plan { duration: Duration::ZERO, rate: Some(1.5), ..bench.plan(Mode::Unary, 1) });
+    assert_eq!((report.sent, report.measured), (2, 1));
+    assert!(report.measured_for > Duration::ZERO && !report.latencies_us.is_empty());
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate() {
     let bench = Bench::open();
     let plan = Plan { rate: Some(1_000.0), ..bench.plan(Mode::Unary, 1) };
