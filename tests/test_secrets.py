@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from onecard import Engine, Secrets, SecretsError
+from onecard import Engine, Secrets, SecretsError, rows
+from tests.conftest import found_chain
+from tests.test_whole_card import CARD, OFF, OTHER, RULES, key
 
 KEY = "ab" * 32
 
@@ -105,3 +107,42 @@ def test_an_alias_is_known_by_its_digits_and_a_code_by_its_text(tmp_path: Path) 
             engine.alias(1, "1")
         with pytest.raises(ValueError, match="onecard secrets new FILE"):
             engine.codes(16, 1, 1)
+
+
+def test_what_an_old_key_made_is_good_until_the_key_is_gone(tmp_path: Path) -> None:
+    file, phone = tmp_path / "keys", "138 0000 0000"
+    with Engine(tmp_path / "data", secrets=Secrets.new(file)) as engine:
+        found_chain(engine, RULES)
+        issued = rows.issue(card=[CARD, OTHER], product=1, **key(1) | {"trace": [1, 2]})
+        money = rows.top_up(card=[CARD, OTHER], amount=90_000, **key(3) | {"trace": [3, 4]})
+        pins = rows.with_items(
+            rows.set_pin(card=[CARD, OTHER], **key(5) | {"trace": [5, 6]}), [[rows.new_pin("0042")]] * 2
+        )
+        bound = rows.with_items(rows.bind(card=CARD, **key(7)), [[engine.alias(1, phone)]])
+        out = rows.issue_codes(unit=OFF, count=2, **key(8))
+        assert not engine.execute(rows.together(issued, money, pins, bound, out))["code"].any()
+        old = engine.codes(OFF, 1, 1)
+
+    def pay(engine: Engine, trace: int, card: str | None, *items: rows.Items) -> tuple[int, int]:
+        asked = rows.purchase(card=card, amount=20_000, **key(trace))
+        answer = engine.execute(rows.with_items(asked, [list(items)]))
+        return int(answer["code"][0]), int(answer["reason"][0])
+
+    with Engine(tmp_path / "data", secrets=Secrets.rotate(file)) as engine:
+        # Alias, PIN and code of the first key are good; a wrong PIN is told from a right one.
+        assert pay(engine, 10, None, engine.alias(1, phone), rows.pin("0041")) == (55, 0)
+        assert pay(engine, 11, None, engine.alias(1, phone), rows.pin("0042"), rows.code(old[0])) == (0, 0)
+        changed = rows.with_items(
+            rows.set_pin(card=CARD, **key(12)), [[rows.pin("0042"), rows.new_pin("7777")]]
+        )
+        assert not engine.execute(changed)["code"].any()
+        assert pay(engine, 13, CARD, rows.pin("0042")) == (55, 0)
+        new = engine.codes(OFF, 2, 1)
+    second = Secrets({2: dict(Secrets.load(file).keys())[2]})
+    with Engine(tmp_path / "data", secrets=second) as engine:
+        # What was made anew lives without the first key; what was not cannot be looked at: no try counts.
+        assert pay(engine, 20, CARD, rows.pin("7777"), rows.code(new[0])) == (0, 0)
+        assert pay(engine, 21, OTHER, rows.pin("0041")) == (91, 0)
+    with Engine(tmp_path / "data", secrets=Secrets.load(file)) as engine:
+        assert [pay(engine, trace, OTHER, rows.pin("0041")) for trace in (30, 31)] == [(55, 0)] * 2
+        assert pay(engine, 32, OTHER, rows.pin("0042")) == (0, 0)
