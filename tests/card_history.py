@@ -232,7 +232,7 @@ class CardAuthor(Author):
 
     def tables(self) -> dict[str, Any]:
         rng = self.rng
-        tables = random_tables(rng, self.scale, self.products)
+        tables = random_tables(rng, self.scale, self.products, self.stores, self.open_date)
         units = unit_tables(rng, self.scale, self.stores)
         tables["units"] = units
         ids = [unit["id"] for unit in units]

@@ -12,7 +12,7 @@ refund or reversal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
@@ -152,7 +152,9 @@ def up_to(rng: Random, most: int) -> int:
     return 1 + int(rng.random() * most)
 
 
-def random_tables(rng: Random, scale: int, products: tuple[int, ...]) -> dict[str, Any]:
+def random_tables(
+    rng: Random, scale: int, products: tuple[int, ...], stores: list[int], today: int
+) -> dict[str, Any]:
     """Tables of docs/rules.md: usual ones, odd ones, and ones at the edge of what is allowed."""
 
     def limit(*limits: int) -> int:
@@ -197,6 +199,74 @@ def random_tables(rng: Random, scale: int, products: tuple[int, ...]) -> dict[st
         "waterfall": waterfall,
         "compounding_rate": pick(rng, (0, 10**8, up_to(rng, 10**11), 10**11, 123_456_789)),
         "time_tolerance_s": pick(rng, (TOLERANCE_S, TOLERANCE_S, 3_600, 0, 604_800)),
+        "discounts": [
+            stacked_table(rng, rule, discount_table(rng, scale), scale, products, stores, today)
+            for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
+        ],
+        "accruals": [
+            stacked_table(rng, rule, accrual_table(rng, scale), scale, products, stores, today)
+            for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
+        ],
+    }
+
+
+def discount_table(rng: Random, scale: int) -> dict[str, Any]:
+    """What a discount takes off."""
+    if rng.random() < 0.4:
+        return {"value": pick(rng, (1, up_to(rng, scale // 10 + 1), up_to(rng, scale)))}
+    rate = pick(rng, (10**11, 333_333_333_333, up_to(rng, ONE), ONE))
+    return {"rate": rate, "max": pick(rng, (0, 0, 1, up_to(rng, scale // 4 + 1)))}
+
+
+def accrual_table(rng: Random, scale: int) -> dict[str, Any]:
+    """What an accrual gives."""
+    gives: dict[str, int] = pick(
+        rng,
+        (
+            {"factor": pick(rng, (2 * ONE, ONE + 1, 100 * ONE, ONE + up_to(rng, ONE)))},
+            {"rate": pick(rng, (1, 10**14, up_to(rng, 10**15), 10**18))},
+            {"points": pick(rng, (1, 10_000, up_to(rng, AMOUNT_MAX)))},
+        ),
+    )
+    return gives | {"max": pick(rng, (0, 0, 1, up_to(rng, scale)))}
+
+
+def stacked_table(
+    rng: Random,
+    number: int,
+    gives: dict[str, Any],
+    scale: int,
+    products: tuple[int, ...],
+    stores: list[int],
+    today: int,
+) -> dict[str, Any]:
+    """A rule that may apply together with others, with conditions that are often met."""
+
+    def some(chance: float, of: Sequence[int], most: int) -> list[int]:
+        return sorted({pick(rng, of) for _ in range(up_to(rng, most))}) if rng.random() < chance else []
+
+    half = DAY_S // 2
+    when = {
+        "products": some(0.3, products, 2),
+        "stores": some(0.3, stores, 3),
+        "merchants": some(0.2, (1, 4_294_967_295), 2),
+        "channels": some(0.2, (0, 1, 2, 255), 3),
+        "from": pick(rng, (0, 0, 0, 0, today - 2, today, today + 1)),
+        "until": pick(rng, (0, 0, 0, 0, today - 1, today, today + 3)),
+        "weekdays": pick(rng, (0, 0, 0, up_to(rng, 127))),
+        "month_days": pick(rng, (0, 0, 0, up_to(rng, 2**31 - 1) * 2)),
+        "times": pick(
+            rng, ((), (), (), ((0, half),), ((half, DAY_S),), ((0, 20_000), (20_000, half), (60_000, 80_000)))
+        ),
+        "min_spend": pick(rng, (0, 0, 0, scale // 20)),
+    }
+    return {
+        "id": number,
+        "name": f"rule {number}",
+        "stacking": pick(rng, ("best", "best", "best", "add", "add", "exclusive")),
+        "priority": pick(rng, (0, 0, 0, 1, -1, 1_000)),
+        "when": when,
+        **gives,
     }
 
 
@@ -717,7 +787,7 @@ class Author:
 
     def tables(self) -> dict[str, Any]:
         """Tables of the next version of the rules."""
-        return random_tables(self.rng, self.scale, self.products)
+        return random_tables(self.rng, self.scale, self.products, self.stores, self.open_date)
 
     def step(self) -> None:
         """One command by chance."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from tests.model import stacking
 from tests.model.books import (
     BONUS,
     CLEARING,
@@ -70,7 +71,7 @@ def purchase(draft: Draft) -> None:
         if move.giver.account == PRINCIPAL and move.giver.owner is draft.card
     )
     product = draft.product_of(draft.card)
-    earned = (bonus_and_principal + draft.cash) * product["accrual"] // ONE
+    earned = stacking.earned(draft, bonus_and_principal + draft.cash)
     rebate = (own + draft.cash) * product.get("rebate", 0) // ONE
     if earned > CAP:
         raise Refused(61)
@@ -109,7 +110,7 @@ def sell(draft: Draft) -> None:
     card = draft.card
     check_staff(draft)
     check_vouchers(draft)
-    off = row.amount * draft.product_of(card)["discount"] // ONE
+    off = stacking.discount(draft)
     lowered = min(take_off(draft), row.amount - off)
     due = row.amount - off - lowered
     draft.discount = off + lowered

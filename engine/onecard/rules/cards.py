@@ -11,7 +11,7 @@ from typing import Any
 
 from onecard.rules.located import KeyPath
 from onecard.rules.scaling import AMOUNT_MAX, Scaler, changed
-from onecard.rules.source import POINTS_SCALE, Bundle, CardUnit, Channel, Grant
+from onecard.rules.source import Bundle, CardUnit, Channel, Grant
 
 PURSES = {"bonus": 2, "points": 3}
 """Purses that every card has, and that bundles may grant."""
@@ -150,10 +150,7 @@ class Cards:
         if grant.unit == "bonus":
             return scaler.money(path, amount)
         if grant.unit == "points":
-            most = Decimal(AMOUNT_MAX).scaleb(-POINTS_SCALE)
-            if amount > most:
-                scaler.problem(path, f"{amount} is too much: at most {most:f}")
-            return scaler.whole(path, amount, POINTS_SCALE, "points")
+            return scaler.points(path, amount)
         unit = self.units.get(grant.unit)
         if unit and unit.kind == "time" and amount not in (0, 1):
             scaler.problem(

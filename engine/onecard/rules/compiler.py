@@ -1,7 +1,8 @@
 """Tables of integers from a rule file, and the checks of what spans several keys.
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
-`cards`. All problems are collected; the tables are of use only if there are none.
+`cards`, discounts and accruals by `stacking`. All problems are collected; the tables are of use only if
+there are none.
 """
 
 from decimal import Decimal
@@ -11,8 +12,8 @@ from onecard.rules.cards import Cards
 from onecard.rules.located import KeyPath
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
 from onecard.rules.source import POINTS_SCALE, UNIT_NAME_MAX, Product, RuleFile, Step, Unit
+from onecard.rules.stacking import Stacking
 
-ACCRUAL_MAX = 10**18
 POINT_PRICE_MAX = ONE
 UNIT_PRICE_MAX = ONE * 10**6
 """Prices are over 10^12, in minor units of money."""
@@ -30,7 +31,15 @@ _PRODUCT_DEFAULTS = {
     "points_round": "day",
     "bonus_days": 0,
 }
-_TABLE_DEFAULTS = {"units": [], "bundles": [], "channels": [], "hold_days": 7, "grace_days": 0}
+_TABLE_DEFAULTS = {
+    "units": [],
+    "bundles": [],
+    "channels": [],
+    "hold_days": 7,
+    "grace_days": 0,
+    "discounts": [],
+    "accruals": [],
+}
 
 _OWN = ("points", "bonus", "principal", "unit")
 """Steps in which the card itself pays, whatever else a request brings."""
@@ -58,6 +67,7 @@ class Compiler:
         self._source = source
         self._scaler = Scaler(source)
         self._cards = Cards(self._scaler, source.card_units)
+        self._stacking = Stacking(self._scaler, source)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -71,12 +81,14 @@ class Compiler:
             self._problem(
                 ("units", "points", "scale"), f"points are counted in 1/10,000: write scale = {POINTS_SCALE}"
             )
-        of_cards = {
+        left_out = {
             "units": self._cards.unit_lines(),
             "bundles": self._cards.bundle_lines(source.bundles),
             "channels": self._cards.channel_lines(source.channels),
             "hold_days": source.holds.days,
             "grace_days": source.refunds.grace_days,
+            "discounts": self._stacking.discount_lines(),
+            "accruals": self._stacking.accrual_lines(),
         }
         return {
             "money": self._unit("money", source.units.money),
@@ -86,7 +98,7 @@ class Compiler:
             "waterfall": self._waterfall(),
             "compounding_rate": self._compounding(),
             "time_tolerance_s": source.terminals.time_tolerance_hours * 3600,
-        } | changed(of_cards, _TABLE_DEFAULTS)
+        } | changed(left_out, _TABLE_DEFAULTS)
 
     def _unit(self, name: str, unit: Unit) -> dict[str, Any]:
         path = ("units", name, "name")
@@ -118,7 +130,7 @@ class Compiler:
             "id": product.id,
             "name": self._scaler.name((*path, "name"), product.name),
             "discount": self._discount((*path, "discount"), product.discount),
-            "accrual": self._accrual((*path, "points_per_money"), product.points_per_money),
+            "accrual": self._scaler.accrual((*path, "points_per_money"), product.points_per_money),
         }
         return first | own | changed(fields, _PRODUCT_DEFAULTS)
 
@@ -126,13 +138,6 @@ class Compiler:
         if percent >= 100:
             self._problem(path, f"a discount of {percent}% leaves nothing to pay: it must be below 100%")
         return self._scaler.rate(path, percent)
-
-    def _accrual(self, path: KeyPath, points: Decimal) -> int:
-        scale = self._scaler.money_scale
-        most = Decimal(ACCRUAL_MAX) / ONE * 10**scale / 10**POINTS_SCALE
-        if points > most:
-            self._problem(path, f"more points than the engine can count: at most {most:f} per unit of money")
-        return self._scaler.whole(path, points, 12 + POINTS_SCALE - scale, "points per money")
 
     def _rebate(self, path: KeyPath, percent: Decimal) -> int:
         if percent > 100:

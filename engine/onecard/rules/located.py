@@ -41,11 +41,13 @@ class Located:
             self.data = tomllib.loads(text, parse_float=Float)
         except (ValueError, RecursionError) as error:
             raise RulesError([_syntax(error, text, file)]) from None
+        self._text = text
         self._lines: dict[KeyPath, int] = {}
-        self._locate(text.replace("\r\n", "\n").split("\n"))
 
     def error(self, problems: list[tuple[KeyPath, str]]) -> RulesError:
         """The problems with their lines: that of the key, or of the nearest table around it."""
+        # Only now: to know the lines takes several times as long as to read the text.
+        self._locate(self._text.replace("\r\n", "\n").split("\n"))
         return RulesError([Problem(self._file, self._line(path), message) for path, message in problems])
 
     def _line(self, path: KeyPath) -> int:

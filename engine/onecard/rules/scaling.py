@@ -10,13 +10,15 @@ from fractions import Fraction
 from typing import Any
 
 from onecard.rules.located import KeyPath
-from onecard.rules.source import NAME_MAX, Limits, RuleFile
+from onecard.rules.source import NAME_MAX, POINTS_SCALE, Limits, RuleFile
 
 ONE = 10**12
 """What a rate of 100% is."""
 
 AMOUNT_MAX = 10**14
 PURSE_MAX = 10**16
+ACCRUAL_MAX = 10**18
+"""Points units per minor unit of money, over 10^12."""
 
 
 class Scaler:
@@ -53,6 +55,20 @@ class Scaler:
         if units > most:
             self.problem(path, f"{amount} is too much: at most {Decimal(most).scaleb(-self.money_scale):f}")
         return units
+
+    def accrual(self, path: KeyPath, points: Decimal) -> int:
+        """Points per unit of money, in points units per minor unit, over 10^12."""
+        most = Decimal(ACCRUAL_MAX) / ONE * 10**self.money_scale / 10**POINTS_SCALE
+        if points > most:
+            self.problem(path, f"more points than the engine can count: at most {most:f} per unit of money")
+        return self.whole(path, points, 12 + POINTS_SCALE - self.money_scale, "points per money")
+
+    def points(self, path: KeyPath, points: Decimal) -> int:
+        """Points in points units, at most as many as an amount may be."""
+        most = Decimal(AMOUNT_MAX).scaleb(-POINTS_SCALE)
+        if points > most:
+            self.problem(path, f"{points} is too much: at most {most:f}")
+        return self.whole(path, points, POINTS_SCALE, "points")
 
     def things(self, path: KeyPath, things: Decimal, most: int, of: str) -> int:
         """Things of a card unit: whole ones, at most so many."""

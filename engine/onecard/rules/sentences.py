@@ -2,7 +2,20 @@
 
 from collections.abc import Iterator
 
-from onecard.rules.source import Bundle, CardUnit, Channel, Grant, Limits, Product, RuleFile, Step
+from onecard.rules.source import (
+    Accrual,
+    Bundle,
+    CardUnit,
+    Channel,
+    Discount,
+    Grant,
+    Limits,
+    Product,
+    RuleFile,
+    Stacked,
+    Step,
+    When,
+)
 
 
 def sentences(rules: RuleFile) -> Iterator[str]:
@@ -10,6 +23,10 @@ def sentences(rules: RuleFile) -> Iterator[str]:
     money = rules.units.money.name
     for product in sorted(rules.products, key=lambda product: product.id):
         yield from _product(product, money)
+    for discount in sorted(rules.discounts, key=lambda discount: discount.id):
+        yield f"Discount {discount.id}, {discount.name}: {_off(discount, money)}{_stacked(discount, money)}."
+    for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
+        yield f"Accrual {accrual.id}, {accrual.name}: {_more(accrual, money)}{_stacked(accrual, money)}."
     for band in rules.top_up_bonus:
         parts = [f"{band.bonus} {money}"] * (band.bonus > 0) + [f"{band.rate}% of the top-up"] * (
             band.rate > 0
@@ -74,6 +91,76 @@ def _limits(limits: Limits, money: str) -> Iterator[str]:
             yield f"{words} at most {limit} {money}"
     if limits.day_count:
         yield f"at most {_count(limits.day_count, 'purchase')} a day"
+
+
+# Discounts and accruals
+
+_DAYS = {
+    "mon": "Mondays",
+    "tue": "Tuesdays",
+    "wed": "Wednesdays",
+    "thu": "Thursdays",
+    "fri": "Fridays",
+    "sat": "Saturdays",
+    "sun": "Sundays",
+}
+_STACKING = {
+    "best": "only the best of these counts",
+    "add": "it is added to the others",
+    "exclusive": "where it applies no other does",
+}
+
+
+def _off(rule: Discount, money: str) -> str:
+    if rule.value is not None:
+        return f"{rule.value} {money} off"
+    return f"{rule.rate}% off" + (f", at most {rule.max} {money}" if rule.max is not None else "")
+
+
+def _more(rule: Accrual, money: str) -> str:
+    if rule.factor is not None:
+        words = f"{rule.factor} times the points of the product"
+    elif rule.points_per_money is not None:
+        words = f"{rule.points_per_money} points more per {money} paid"
+    else:
+        words = f"{rule.points} points more"
+    return words + (f", at most {rule.max_points} more" if rule.max_points is not None else "")
+
+
+def _stacked(rule: Stacked, money: str) -> str:
+    priority = f", at priority {rule.priority}" if rule.priority else ""
+    return f"{_when(rule.when, money)}; {_STACKING[rule.stacking]}{priority}"
+
+
+def _when(when: When, money: str) -> str:
+    """When a rule applies."""
+    words = [
+        *_listed("for", "product", when.products),
+        *_listed("in", "store", sorted(when.stores)),
+        *_listed("at", "merchant", sorted(when.merchants)),
+        *_listed("by", "channel", when.channels),
+    ]
+    if when.weekdays:
+        words.append("on " + ", ".join(name for day, name in _DAYS.items() if day in when.weekdays))
+    words += _listed("on", "day", sorted(when.month_days), " of the month")
+    if when.times:
+        words.append("at " + ", ".join(f"{_clock(start)}-{_clock(end)}" for start, end in sorted(when.times)))
+    if when.from_:
+        words.append(f"from {when.from_}")
+    if when.until:
+        words.append(f"until {when.until}")
+    if when.min_spend:
+        words.append(f"from {when.min_spend} {money} on")
+    return (" " + ", ".join(words)) if words else ""
+
+
+def _listed(where: str, what: str, names: list[int] | list[str], of: str = "") -> Iterator[str]:
+    if names:
+        yield f"{where} {what if len(names) == 1 else what + 's'} {', '.join(map(str, names))}{of}"
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 # Units, bundles, channels

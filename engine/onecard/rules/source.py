@@ -23,6 +23,9 @@ NUMBER_MAX = 2**16 - 1
 COUNT_MAX = 2**32 - 1
 DAYS_MAX = 36_525
 """100 years."""
+DAY_MINUTES = 24 * 60
+RULES_MAX = 200_000
+PRIORITY_MAX = 1_000
 
 _PLACES_MAX = 30  # more digits than any unit or rate can hold, few enough to stay cheap
 _FIRST_DATE = datetime.date(1970, 1, 2)  # the day before it is the tables' 0, which is no date
@@ -42,6 +45,19 @@ def _percent(value: object) -> Decimal:
     return _decimal(value[:-1].rstrip())
 
 
+def _time(value: object) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('write times of day as a string in quotes, like "10:00-14:00"')
+    first, first_minute, last, last_minute = map(int, found.groups())
+    start, end = first * 60 + first_minute, last * 60 + last_minute
+    if max(first_minute, last_minute) > 59 or end > DAY_MINUTES:
+        raise ValueError(f"{value} is no time of day: they run from 00:00 to 24:00")
+    if start >= end:
+        raise ValueError(f'{value} ends before it begins: write two, like "22:00-24:00" and "00:00-02:00"')
+    return start, end
+
+
 def _date(value: object) -> datetime.date:
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
         raise ValueError("write a date without quotes and without a time, like 2026-12-31")
@@ -52,10 +68,14 @@ def _date(value: object) -> datetime.date:
 
 Number: TypeAlias = Annotated[Decimal, BeforeValidator(_decimal)]
 Percent: TypeAlias = Annotated[Decimal, BeforeValidator(_percent)]
+Times: TypeAlias = Annotated[tuple[int, int], BeforeValidator(_time)]
+"""From and until, in minutes of the day."""
 Date: TypeAlias = Annotated[datetime.date, BeforeValidator(_date)]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=NAME_MAX)]
 UnitName: TypeAlias = Annotated[str, Field(min_length=1, max_length=UNIT_NAME_MAX)]
 Store: TypeAlias = Annotated[int, Ge(1), Le(COUNT_MAX)]
+MonthDay: TypeAlias = Annotated[int, Ge(1), Le(31)]
+Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class Table(BaseModel):
@@ -174,6 +194,48 @@ class Channel(Table):
     collects: Literal["store", "issuer"] = "store"
 
 
+class When(Table):
+    """When a rule applies: all that is written must be met; what is left out is always met."""
+
+    products: Annotated[list[Name], Field(min_length=1, max_length=256)] = []
+    stores: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
+    merchants: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
+    channels: Annotated[list[Name], Field(min_length=1, max_length=256)] = []
+    from_: Annotated[Date | None, Field(alias="from")] = None
+    until: Date | None = None
+    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] = []
+    month_days: Annotated[list[MonthDay], Field(min_length=1, max_length=31)] = []
+    times: Annotated[list[Times], Field(min_length=1, max_length=24)] = []
+    min_spend: Number | None = None
+
+
+class Stacked(Table):
+    """A rule that may apply together with others."""
+
+    id: Annotated[int, Field(ge=1, le=COUNT_MAX)]
+    name: Name
+    stacking: Literal["best", "add", "exclusive"] = "best"
+    priority: Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
+    when: When = When()
+
+
+class Discount(Stacked):
+    """A discount: a share of the list amount, or a fixed amount."""
+
+    rate: Percent | None = None
+    value: Number | None = None
+    max: Number | None = None
+
+
+class Accrual(Stacked):
+    """Points beyond those of the product: a multiple, so many per unit of money paid, or so many a sale."""
+
+    factor: Number | None = None
+    points_per_money: Number | None = None
+    points: Number | None = None
+    max_points: Number | None = None
+
+
 class Compounding(Table):
     """Daily growth of points, and the account that pays for it."""
 
@@ -208,6 +270,8 @@ class RuleFile(Table):
     card_units: Annotated[list[CardUnit], Field(max_length=4096)] = []
     bundles: Annotated[list[Bundle], Field(max_length=4096)] = []
     waterfall: Annotated[list[Step], Field(min_length=1)]
+    discounts: Annotated[list[Discount], Field(max_length=RULES_MAX)] = []
+    accruals: Annotated[list[Accrual], Field(max_length=RULES_MAX)] = []
     channels: Annotated[list[Channel], Field(max_length=256)] = []
     compounding: Compounding | None = None
     holds: Holds = Holds()

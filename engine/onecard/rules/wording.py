@@ -28,6 +28,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "grants": source.Grant,
     "waterfall": source.Step,
     "channels": source.Channel,
+    "discounts": source.Discount,
+    "accruals": source.Accrual,
+    "when": source.When,
     "compounding": source.Compounding,
     "holds": source.Holds,
     "refunds": source.Refunds,
@@ -55,6 +58,13 @@ EXAMPLES = {
     "unit": 'unit = "bonus", "points" or the name of one of [[card_units]]',
     "amount": 'amount = "1", how much of the unit',
     "days": "days = 365, how long points are valid",
+    "when.stores": "the numbers of stores, or leave it out: all",
+    "when.products": "the names of products, or leave it out: all",
+    "merchants": "the numbers of merchants, or leave it out: all",
+    "when.channels": "the names of channels, or leave it out: all",
+    "weekdays": 'days like "mon" or "sun", or leave it out: all',
+    "month_days": "days of the month from 1 to 31, or leave it out: all",
+    "times": 'times of day like "10:00-14:00", or leave it out: all',
 }
 """What a key that is missing or empty looks like: by its name, or by table and name where those differ."""
 

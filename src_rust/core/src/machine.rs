@@ -33,7 +33,7 @@ pub(crate) use crate::machine::lots::Purse;
 use crate::machine::stock::Stock;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Product, Tables};
+use crate::rules::{self, Moment, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -390,7 +390,6 @@ impl Machine {
             let found = self.find_card(admitted, sequence, transaction);
             return found.map_or_else(|code| code, |_| self.decide_sale(admitted, sequence, transaction));
         }
-        let amount = admitted.request.amount;
         let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
             Err(code) => return code,
@@ -402,7 +401,8 @@ impl Machine {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
-        let sale = tables.price(product, amount, transaction.flags == USE_POINTS, purses);
+        let moment = self.moment(admitted, transaction, tables, product);
+        let sale = tables.price(product, &moment, transaction.flags == USE_POINTS, purses);
         if above(sale.due, product.purchase_max) {
             return Code::ExceedsLimit;
         }
@@ -445,6 +445,20 @@ impl Machine {
     fn rules_of(&self, programme: usize, card: &Card) -> (&Tables, &Product) {
         let rules = self.organisation.programmes[programme].rules.as_ref().expect("a card was issued by rules");
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
+    }
+
+    /// What the conditions of rules look at in a sale on a card of a product.
+    #[inline]
+    fn moment(&self, admitted: &Admitted<'_>, transaction: &Transaction, tables: &Tables, product: &Product) -> Moment {
+        let moment = Moment::new(product.id, transaction.amount);
+        if tables.look_at_sales() { self.placed(moment, admitted, transaction) } else { moment }
+    }
+
+    #[inline(never)]
+    fn placed(&self, moment: Moment, admitted: &Admitted<'_>, transaction: &Transaction) -> Moment {
+        let store = &self.organisation.stores[self.organisation.store_of(admitted.terminal) as usize];
+        let merchant = self.organisation.merchants[store.merchant as usize].number;
+        moment.at(store.number, merchant, transaction.channel).on(transaction.key.date, transaction.time)
     }
 
     /// What a transaction's moves would make of its card's purses.

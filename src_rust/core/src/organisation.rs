@@ -20,8 +20,9 @@ const NAME_BYTES_MAX: usize = 64;
 /// Local time may lie this far outside the business date before rules say otherwise.
 const TIME_TOLERANCE_S: i32 = 86_400;
 
-/// The published rules of a programme.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The published rules of a programme. Kept as they were published, and read again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "PublishedRules")]
 pub struct Rules {
     /// From 1, without gaps.
     pub version: u32,
@@ -30,11 +31,28 @@ pub struct Rules {
     /// What it compiled to.
     pub json: String,
     /// The same, read.
+    #[serde(skip_serializing)]
     pub tables: Tables,
 }
 
+#[derive(Deserialize)]
+struct PublishedRules {
+    version: u32,
+    text: String,
+    json: String,
+}
+
+impl TryFrom<PublishedRules> for Rules {
+    type Error = String;
+
+    fn try_from(PublishedRules { version, text, json }: PublishedRules) -> Result<Rules, String> {
+        let tables = Tables::parse(&json)?;
+        Ok(Rules { version, text, json, tables })
+    }
+}
+
 /// An issuer with its own cards, rules and books.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Programme {
     /// 1 to 65535.
     pub number: u16,

@@ -3,11 +3,16 @@
 //! The tables come as JSON (`docs/rules.md`) and are checked once, at the door; behind it pricing cannot overflow.
 //! Pricing reads and computes; it changes nothing.
 
+mod decisions;
+mod stacking;
 mod units;
+mod when;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::stacking::{Accrual, Discount, Stacking, Stacks};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
+pub use self::when::{Moment, When};
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
 /// Days that an authorisation holds unless it says otherwise.
@@ -15,8 +20,8 @@ const HOLD_DAYS: u32 = 7;
 /// No PIN is asked for.
 const NO_PIN: i64 = -1;
 
-/// One published version of a programme's rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One published version of a programme's rules. Read by [`parse`](Self::parse) alone, which makes what follows from them.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
     /// What money counts.
@@ -48,6 +53,15 @@ pub struct Tables {
     /// What comes back past its last date is valid for so many days more; 0: it lapses at once.
     #[serde(default)]
     pub grace_days: u32,
+    /// By ascending id.
+    #[serde(default)]
+    pub discounts: Vec<Discount>,
+    /// By ascending id.
+    #[serde(default)]
+    pub accruals: Vec<Accrual>,
+    /// Both, so that those that apply are found.
+    #[serde(skip)]
+    stacks: Stacks,
 }
 
 fn hold_days() -> u32 {
@@ -242,8 +256,9 @@ pub struct Sale {
 impl Tables {
     /// Reads and checks tables; the error says which field is wrong.
     pub fn parse(json: &str) -> Result<Tables, String> {
-        let tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
+        let mut tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
         tables.check()?;
+        tables.stacks = Stacks::of(&tables.discounts, &tables.accruals)?;
         Ok(tables)
     }
 
@@ -279,6 +294,7 @@ impl Tables {
         }
         self.check_units()?;
         self.check_waterfall()?;
+        self.check_stacks()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
         }
@@ -390,10 +406,10 @@ impl Tables {
         unpaid
     }
 
-    /// Prices a purchase of `amount` (1 to 10^14) on a card with these purses and nothing else.
+    /// Prices a purchase (of 1 to 10^14) on a card with these purses and nothing else.
     #[inline]
-    pub fn price(&self, product: &Product, amount: i64, use_points: bool, purses: Purses) -> Sale {
-        let due = amount - rate_of(amount, product.discount) as i64;
+    pub fn price(&self, product: &Product, moment: &Moment, use_points: bool, purses: Purses) -> Sale {
+        let due = moment.amount - self.off(product, moment);
         let mut sale = Sale { due, ..Sale::default() };
         sale.unpaid = self.pour(due, due, |step, most| match step.pay {
             Payer::Principal => {
@@ -410,15 +426,9 @@ impl Tables {
             }
             _ => 0,
         });
-        sale.earned = earned(sale.bonus + sale.principal, product);
+        sale.earned = self.earned(product, moment, sale.bonus + sale.principal);
         sale
     }
-}
-
-/// Points that so much money paid earns; 2^63 - 1: that, or more.
-#[inline]
-pub fn earned(paid: i64, product: &Product) -> i64 {
-    i64::try_from(rate_of(paid, product.accrual)).unwrap_or(i64::MAX)
 }
 
 /// `ceil(money x 10^12 / price)`: never more than the purse whose worth `money` is.
@@ -444,11 +454,11 @@ pub(crate) mod tests {
         let tables = Tables::parse(TABLES).unwrap();
         let purses = Purses { principal: 10_000, bonus: 1_000, points: 20_000_000 };
         // 100.00 less 5% is 95.00; points pay 2,000 x 0.01 = 20.00 of at most 28.50; bonus 10.00; principal 65.00.
-        let sale = tables.price(&tables.products[0], 10_000, true, purses);
+        let sale = tables.price(&tables.products[0], &Moment::new(1, 10_000), true, purses);
         let expected =
             Sale { due: 9_500, offset: 2_000, spent: 20_000_000, bonus: 1_000, principal: 6_500, earned: 750_000, unpaid: 0 };
         assert_eq!(sale, expected);
-        let without = tables.price(&tables.products[0], 10_000, false, purses);
+        let without = tables.price(&tables.products[0], &Moment::new(1, 10_000), false, purses);
         assert_eq!((without.offset, without.spent, without.principal), (0, 0, 8_500));
         assert_eq!((tables.top_up_bonus(49_999), tables.top_up_bonus(50_000)), (0, 5_000));
     }

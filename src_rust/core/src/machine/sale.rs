@@ -13,7 +13,7 @@ use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned};
+use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule};
 use crate::series::Serial;
 use crate::units::{PURSE_MAX, rate_of};
 
@@ -79,7 +79,8 @@ impl Machine {
         self.fill(stock, transaction, 0, today);
         self.must_be_takable(admitted, tables, stock, transaction, today)?;
         let lowered = lower_price(admitted, tables, stock, transaction);
-        let off = rate_of(amount, product.discount) as i64;
+        let moment = self.moment(admitted, transaction, tables, product);
+        let off = tables.off(product, &moment);
         let lowered = lowered.min(amount - off);
         let due = amount - off - lowered;
         self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
@@ -106,7 +107,7 @@ impl Machine {
         }
         self.count_day(index, today, paid, limits.day_sum, limits.day_count, transaction)?;
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
-        let earned = earned(till.stored + till.cash, product);
+        let earned = tables.earned(product, &moment, till.stored + till.cash);
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }

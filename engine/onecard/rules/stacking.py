@@ -1,0 +1,234 @@
+"""Discounts and accruals: what they give, when they apply, and which of them could never count.
+
+A product and a channel are written by their names, and stand in the tables by their ids. Fields of the tables
+that are at their default are left out.
+"""
+
+import difflib
+import itertools
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Any, get_args
+
+from onecard.rules.located import KeyPath
+from onecard.rules.scaling import Scaler, changed
+from onecard.rules.source import Accrual, Discount, RuleFile, Stacked, Weekday, When
+
+FACTOR_MAX = 100
+
+_DATE_0 = 719_163  # ordinal of 1970-01-01
+_WEEKDAYS = get_args(Weekday)
+
+_WHEN_DEFAULTS = {
+    "products": [],
+    "stores": [],
+    "merchants": [],
+    "channels": [],
+    "from": 0,
+    "until": 0,
+    "weekdays": 0,
+    "month_days": 0,
+    "times": [],
+    "min_spend": 0,
+}
+_STACKING_DEFAULTS = {"stacking": "best", "priority": 0, "when": {}}
+_DISCOUNT_DEFAULTS = {"rate": 0, "value": 0, "max": 0} | _STACKING_DEFAULTS
+_ACCRUAL_DEFAULTS = {"factor": 0, "rate": 0, "points": 0, "max": 0} | _STACKING_DEFAULTS
+
+MASTERS_MAX = 100
+"""Rules that each rule is held against; those that say least of when they apply come first."""
+
+
+class Stacking:
+    """Compiles discounts and accruals."""
+
+    def __init__(self, scaler: Scaler, source: RuleFile) -> None:
+        self._scaler = scaler
+        self._source = source
+        self._products = _by_name((product.name, product.id) for product in source.products)
+        self._channels = _by_name((channel.name, channel.id) for channel in source.channels)
+
+    def discount_lines(self) -> list[dict[str, Any]]:
+        """Table of the discounts, by ascending id."""
+        return self._lines("discounts", "discount", self._source.discounts, self._discount)
+
+    def accrual_lines(self) -> list[dict[str, Any]]:
+        """Table of the accruals, by ascending id."""
+        return self._lines("accruals", "accrual", self._source.accruals, self._accrual)
+
+    def _lines(self, table: str, what: str, rules: Sequence[Any], gives: Any) -> list[dict[str, Any]]:
+        self._scaler.unique(table, what, (rule.id for rule in rules))
+        self._scaler.unique(table, what, (rule.name for rule in rules), "name")
+        lines = [gives((table, at), rule) for at, rule in enumerate(rules)]
+        self._reachable(table, rules)
+        return sorted(lines, key=lambda line: line["id"])
+
+    # What they give
+
+    def _discount(self, path: KeyPath, rule: Discount) -> dict[str, Any]:
+        scaler = self._scaler
+        if (rule.rate is None) == (rule.value is None):
+            scaler.problem(
+                path, 'a discount takes off a `rate` or a `value`: write one, rate = "10%" or value = "5.00"'
+            )
+        if rule.rate is not None:
+            scaler.share((*path, "rate"), rule.rate, "a discount")
+        elif rule.max is not None:
+            scaler.problem((*path, "max"), "`max` limits a `rate`: remove it, `value` is the limit itself")
+        if rule.value == 0:
+            scaler.problem((*path, "value"), "a discount of 0 takes nothing off: write what it takes off")
+        gives = {
+            "rate": scaler.rate((*path, "rate"), rule.rate or Decimal(0)),
+            "value": scaler.money((*path, "value"), rule.value or Decimal(0)),
+            "max": scaler.limit((*path, "max"), rule.max),
+        }
+        return self._line(path, rule, gives, _DISCOUNT_DEFAULTS)
+
+    def _accrual(self, path: KeyPath, rule: Accrual) -> dict[str, Any]:
+        scaler = self._scaler
+        ways = {name: getattr(rule, name) for name in ("factor", "points_per_money", "points")}
+        written = [name for name, value in ways.items() if value is not None]
+        if len(written) != 1:
+            scaler.problem(
+                path,
+                "an accrual gives one of `factor`, `points_per_money` and `points`: "
+                'write one, like factor = "2", points_per_money = "0.5" or points = "100"',
+            )
+        for name in written:
+            if ways[name] == 0:
+                scaler.problem((*path, name), f"`{name}` of 0 gives nothing: raise it, or remove the rule")
+        factor = rule.factor or Decimal(0)
+        if factor and not 1 < factor <= FACTOR_MAX:
+            scaler.problem(
+                (*path, "factor"), f"`factor` is {factor}: use more than 1, and at most {FACTOR_MAX}"
+            )
+        if rule.max_points == 0:
+            scaler.problem(
+                (*path, "max_points"), "`max_points` of 0 would give nothing: leave it out for no limit"
+            )
+        gives = {
+            "factor": scaler.whole((*path, "factor"), factor, 12, "a factor"),
+            "rate": scaler.accrual((*path, "points_per_money"), rule.points_per_money or Decimal(0)),
+            "points": scaler.points((*path, "points"), rule.points or Decimal(0)),
+            "max": scaler.points((*path, "max_points"), rule.max_points or Decimal(0)),
+        }
+        return self._line(path, rule, gives, _ACCRUAL_DEFAULTS)
+
+    def _line(
+        self, path: KeyPath, rule: Stacked, gives: dict[str, Any], defaults: dict[str, Any]
+    ) -> dict[str, Any]:
+        fields = gives | {
+            "stacking": rule.stacking,
+            "priority": rule.priority,
+            "when": changed(self._when((*path, "when"), rule.when), _WHEN_DEFAULTS),
+        }
+        return {"id": rule.id, "name": self._scaler.name((*path, "name"), rule.name)} | changed(
+            fields, defaults
+        )
+
+    # When they apply
+
+    def _when(self, path: KeyPath, when: When) -> dict[str, Any]:
+        scaler = self._scaler
+        if when.from_ and when.until and when.from_ > when.until:
+            scaler.problem(
+                (*path, "until"), f"no day is from {when.from_} until {when.until}: mend one of them"
+            )
+        times = sorted(when.times)
+        for before, after in itertools.pairwise(times):
+            if after[0] < before[1]:
+                scaler.problem((*path, "times"), "two of the times overlap: write each part of the day once")
+        return {
+            "products": self._named((*path, "products"), when.products, self._products, "products"),
+            "stores": self._once((*path, "stores"), when.stores, "store"),
+            "merchants": self._once((*path, "merchants"), when.merchants, "merchant"),
+            "channels": self._named((*path, "channels"), when.channels, self._channels, "channels"),
+            "from": when.from_.toordinal() - _DATE_0 if when.from_ else 0,
+            "until": when.until.toordinal() - _DATE_0 if when.until else 0,
+            "weekdays": sum(1 << _WEEKDAYS.index(day) for day in set(when.weekdays)),
+            "month_days": sum(1 << day for day in set(when.month_days)),
+            "times": [[start * 60, end * 60] for start, end in times],
+            "min_spend": scaler.money((*path, "min_spend"), when.min_spend or Decimal(0)),
+        }
+
+    def _once(self, path: KeyPath, numbers: list[int], what: str) -> list[int]:
+        seen = set[int]()
+        for at, number in enumerate(numbers):
+            if number in seen:
+                self._scaler.problem((*path, at), f"{what} {number} stands twice: remove one")
+            seen.add(number)
+        return sorted(seen)
+
+    def _named(self, path: KeyPath, names: list[str], known: dict[str, list[int]], table: str) -> list[int]:
+        """Ids of what is named; a problem names one that is near, or all."""
+        found = set[int]()
+        for at, name in enumerate(names):
+            if name in known:
+                if len(known[name]) > 1:
+                    mend = "give each a name of its own"
+                    self._scaler.problem((*path, at), f"several {table} are called `{name}`: {mend}")
+                found.update(known[name])
+                continue
+            near = difflib.get_close_matches(name, known, 1)
+            others = f"add it to [[{table}]]" + (f", or use one of {', '.join(known)}" if known else "")
+            mend = f"did you mean `{near[0]}`?" if near else others
+            self._scaler.problem((*path, at), f"unknown {table[:-1]} `{name}`: {mend}")
+        return sorted(found)
+
+    # Which never count
+
+    def _reachable(self, table: str, rules: Sequence[Stacked]) -> None:
+        """A rule that always gives way to another one is a mistake."""
+        masters = [at for at, rule in enumerate(rules) if rule.stacking == "exclusive" or rule.priority > 0]
+        masters.sort(key=lambda at: (len(rules[at].when.model_fields_set), at))
+        for at, rule in enumerate(rules):
+            wins = partial(_gives_way, rule)
+            if master := next(
+                (rules[of] for of in masters[:MASTERS_MAX] if of != at and wins(rules[of])), None
+            ):
+                self._scaler.problem(
+                    (table, at),
+                    f"`{rule.name}` never counts: `{master.name}` applies wherever it does, and before it; "
+                    "narrow the one, or raise the priority of the other",
+                )
+
+
+def _by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    ids: dict[str, list[int]] = {}
+    for name, number in pairs:
+        ids.setdefault(name, []).append(number)
+    return ids
+
+
+def _gives_way(rule: Stacked, master: Stacked) -> bool:
+    """Whether a rule never counts, because the other always applies with it and is put before it."""
+    if master.stacking == "exclusive":
+        before = rule.stacking != "exclusive" or master.priority > rule.priority
+    else:
+        before = master.stacking == rule.stacking == "best" and master.priority > rule.priority
+    return before and _covers(master.when, rule.when)
+
+
+def _covers(wide: When, narrow: When) -> bool:
+    """Whether one applies wherever the other does."""
+
+    def all_of(wide: Iterable[Any], narrow: Iterable[Any]) -> bool:
+        return not wide or (bool(narrow) and set(narrow) <= set(wide))
+
+    first = wide.from_ is None or (narrow.from_ is not None and narrow.from_ >= wide.from_)
+    last = wide.until is None or (narrow.until is not None and narrow.until <= wide.until)
+    within = not wide.times or (
+        bool(narrow.times)
+        and all(any(w[0] <= n[0] and n[1] <= w[1] for w in wide.times) for n in narrow.times)
+    )
+    return (
+        first
+        and last
+        and within
+        and (wide.min_spend or 0) <= (narrow.min_spend or 0)
+        and all(
+            all_of(getattr(wide, name), getattr(narrow, name))
+            for name in ("products", "stores", "merchants", "channels", "weekdays", "month_days")
+        )
+    )

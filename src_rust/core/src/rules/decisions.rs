@@ -1,0 +1,227 @@
+//! Decision tables: which rules apply to a sale, found at a cost that does not grow with their number.
+//!
+//! Rules that name the same kinds of things - stores and products, say - have the same shape, and a table finds them by what they name. A
+//! sale asks once for every shape that occurs, of which there are few, and looks at the windows of what it finds: the rules of its
+//! own store, product and so on, however many others there are (tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999).
+//!
+//! Invariant: what is found does not depend on the order in the tables; rules are given in the order of the file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::rules::when::{Day, Moment, When, Window};
+use crate::table::{Table, mix};
+
+/// Kinds of things that rules name: product, store, merchant, channel.
+const KEYS: usize = 4;
+/// Shapes: which of them a rule names, as bits.
+const SHAPES: usize = 1 << KEYS;
+/// Most entries: one for every combination of what a rule names and every time of day.
+pub(super) const ENTRIES_MAX: usize = 1 << 22;
+
+/// What a rule names, in the order of the kinds; 0 where it names none.
+type Key = [u32; KEYS];
+
+/// A rule for one combination of what it names, in one window.
+#[derive(Clone, Debug)]
+struct Entry<E> {
+    window: Window,
+    effect: E,
+}
+
+/// Entries of one shape that name the same.
+#[derive(Clone, Debug)]
+struct Bucket {
+    key: Key,
+    shape: u8,
+    first: u32,
+    end: u32,
+}
+
+/// Rules with their effects.
+pub(super) struct Decisions<E> {
+    /// Those that occur, ascending.
+    shapes: Vec<u8>,
+    buckets: Vec<Bucket>,
+    /// Bucket by bucket, in each in the order of the file.
+    entries: Vec<Entry<E>>,
+    /// Numbers of buckets, by the hash of shape and key.
+    table: Table,
+}
+
+impl<E> Default for Decisions<E> {
+    fn default() -> Self {
+        Decisions { shapes: Vec::new(), buckets: Vec::new(), entries: Vec::new(), table: Table::default() }
+    }
+}
+
+impl<E> fmt::Debug for Decisions<E> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} entries of {} shapes", self.entries.len(), self.shapes.len())
+    }
+}
+
+impl<E: Copy> Decisions<E> {
+    /// The tables of rules; None if there are too many combinations of what they name.
+    pub(super) fn of<'a>(rules: impl Iterator<Item = (&'a When, E)>) -> Option<Decisions<E>> {
+        let mut sorted: BTreeMap<(u8, Key), Vec<Entry<E>>> = BTreeMap::new();
+        let mut count = 0;
+        for (when, effect) in rules {
+            count += combinations(when)?;
+            if count > ENTRIES_MAX {
+                return None;
+            }
+            each_key(when, |shape, key| {
+                let entries = when.windows().map(|window| Entry { window, effect });
+                sorted.entry((shape, key)).or_default().extend(entries);
+            });
+        }
+        let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
+        for ((shape, key), entries) in sorted {
+            if decisions.shapes.last() != Some(&shape) {
+                decisions.shapes.push(shape);
+            }
+            decisions.table.insert(hash(shape, &key), decisions.buckets.len() as u32);
+            let first = decisions.entries.len() as u32;
+            decisions.entries.extend(entries);
+            decisions.buckets.push(Bucket { key, shape, first, end: decisions.entries.len() as u32 });
+        }
+        Some(decisions)
+    }
+
+    /// True if there is no rule.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Tells the effect of every rule that applies.
+    #[inline(never)]
+    pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(&E)) {
+        let whole: Key = [moment.product.into(), moment.store, moment.merchant, moment.channel.into()];
+        let day = Day::of(moment);
+        // Where the searches begin and what they lead to is asked for together: else each shape would wait for its own.
+        let mut hashes = [0; SHAPES];
+        for (hash_of, &shape) in hashes.iter_mut().zip(&self.shapes) {
+            *hash_of = hash(shape, &named(&whole, shape));
+            self.table.prefetch(*hash_of);
+        }
+        let mut found = [&[][..]; SHAPES];
+        for ((found, &shape), &hash) in found.iter_mut().zip(&self.shapes).zip(&hashes) {
+            let key = named(&whole, shape);
+            let bucket = self.table.get(hash).map(|bucket| &self.buckets[bucket as usize]);
+            let same = bucket.into_iter().find(|bucket| bucket.shape == shape && bucket.key == key);
+            if let Some(bucket) = same {
+                *found = &self.entries[bucket.first as usize..bucket.end as usize];
+            }
+        }
+        let entries = found.iter().copied().flatten();
+        entries.filter(|entry| entry.window.holds(moment, day)).for_each(|entry| tell(&entry.effect));
+    }
+}
+
+/// A channel may be 0, which stands for none in a key: kinds are told by the shape.
+fn each_key(when: &When, mut tell: impl FnMut(u8, Key)) {
+    fn of<T: Copy + Into<u32>>(list: &[T]) -> Vec<u32> {
+        if list.is_empty() { vec![0] } else { list.iter().map(|&one| one.into()).collect() }
+    }
+    let is_named = [!when.products.is_empty(), !when.stores.is_empty(), !when.merchants.is_empty(), !when.channels.is_empty()];
+    let shape = is_named.iter().enumerate().fold(0, |shape, (at, &named)| shape | u8::from(named) << at);
+    for product in of(&when.products) {
+        for store in of(&when.stores) {
+            for merchant in of(&when.merchants) {
+                for channel in of(&when.channels) {
+                    tell(shape, [product, store, merchant, channel]);
+                }
+            }
+        }
+    }
+}
+
+fn combinations(when: &When) -> Option<usize> {
+    let lists = [when.products.len(), when.stores.len(), when.merchants.len(), when.channels.len(), when.times.len()];
+    lists.into_iter().map(|len| len.max(1)).try_fold(1, usize::checked_mul)
+}
+
+/// The part of a key that a shape names.
+#[inline]
+fn named(whole: &Key, shape: u8) -> Key {
+    std::array::from_fn(|at| if shape >> at & 1 != 0 { whole[at] } else { 0 })
+}
+
+#[inline]
+fn hash(shape: u8, key: &Key) -> u64 {
+    let [product, store, merchant, channel] = key.map(u64::from);
+    mix(product << 32 | store, merchant << 32 | channel << 8 | u64::from(shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Small numbers, so that rules and sales meet.
+    fn when() -> impl Strategy<Value = When> {
+        let list = |most: u32| prop::collection::btree_set(0..most, 0..3);
+        (list(4), list(4), list(3), list(3), 0..3i32, 0..3i32, 0..128u8, prop::collection::vec(any::<bool>(), 4), 0..3i64)
+            .prop_map(|(products, stores, merchants, channels, from, until, weekdays, times, min_spend)| When {
+                products: products.into_iter().map(|one| one as u16).collect(),
+                stores: stores.into_iter().collect(),
+                merchants: merchants.into_iter().collect(),
+                channels: channels.into_iter().map(|one| one as u8).collect(),
+                from: from * 10,
+                until: until * 15,
+                weekdays,
+                month_days: 0,
+                times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
+                min_spend,
+            })
+    }
+
+    fn moment() -> impl Strategy<Value = Moment> {
+        (0..4u16, 0..4u32, 0..3u32, 0..3u8, 0..3i64, 0..40i32, 0..86_400i32).prop_map(
+            |(product, store, merchant, channel, amount, date, second)| {
+                Moment::new(product, amount).at(store, merchant, channel).on(date, second)
+            },
+        )
+    }
+
+    /// One rule after the other, as the file says it.
+    fn slowly(rules: &[When], moment: &Moment) -> Vec<usize> {
+        fn on<T: PartialEq>(list: &[T], one: &T) -> bool {
+            list.is_empty() || list.contains(one)
+        }
+        let applies = |when: &&When| {
+            on(&when.products, &moment.product)
+                && on(&when.stores, &moment.store)
+                && on(&when.merchants, &moment.merchant)
+                && on(&when.channels, &moment.channel)
+                && when.windows().any(|window| window.holds(moment, Day::of(moment)))
+        };
+        (0..).zip(rules).filter(|(_, when)| applies(when)).map(|(at, _)| at).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_tables_find_what_the_rules_say(
+            rules in prop::collection::vec(when(), 0..40), moments in prop::collection::vec(moment(), 1..20),
+        ) {
+            let decisions = Decisions::of(rules.iter().enumerate().map(|(at, when)| (when, at))).unwrap();
+            for moment in &moments {
+                let mut found = Vec::new();
+                decisions.each(moment, |&at| found.push(at));
+                found.sort_unstable();
+                prop_assert_eq!(found, slowly(&rules, moment));
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_combinations_are_refused() {
+        let many = |count| (1..=count).collect::<Vec<u32>>();
+        let rule = When { stores: many(4_096), merchants: many(1_024), ..When::default() };
+        assert!(Decisions::of([(&rule, ())].into_iter()).is_some());
+        let rule = When { stores: many(4_097), ..rule };
+        assert!(Decisions::of([(&rule, ())].into_iter()).is_none());
+    }
+}

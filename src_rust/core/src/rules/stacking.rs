@@ -1,0 +1,347 @@
+//! Discounts and accruals of the rules, and how those that apply to one sale combine.
+//!
+//! An exclusive rule that applies stands alone: of several that with the highest priority, then that which gives most, then that with the
+//! least id. Otherwise the best is chosen the same way among those of which only one counts, and all that add up are added to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::rules::decisions::Decisions;
+use crate::rules::when::{Moment, When};
+use crate::rules::{Product, Tables};
+use crate::units::{AMOUNT_MAX, RATE_ONE, rate_of};
+
+/// Most rules of a kind.
+const RULES_MAX: usize = 200_000;
+/// Most that an accrual multiplies by.
+const FACTOR_MAX: u64 = 100 * RATE_ONE;
+/// Most points units per minor unit of money, over 10^12.
+const ACCRUAL_MAX: u64 = 1_000_000 * RATE_ONE;
+
+/// How a rule combines with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stacking {
+    /// Only the best of these counts.
+    #[default]
+    Best,
+    /// It is added to what else there is.
+    Add,
+    /// Where it applies nothing else does.
+    Exclusive,
+}
+
+/// What a rule is called and how it combines.
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    id: u32,
+    priority: i16,
+    stacking: Stacking,
+}
+
+/// A discount of the rules: a share of the list amount, or a fixed amount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Discount {
+    /// From 1.
+    pub id: u32,
+    /// For people.
+    pub name: String,
+    /// Off the list amount, over 10^12; 0: `value` says it.
+    #[serde(default)]
+    pub rate: u64,
+    /// Off every sale.
+    #[serde(default)]
+    pub value: i64,
+    /// Most that the rate takes off; 0: no limit.
+    #[serde(default)]
+    pub max: i64,
+    /// How it combines.
+    #[serde(default)]
+    pub stacking: Stacking,
+    /// The highest comes first.
+    #[serde(default)]
+    pub priority: i16,
+    /// When it applies.
+    #[serde(default)]
+    pub when: When,
+}
+
+/// Points beyond those of the product: so many times as many, so many for each unit of money, or so many a sale.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accrual {
+    /// From 1.
+    pub id: u32,
+    /// For people.
+    pub name: String,
+    /// The product's points come to so many times, over 10^12; above one, or 0.
+    #[serde(default)]
+    pub factor: u64,
+    /// Points units per minor unit of money paid, over 10^12.
+    #[serde(default)]
+    pub rate: u64,
+    /// Points units of a sale that is paid for.
+    #[serde(default)]
+    pub points: i64,
+    /// Most points units that it gives; 0: no limit.
+    #[serde(default)]
+    pub max: i64,
+    /// How it combines.
+    #[serde(default)]
+    pub stacking: Stacking,
+    /// The highest comes first.
+    #[serde(default)]
+    pub priority: i16,
+    /// When it applies.
+    #[serde(default)]
+    pub when: When,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Off {
+    rank: Rank,
+    rate: u64,
+    value: i64,
+    max: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Extra {
+    rank: Rank,
+    factor: u64,
+    rate: u64,
+    points: i64,
+    max: i64,
+}
+
+impl Off {
+    fn of(&self, amount: i64) -> i64 {
+        up_to(self.max, i128::from(self.value) + rate_of(amount, self.rate)).min(i128::from(amount)) as i64
+    }
+}
+
+impl Extra {
+    /// For so much paid, which earns so much by itself.
+    fn of(&self, paid: i64, base: i64) -> i64 {
+        if paid == 0 {
+            return 0;
+        }
+        let more = rate_of(base, self.factor.saturating_sub(RATE_ONE)) + rate_of(paid, self.rate);
+        clamped(up_to(self.max, more + i128::from(self.points)))
+    }
+}
+
+/// At most so much; 0: no limit.
+fn up_to(max: i64, amount: i128) -> i128 {
+    if max == 0 { amount } else { amount.min(max.into()) }
+}
+
+fn clamped(points: i128) -> i64 {
+    i64::try_from(points).unwrap_or(i64::MAX)
+}
+
+/// Rules that apply, as far as they were seen.
+#[derive(Default)]
+struct Stack {
+    alone: Option<Candidate>,
+    best: Option<Candidate>,
+    added: i128,
+}
+
+/// What a rule would give, so that the greatest is the one that counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    priority: i16,
+    gives: i64,
+    /// The least id comes first.
+    id: std::cmp::Reverse<u32>,
+}
+
+impl Stack {
+    fn add(&mut self, rank: Rank, gives: i64) {
+        let candidate = Some(Candidate { priority: rank.priority, gives, id: std::cmp::Reverse(rank.id) });
+        match rank.stacking {
+            Stacking::Best => self.best = self.best.max(candidate),
+            Stacking::Exclusive => self.alone = self.alone.max(candidate),
+            Stacking::Add => self.added += i128::from(gives),
+        }
+    }
+
+    fn total(&self) -> i128 {
+        let gives = |candidate: Option<Candidate>| candidate.map(|candidate| i128::from(candidate.gives));
+        gives(self.alone).unwrap_or_else(|| gives(self.best).unwrap_or(0) + self.added)
+    }
+}
+
+/// The decision tables of a version of the rules. They follow from its discounts and accruals.
+#[derive(Debug, Default)]
+pub struct Stacks {
+    discounts: Decisions<Off>,
+    accruals: Decisions<Extra>,
+}
+
+impl Stacks {
+    /// Those of these rules; the error says what is wrong with them.
+    pub(super) fn of(discounts: &[Discount], accruals: &[Accrual]) -> Result<Stacks, String> {
+        let many = || String::from("discounts or accruals: too many combinations of what they name");
+        let rank = |id, priority, stacking| Rank { id, priority, stacking };
+        let offs = discounts.iter().map(|rule| {
+            let rank = rank(rule.id, rule.priority, rule.stacking);
+            (&rule.when, Off { rank, rate: rule.rate, value: rule.value, max: rule.max })
+        });
+        let extras = accruals.iter().map(|rule| {
+            let rank = rank(rule.id, rule.priority, rule.stacking);
+            (&rule.when, Extra { rank, factor: rule.factor, rate: rule.rate, points: rule.points, max: rule.max })
+        });
+        Ok(Stacks { discounts: Decisions::of(offs).ok_or_else(many)?, accruals: Decisions::of(extras).ok_or_else(many)? })
+    }
+}
+
+impl Tables {
+    /// True if there are rules that look at more of a sale than its product and its amount.
+    #[inline]
+    pub fn look_at_sales(&self) -> bool {
+        !(self.stacks.discounts.is_empty() & self.stacks.accruals.is_empty())
+    }
+
+    /// What is taken off the list amount of a sale: by the product itself, and by the discounts that apply.
+    #[inline]
+    pub fn off(&self, product: &Product, moment: &Moment) -> i64 {
+        let own = rate_of(moment.amount, product.discount) as i64;
+        if self.stacks.discounts.is_empty() { own } else { self.off_by_rules(own, moment) }
+    }
+
+    #[inline(never)]
+    fn off_by_rules(&self, own: i64, moment: &Moment) -> i64 {
+        let mut stack = Stack::default();
+        stack.add(Rank { id: 0, priority: 0, stacking: Stacking::Best }, own);
+        self.stacks.discounts.each(moment, |off| stack.add(off.rank, off.of(moment.amount)));
+        stack.total().min(moment.amount.into()) as i64
+    }
+
+    /// Points that a sale earns that was paid with so much money: the product's, and what accruals that apply give beyond them; 2^63 - 1: that,
+    /// or more.
+    #[inline]
+    pub fn earned(&self, product: &Product, moment: &Moment, paid: i64) -> i64 {
+        let base = clamped(rate_of(paid, product.accrual));
+        if self.stacks.accruals.is_empty() { base } else { self.earned_by_rules(base, moment, paid) }
+    }
+
+    #[inline(never)]
+    fn earned_by_rules(&self, base: i64, moment: &Moment, paid: i64) -> i64 {
+        let mut stack = Stack::default();
+        self.stacks.accruals.each(moment, |extra| stack.add(extra.rank, extra.of(paid, base)));
+        clamped(i128::from(base) + stack.total())
+    }
+
+    pub(super) fn check_stacks(&self) -> Result<(), String> {
+        let sizes_ok = self.discounts.len() <= RULES_MAX && self.accruals.len() <= RULES_MAX;
+        let ascend = self.discounts.is_sorted_by(|a, b| a.id < b.id) && self.accruals.is_sorted_by(|a, b| a.id < b.id);
+        if !sizes_ok || !ascend {
+            return Err(format!("tables: discounts and accruals: at most {RULES_MAX} of each, by ascending id"));
+        }
+        for rule in &self.discounts {
+            let amounts_ok = (0..=AMOUNT_MAX).contains(&rule.value) && (0..=AMOUNT_MAX).contains(&rule.max);
+            let gives = (rule.value > 0) != (rule.rate > 0) && rule.rate <= RATE_ONE && amounts_ok;
+            if rule.id == 0 || !is_named(&rule.name) || !gives || !self.is_known(&rule.when) {
+                return Err(format!("tables: discount {}: its id, name, rate, value, max or `when` is out of range", rule.id));
+            }
+        }
+        for rule in &self.accruals {
+            let kinds = [rule.factor > 0, rule.rate > 0, rule.points > 0].iter().filter(|&&is| is).count();
+            let factor_ok = rule.factor == 0 || (RATE_ONE + 1..=FACTOR_MAX).contains(&rule.factor);
+            let amounts_ok = (0..=AMOUNT_MAX).contains(&rule.points) && (0..=AMOUNT_MAX).contains(&rule.max);
+            let gives = kinds == 1 && factor_ok && rule.rate <= ACCRUAL_MAX && amounts_ok;
+            if rule.id == 0 || !is_named(&rule.name) || !gives || !self.is_known(&rule.when) {
+                return Err(format!(
+                    "tables: accrual {}: its id, name, factor, rate, points, max or `when` is out of range",
+                    rule.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Conditions are in range, and name products that there are.
+    fn is_known(&self, when: &When) -> bool {
+        when.is_ok() && when.products.iter().all(|&product| self.product(product).is_some())
+    }
+}
+
+fn is_named(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::tests::TABLES;
+    use crate::rules::{Moment, Tables};
+
+    fn with(rules: &str) -> Result<Tables, String> {
+        Tables::parse(&TABLES.replacen("\"compounding_rate\"", &format!("{rules}, \"compounding_rate\""), 1))
+    }
+
+    /// What is off 100.00 at a store.
+    fn off(tables: &Tables, store: u32) -> i64 {
+        tables.off(&tables.products[0], &Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0))
+    }
+
+    #[test]
+    fn the_best_counts_and_what_adds_up_is_added() {
+        // The product itself takes 5% off.
+        let rules = r#""discounts": [
+            {"id": 1, "name": "three", "value": 300, "when": {"stores": [1, 2]}},
+            {"id": 2, "name": "eight", "rate": 80000000000, "when": {"stores": [2]}},
+            {"id": 3, "name": "one more", "value": 100, "stacking": "add", "when": {"stores": [2, 3]}},
+            {"id": 4, "name": "two more", "rate": 500000000000, "max": 200, "stacking": "add", "when": {"stores": [2]}},
+            {"id": 5, "name": "alone", "value": 1, "stacking": "exclusive", "when": {"stores": [4]}},
+            {"id": 6, "name": "before", "value": 7, "priority": 1, "when": {"stores": [5]}},
+            {"id": 7, "name": "all", "value": 99999, "when": {"stores": [6]}}]"#;
+        let tables = with(rules).unwrap();
+        assert_eq!([1, 2, 3, 4, 5, 6, 7].map(|store| off(&tables, store)), [500, 1_100, 600, 1, 7, 10_000, 500]);
+    }
+
+    #[test]
+    fn of_exclusive_ones_the_highest_priority_then_the_greatest_counts() {
+        let rules = r#""discounts": [
+            {"id": 1, "name": "a", "value": 900, "stacking": "exclusive", "when": {"stores": [1, 2]}},
+            {"id": 2, "name": "b", "value": 100, "stacking": "exclusive", "priority": 1, "when": {"stores": [2]}},
+            {"id": 3, "name": "c", "value": 950, "stacking": "exclusive", "when": {"stores": [1]}},
+            {"id": 4, "name": "d", "value": 5000, "stacking": "add"}]"#;
+        let tables = with(rules).unwrap();
+        assert_eq!([1, 2, 3].map(|store| off(&tables, store)), [950, 100, 5_500]);
+    }
+
+    #[test]
+    fn accruals_give_beyond_the_product() {
+        // The product itself gives a point, 10,000 units, for every 1.00.
+        let rules = r#""accruals": [
+            {"id": 1, "name": "double", "factor": 2000000000000, "when": {"stores": [1, 2, 5]}},
+            {"id": 2, "name": "half", "rate": 50000000000000, "when": {"stores": [2]}},
+            {"id": 3, "name": "ten", "points": 100000, "stacking": "add", "when": {"stores": [2, 3]}},
+            {"id": 4, "name": "capped", "factor": 100000000000000, "max": 30000, "when": {"stores": [4]}},
+            {"id": 5, "name": "alone", "points": 1, "stacking": "exclusive", "when": {"stores": [5]}}]"#;
+        let tables = with(rules).unwrap();
+        let earned =
+            |store, paid| tables.earned(&tables.products[0], &Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), paid);
+        assert_eq!([1, 2, 3, 4, 5, 6].map(|store| earned(store, 2_000)), [400_000, 500_000, 300_000, 230_000, 200_001, 200_000]);
+        assert_eq!(earned(3, 0), 0, "nothing was paid for");
+    }
+
+    #[test]
+    fn rules_out_of_range_are_named() {
+        for (rules, word) in [
+            (r#""discounts": [{"id": 0, "name": "a", "value": 1}]"#, "discount 0"),
+            (r#""discounts": [{"id": 9, "name": "a"}]"#, "discount 9"),
+            (r#""discounts": [{"id": 9, "name": "a", "value": 1, "rate": 1}]"#, "discount 9"),
+            (r#""discounts": [{"id": 9, "name": "a", "rate": 1000000000001}]"#, "discount 9"),
+            (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"products": [2]}}]"#, "discount 9"),
+            (r#""discounts": [{"id": 2, "name": "a", "value": 1}, {"id": 1, "name": "b", "value": 1}]"#, "ascending"),
+            (r#""accruals": [{"id": 9, "name": "a", "factor": 1000000000000}]"#, "accrual 9"),
+            (r#""accruals": [{"id": 9, "name": "a", "points": 1, "when": {"weekdays": 128}}]"#, "accrual 9"),
+        ] {
+            let error = with(rules).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
