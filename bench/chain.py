@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from onecard import Engine, codes, rows
+from onecard import Engine, Rules, codes, rows
 
 DAY = datetime.date(2026, 3, 2)
 MERCHANTS = 100
@@ -68,25 +68,35 @@ def card_numbers(indexes: npt.NDArray[np.int64]) -> Column:
     return CardNumbers(int(indexes.max()) + 1).of(indexes)
 
 
-def build(engine: Engine, cards: int, tell: Tell = lambda _: None, *, rules: Path = RULES) -> None:
-    """Registers the chain, publishes the rules, issues the cards and tops each of them up."""
+def build(
+    engine: Engine, cards: int, tell: Tell = lambda _: None, *, rules: Path | Rules = RULES, products: int = 1
+) -> None:
+    """Registers the chain, publishes the rules, issues cards of the products by turns, and tops them up."""
     engine.register_programme(1, "bench", DAY)
     engine.register([("merchant", 1, merchant, 0, f"merchant {merchant}") for merchant in _to(MERCHANTS)])
     engine.register([("store", 1, store, 1 + store % MERCHANTS, f"store {store}") for store in _to(STORES)])
     for first in (0, STORES):
         engine.register([("terminal", 1, first + store, store, "") for store in _to(STORES)])
     expect(engine.publish(rules) == codes.Code.APPROVED, "the rules were not published")
-    issue(engine, 0, cards, DAY, tell)
+    issue(engine, 0, cards, DAY, tell, products=products)
 
 
-def issue(engine: Engine, first: int, cards: int, day: datetime.date, tell: Tell = lambda _: None) -> None:
+def issue(
+    engine: Engine,
+    first: int,
+    cards: int,
+    day: datetime.date,
+    tell: Tell = lambda _: None,
+    *,
+    products: int = 1,
+) -> None:
     """Issues the cards from index `first` up to `cards` and tops each of them up."""
     numbers = CardNumbers(cards)
     for start in range(first, cards, STEP):
         tell(f"issuing {start:,} of {cards:,} cards")
         indexes = np.arange(start, min(start + STEP, cards))
         batch = office_rows(numbers, indexes, day, times=3)
-        batch["kind"], batch["product"] = codes.Kind.ISSUE, 1
+        batch["kind"], batch["product"] = codes.Kind.ISSUE, 1 + indexes % products
         expect(not engine.execute(batch)["code"].any(), "a card was not issued")
         batch["kind"], batch["product"] = codes.Kind.TOP_UP, 0
         batch["amount"] = OPENING_AMOUNT

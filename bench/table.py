@@ -84,6 +84,22 @@ def _w1_card(found: Found) -> Iterator[Line]:
     )
 
 
+def _w1_rules(found: Found) -> Iterator[Line]:
+    rates = found["swipes_per_s"]
+    few = next(iter(rates))
+    for size, rate in rates.items():
+        ratio = _ratio(found["ratios"][f"rules_{size}"]) if size != few else ""
+        yield Line(
+            f"swipes/s with {size} rules, {found['cards']:,} cards",
+            _number(rate),
+            f"with {few} rules",
+            "",
+            ratio,
+        )
+    yield Line("seconds to compile the largest file", _number(found["compile_s"]))
+    yield Line("MiB that it takes", _number(found["compile_mib"]))
+
+
 def _w2(found: Found) -> Iterator[Line]:
     empty = _number(found["empty_handler_calls_per_s"])
     ratio = _ratio(found["ratios"]["empty_handler"])
@@ -176,6 +192,7 @@ def _keys(found: Found) -> Iterator[Line]:
 _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W1": _w1,
     "W1-card": _w1_card,
+    "W1-rules": _w1_rules,
     "W2": _w2,
     "W2-behind": _behind,
     "W3": _w3,

@@ -6,8 +6,9 @@ key, or of the nearest table around it: there is always one. No float is ever ma
 
 import dataclasses
 import re
-import tomllib
 from typing import Any, TypeAlias
+
+import tomli
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -38,7 +39,7 @@ class Located:
     def __init__(self, text: str, file: str) -> None:
         self._file = file
         try:
-            self.data = tomllib.loads(text, parse_float=Float)
+            self.data = tomli.loads(text, parse_float=Float)
         except (ValueError, RecursionError) as error:
             raise RulesError([_syntax(error, text, file)]) from None
         self._text = text
@@ -96,10 +97,10 @@ def _statement(lines: list[str], at: int) -> tuple[int, dict[str, Any]]:
     """End of the statement that begins at a line, and what it says; the whole text is known to be TOML."""
     for end in range(at + 1, len(lines)):
         try:
-            return end, tomllib.loads("\n".join(lines[at:end]), parse_float=Float)
-        except tomllib.TOMLDecodeError:
+            return end, tomli.loads("\n".join(lines[at:end]), parse_float=Float)
+        except tomli.TOMLDecodeError:
             continue
-    return len(lines), tomllib.loads("\n".join(lines[at:]), parse_float=Float)
+    return len(lines), tomli.loads("\n".join(lines[at:]), parse_float=Float)
 
 
 def _names(header: dict[str, Any]) -> KeyPath:

@@ -5,8 +5,7 @@ come together; what it returns is of use only if there are none.
 """
 
 from collections.abc import Iterable
-from decimal import Decimal
-from fractions import Fraction
+from decimal import Context, Decimal
 from typing import Any
 
 from onecard.rules.located import KeyPath
@@ -19,6 +18,10 @@ AMOUNT_MAX = 10**14
 PURSE_MAX = 10**16
 ACCRUAL_MAX = 10**18
 """Points units per minor unit of money, over 10^12."""
+
+
+_EXACT = Context(prec=100)
+"""More digits than a number of the file has, scaled."""
 
 
 class Scaler:
@@ -96,8 +99,8 @@ class Scaler:
 
     def whole(self, path: KeyPath, number: Decimal, places: int, what: str) -> int:
         """The number times 10^places, which must be whole."""
-        scaled = Fraction(number) * 10**places
-        if scaled.denominator != 1:
+        scaled = number.scaleb(places, _EXACT)
+        if scaled != scaled.to_integral_value():
             self.problem(path, f"{number:f} has too many decimal places: {what} can have at most {places}")
         return int(scaled)
 

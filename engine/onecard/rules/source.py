@@ -161,7 +161,7 @@ class CardUnit(Table):
     max: Number | None = None
     min_spend: Number | None = None
     funded: Literal["issuer", "store"] = "issuer"
-    stores: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
+    stores: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
     per_purchase: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
 
 
@@ -197,15 +197,15 @@ class Channel(Table):
 class When(Table):
     """When a rule applies: all that is written must be met; what is left out is always met."""
 
-    products: Annotated[list[Name], Field(min_length=1, max_length=256)] = []
-    stores: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
-    merchants: Annotated[list[Store], Field(min_length=1, max_length=10_000)] = []
-    channels: Annotated[list[Name], Field(min_length=1, max_length=256)] = []
+    products: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
+    stores: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
+    merchants: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
+    channels: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
     from_: Annotated[Date | None, Field(alias="from")] = None
     until: Date | None = None
-    weekdays: Annotated[list[Weekday], Field(min_length=1, max_length=7)] = []
-    month_days: Annotated[list[MonthDay], Field(min_length=1, max_length=31)] = []
-    times: Annotated[list[Times], Field(min_length=1, max_length=24)] = []
+    weekdays: list[Weekday] = Field(default_factory=list, min_length=1, max_length=7)
+    month_days: list[MonthDay] = Field(default_factory=list, min_length=1, max_length=31)
+    times: list[Times] = Field(default_factory=list, min_length=1, max_length=24)
     min_spend: Number | None = None
 
 
@@ -266,13 +266,13 @@ class RuleFile(Table):
 
     units: Units
     products: Annotated[list[Product], Field(min_length=1, max_length=256)]
-    top_up_bonus: Annotated[list[Band], Field(max_length=64)] = []
-    card_units: Annotated[list[CardUnit], Field(max_length=4096)] = []
-    bundles: Annotated[list[Bundle], Field(max_length=4096)] = []
+    top_up_bonus: list[Band] = Field(default_factory=list, max_length=64)
+    card_units: list[CardUnit] = Field(default_factory=list, max_length=4096)
+    bundles: list[Bundle] = Field(default_factory=list, max_length=4096)
     waterfall: Annotated[list[Step], Field(min_length=1)]
-    discounts: Annotated[list[Discount], Field(max_length=RULES_MAX)] = []
-    accruals: Annotated[list[Accrual], Field(max_length=RULES_MAX)] = []
-    channels: Annotated[list[Channel], Field(max_length=256)] = []
+    discounts: list[Discount] = Field(default_factory=list, max_length=RULES_MAX)
+    accruals: list[Accrual] = Field(default_factory=list, max_length=RULES_MAX)
+    channels: list[Channel] = Field(default_factory=list, max_length=256)
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

@@ -8,7 +8,6 @@ import difflib
 import itertools
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from functools import partial
 from typing import Any, get_args
 
 from onecard.rules.located import KeyPath
@@ -35,9 +34,6 @@ _WHEN_DEFAULTS = {
 _STACKING_DEFAULTS = {"stacking": "best", "priority": 0, "when": {}}
 _DISCOUNT_DEFAULTS = {"rate": 0, "value": 0, "max": 0} | _STACKING_DEFAULTS
 _ACCRUAL_DEFAULTS = {"factor": 0, "rate": 0, "points": 0, "max": 0} | _STACKING_DEFAULTS
-
-MASTERS_MAX = 100
-"""Rules that each rule is held against; those that say least of when they apply come first."""
 
 
 class Stacking:
@@ -180,18 +176,32 @@ class Stacking:
 
     def _reachable(self, table: str, rules: Sequence[Stacked]) -> None:
         """A rule that always gives way to another one is a mistake."""
-        masters = [at for at, rule in enumerate(rules) if rule.stacking == "exclusive" or rule.priority > 0]
-        masters.sort(key=lambda at: (len(rules[at].when.model_fields_set), at))
+        masters: dict[tuple[str, object], list[Stacked]] = {}
+        least = min((rule.priority for rule in rules), default=0)
+        for rule in rules:
+            if rule.stacking == "exclusive" or rule.priority > least:
+                for anchor in _anchors(rule.when):
+                    masters.setdefault(anchor, []).append(rule)
         for at, rule in enumerate(rules):
-            wins = partial(_gives_way, rule)
-            if master := next(
-                (rules[of] for of in masters[:MASTERS_MAX] if of != at and wins(rules[of])), None
-            ):
+            # What applies wherever a rule does names all that it names: the first of each finds it.
+            first = [(name, named[0]) for name in _NAMED if (named := getattr(rule.when, name))]
+            nearby = itertools.chain.from_iterable(masters.get(anchor, ()) for anchor in (_NOTHING, *first))
+            if master := next((other for other in nearby if _gives_way(rule, other)), None):
                 self._scaler.problem(
                     (table, at),
                     f"`{rule.name}` never counts: `{master.name}` applies wherever it does, and before it; "
                     "narrow the one, or raise the priority of the other",
                 )
+
+
+_NAMED = ("stores", "merchants", "products", "channels")
+_NOTHING = ("", None)
+
+
+def _anchors(when: When) -> list[tuple[str, object]]:
+    """What a rule is found by: all that it names of one kind."""
+    kind = next((name for name in _NAMED if getattr(when, name)), None)
+    return [(kind, one) for one in getattr(when, kind)] if kind else [_NOTHING]
 
 
 def _by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
@@ -228,7 +238,6 @@ def _covers(wide: When, narrow: When) -> bool:
         and within
         and (wide.min_spend or 0) <= (narrow.min_spend or 0)
         and all(
-            all_of(getattr(wide, name), getattr(narrow, name))
-            for name in ("products", "stores", "merchants", "channels", "weekdays", "month_days")
+            all_of(getattr(wide, name), getattr(narrow, name)) for name in (*_NAMED, "weekdays", "month_days")
         )
     )

@@ -33,7 +33,7 @@ pub(crate) use crate::machine::lots::Purse;
 use crate::machine::stock::Stock;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Moment, Product, Tables};
+use crate::rules::{self, Applying, Moment, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -132,6 +132,8 @@ pub struct Machine {
     ahead: Vec<Ahead>,
     /// Room for what the card of a sale may spend.
     stock: Stock,
+    /// Room for the rules that apply to a sale.
+    applying: Applying,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -149,6 +151,7 @@ impl Default for Machine {
             decided: Some(Box::new(Transaction::blank())),
             ahead: Vec::new(),
             stock: Stock::default(),
+            applying: Applying::new(),
         }
     }
 }
@@ -233,7 +236,10 @@ impl Machine {
             Kind::Reversal => self.decide_reversal(admitted, found, sequence, transaction),
             Kind::Status => self.decide_status(admitted, transaction),
             Kind::Grant => self.decide_grant(admitted, transaction),
-            Kind::Authorise => return self.decide_sale(admitted, sequence, transaction),
+            Kind::Authorise => {
+                let CardRef::Known { index, .. } = transaction.card else { unreachable!("it was just found") };
+                return self.decide_sale_by_rules(admitted, index, sequence, transaction);
+            }
             Kind::Capture => self.decide_capture(admitted, found, sequence, transaction),
             Kind::Void => self.decide_void(admitted, found, sequence, transaction),
             Kind::Replace => self.decide_replace(admitted, transaction),
@@ -388,12 +394,13 @@ impl Machine {
     fn decide_purchase(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
         if transaction.detailed {
             let found = self.find_card(admitted, sequence, transaction);
-            return found.map_or_else(|code| code, |_| self.decide_sale(admitted, sequence, transaction));
+            return found.map_or_else(|code| code, |index| self.decide_sale_by_rules(admitted, index, sequence, transaction));
         }
         let index = match self.usable_card(admitted, sequence, transaction) {
             Ok(index) => index,
             Err(code) => return code,
         };
+        self.look_up(admitted, index);
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
@@ -401,8 +408,7 @@ impl Machine {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
-        let moment = self.moment(admitted, transaction, tables, product);
-        let sale = tables.price(product, &moment, transaction.flags == USE_POINTS, purses);
+        let sale = tables.price(product, transaction.amount, &self.applying, transaction.flags == USE_POINTS, purses);
         if above(sale.due, product.purchase_max) {
             return Code::ExceedsLimit;
         }
@@ -420,6 +426,11 @@ impl Machine {
             (Account::PointsPool, Account::CardPoints, sale.earned),
         ]);
         Code::Approved
+    }
+
+    fn decide_sale_by_rules(&mut self, admitted: &Admitted<'_>, card: u32, sequence: u64, transaction: &mut Transaction) -> Code {
+        self.look_up(admitted, card);
+        self.decide_sale(admitted, sequence, transaction)
     }
 
     /// Checks 6 to 8 of a top-up or a purchase: card, state, amount.
@@ -447,18 +458,26 @@ impl Machine {
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
     }
 
-    /// What the conditions of rules look at in a sale on a card of a product.
+    /// Looks up the rules that apply to a sale on a card.
     #[inline]
-    fn moment(&self, admitted: &Admitted<'_>, transaction: &Transaction, tables: &Tables, product: &Product) -> Moment {
-        let moment = Moment::new(product.id, transaction.amount);
-        if tables.look_at_sales() { self.placed(moment, admitted, transaction) } else { moment }
+    fn look_up(&mut self, admitted: &Admitted<'_>, card: u32) {
+        self.applying.clear();
+        let rules = self.organisation.programmes[admitted.programme].rules.as_ref();
+        if rules.is_some_and(|rules| rules.tables.look_at_sales()) {
+            self.look_up_rules(admitted, card);
+        }
     }
 
     #[inline(never)]
-    fn placed(&self, moment: Moment, admitted: &Admitted<'_>, transaction: &Transaction) -> Moment {
-        let store = &self.organisation.stores[self.organisation.store_of(admitted.terminal) as usize];
-        let merchant = self.organisation.merchants[store.merchant as usize].number;
-        moment.at(store.number, merchant, transaction.channel).on(transaction.key.date, transaction.time)
+    fn look_up_rules(&mut self, admitted: &Admitted<'_>, card: u32) {
+        let (request, organisation) = (admitted.request, &self.organisation);
+        let Some(rules) = &organisation.programmes[admitted.programme].rules else { return };
+        let store = &organisation.stores[organisation.store_of(admitted.terminal) as usize];
+        let merchant = organisation.merchants[store.merchant as usize].number;
+        let moment = Moment::new(self.cards.card(card).product, request.amount)
+            .at(store.number, merchant, request.channel)
+            .on(request.business_date, request.local_time);
+        rules.tables.add_applying(&moment, &mut self.applying);
     }
 
     /// What a transaction's moves would make of its card's purses.

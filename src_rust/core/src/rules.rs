@@ -10,7 +10,7 @@ mod when;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::stacking::{Accrual, Discount, Stacking, Stacks};
+pub use self::stacking::{Accrual, Applying, Discount, Rule, Stacking, Stacks, earned, off};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
 pub use self::when::{Moment, When};
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
@@ -406,10 +406,10 @@ impl Tables {
         unpaid
     }
 
-    /// Prices a purchase (of 1 to 10^14) on a card with these purses and nothing else.
+    /// Prices a purchase of `amount` (1 to 10^14), to which these rules apply, on a card with these purses and nothing else.
     #[inline]
-    pub fn price(&self, product: &Product, moment: &Moment, use_points: bool, purses: Purses) -> Sale {
-        let due = moment.amount - self.off(product, moment);
+    pub fn price(&self, product: &Product, amount: i64, applying: &[Rule], use_points: bool, purses: Purses) -> Sale {
+        let due = amount - off(product, amount, applying);
         let mut sale = Sale { due, ..Sale::default() };
         sale.unpaid = self.pour(due, due, |step, most| match step.pay {
             Payer::Principal => {
@@ -426,7 +426,7 @@ impl Tables {
             }
             _ => 0,
         });
-        sale.earned = self.earned(product, moment, sale.bonus + sale.principal);
+        sale.earned = earned(product, sale.bonus + sale.principal, applying);
         sale
     }
 }
@@ -454,11 +454,11 @@ pub(crate) mod tests {
         let tables = Tables::parse(TABLES).unwrap();
         let purses = Purses { principal: 10_000, bonus: 1_000, points: 20_000_000 };
         // 100.00 less 5% is 95.00; points pay 2,000 x 0.01 = 20.00 of at most 28.50; bonus 10.00; principal 65.00.
-        let sale = tables.price(&tables.products[0], &Moment::new(1, 10_000), true, purses);
+        let sale = tables.price(&tables.products[0], 10_000, &[], true, purses);
         let expected =
             Sale { due: 9_500, offset: 2_000, spent: 20_000_000, bonus: 1_000, principal: 6_500, earned: 750_000, unpaid: 0 };
         assert_eq!(sale, expected);
-        let without = tables.price(&tables.products[0], &Moment::new(1, 10_000), false, purses);
+        let without = tables.price(&tables.products[0], 10_000, &[], false, purses);
         assert_eq!((without.offset, without.spent, without.principal), (0, 0, 8_500));
         assert_eq!((tables.top_up_bonus(49_999), tables.top_up_bonus(50_000)), (0, 5_000));
     }

@@ -13,7 +13,7 @@ use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule};
+use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned, off};
 use crate::series::Serial;
 use crate::units::{PURSE_MAX, rate_of};
 
@@ -48,7 +48,7 @@ struct Till<'a> {
 }
 
 impl Machine {
-    /// Decides a purchase or an authorisation with details. The card is found already.
+    /// Decides a purchase or an authorisation with details. The card is found already, and the rules that apply are looked up.
     #[inline(never)]
     pub(super) fn decide_sale(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
         transaction.detailed = true;
@@ -79,8 +79,7 @@ impl Machine {
         self.fill(stock, transaction, 0, today);
         self.must_be_takable(admitted, tables, stock, transaction, today)?;
         let lowered = lower_price(admitted, tables, stock, transaction);
-        let moment = self.moment(admitted, transaction, tables, product);
-        let off = tables.off(product, &moment);
+        let off = off(product, amount, &self.applying);
         let lowered = lowered.min(amount - off);
         let due = amount - off - lowered;
         self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
@@ -107,7 +106,7 @@ impl Machine {
         }
         self.count_day(index, today, paid, limits.day_sum, limits.day_count, transaction)?;
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
-        let earned = tables.earned(product, &moment, till.stored + till.cash);
+        let earned = earned(product, till.stored + till.cash, &self.applying);
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }

@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::rules::when::{Day, Moment, When, Window};
+use crate::memory::prefetch;
+use crate::rules::when::{Hour, Moment, TOGETHER, When, Window, Windows};
 use crate::table::{Table, mix};
 
 /// Kinds of things that rules name: product, store, merchant, channel.
@@ -22,58 +23,46 @@ pub(super) const ENTRIES_MAX: usize = 1 << 22;
 /// What a rule names, in the order of the kinds; 0 where it names none.
 type Key = [u32; KEYS];
 
-/// A rule for one combination of what it names, in one window.
-#[derive(Clone, Debug)]
-struct Entry<E> {
-    window: Window,
-    effect: E,
-}
-
-/// Entries of one shape that name the same.
-#[derive(Clone, Debug)]
-struct Bucket {
+/// Some rules of one shape that name the same, each in one window.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Block {
+    windows: Windows,
+    rules: [u32; TOGETHER],
     key: Key,
     shape: u8,
-    first: u32,
-    end: u32,
+    /// The next block is of the same shape and names the same, too.
+    goes_on: bool,
 }
 
-/// Rules with their effects.
-pub(super) struct Decisions<E> {
+/// Which rules apply to which sales.
+#[derive(Default)]
+pub(super) struct Decisions {
     /// Those that occur, ascending.
     shapes: Vec<u8>,
-    buckets: Vec<Bucket>,
-    /// Bucket by bucket, in each in the order of the file.
-    entries: Vec<Entry<E>>,
-    /// Numbers of buckets, by the hash of shape and key.
+    blocks: Vec<Block>,
+    /// Numbers of first blocks, by the hash of shape and key.
     table: Table,
 }
 
-impl<E> Default for Decisions<E> {
-    fn default() -> Self {
-        Decisions { shapes: Vec::new(), buckets: Vec::new(), entries: Vec::new(), table: Table::default() }
-    }
-}
-
-impl<E> fmt::Debug for Decisions<E> {
+impl fmt::Debug for Decisions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} entries of {} shapes", self.entries.len(), self.shapes.len())
+        write!(out, "{} blocks of rules, of {} shapes", self.blocks.len(), self.shapes.len())
     }
 }
 
-impl<E: Copy> Decisions<E> {
-    /// The tables of rules; None if there are too many combinations of what they name.
-    pub(super) fn of<'a>(rules: impl Iterator<Item = (&'a When, E)>) -> Option<Decisions<E>> {
-        let mut sorted: BTreeMap<(u8, Key), Vec<Entry<E>>> = BTreeMap::new();
+impl Decisions {
+    /// The tables of rules, which are numbered as they come; None if there are too many combinations of what they name.
+    pub(super) fn of<'a>(rules: impl Iterator<Item = &'a When>) -> Option<Decisions> {
+        let mut sorted: BTreeMap<(u8, Key), Vec<(Window, u32)>> = BTreeMap::new();
         let mut count = 0;
-        for (when, effect) in rules {
+        for (number, when) in (0..).zip(rules) {
             count += combinations(when)?;
             if count > ENTRIES_MAX {
                 return None;
             }
             each_key(when, |shape, key| {
-                let entries = when.windows().map(|window| Entry { window, effect });
-                sorted.entry((shape, key)).or_default().extend(entries);
+                sorted.entry((shape, key)).or_default().extend(when.windows().map(|window| (window, number)));
             });
         }
         let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
@@ -81,42 +70,70 @@ impl<E: Copy> Decisions<E> {
             if decisions.shapes.last() != Some(&shape) {
                 decisions.shapes.push(shape);
             }
-            decisions.table.insert(hash(shape, &key), decisions.buckets.len() as u32);
-            let first = decisions.entries.len() as u32;
-            decisions.entries.extend(entries);
-            decisions.buckets.push(Bucket { key, shape, first, end: decisions.entries.len() as u32 });
+            decisions.table.insert(hash(shape, &key), decisions.blocks.len() as u32);
+            decisions.push(shape, key, &entries);
         }
         Some(decisions)
+    }
+
+    fn push(&mut self, shape: u8, key: Key, entries: &[(Window, u32)]) {
+        for some in entries.chunks(TOGETHER) {
+            let windows: Vec<Window> = some.iter().map(|entry| entry.0).collect();
+            let rules = std::array::from_fn(|at| some.get(at).map_or(0, |entry| entry.1));
+            self.blocks.push(Block { windows: Windows::of(&windows), rules, key, shape, goes_on: true });
+        }
+        if let Some(last) = self.blocks.last_mut() {
+            last.goes_on = false;
+        }
     }
 
     /// True if there is no rule.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.blocks.is_empty()
     }
 
-    /// Tells the effect of every rule that applies.
-    #[inline(never)]
-    pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(&E)) {
+    /// Tells the number of every rule that applies, as far as its least amount lets it.
+    pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(u32)) {
         let whole: Key = [moment.product.into(), moment.store, moment.merchant, moment.channel.into()];
-        let day = Day::of(moment);
         // Where the searches begin and what they lead to is asked for together: else each shape would wait for its own.
         let mut hashes = [0; SHAPES];
         for (hash_of, &shape) in hashes.iter_mut().zip(&self.shapes) {
             *hash_of = hash(shape, &named(&whole, shape));
             self.table.prefetch(*hash_of);
         }
-        let mut found = [&[][..]; SHAPES];
-        for ((found, &shape), &hash) in found.iter_mut().zip(&self.shapes).zip(&hashes) {
-            let key = named(&whole, shape);
-            let bucket = self.table.get(hash).map(|bucket| &self.buckets[bucket as usize]);
-            let same = bucket.into_iter().find(|bucket| bucket.shape == shape && bucket.key == key);
-            if let Some(bucket) = same {
-                *found = &self.entries[bucket.first as usize..bucket.end as usize];
+        for &hash in &hashes[..self.shapes.len()] {
+            if let Some(first) = self.table.first(hash) {
+                let block = &self.blocks[first as usize];
+                prefetch(&block.windows);
+                prefetch(&block.rules);
             }
         }
-        let entries = found.iter().copied().flatten();
-        entries.filter(|entry| entry.window.holds(moment, day)).for_each(|entry| tell(&entry.effect));
+        let hour = Hour::of(moment);
+        for (&shape, &hash) in self.shapes.iter().zip(&hashes) {
+            let key = named(&whole, shape);
+            let is = |first: &u32| {
+                let block = &self.blocks[*first as usize];
+                block.shape == shape && block.key == key
+            };
+            if let Some(first) = self.table.get(hash).find(is) {
+                self.each_from(first as usize, &hour, &mut tell);
+            }
+        }
+    }
+
+    #[inline]
+    fn each_from(&self, first: usize, hour: &Hour, tell: &mut impl FnMut(u32)) {
+        for block in &self.blocks[first..] {
+            let mut held = block.windows.hold(hour);
+            while held != 0 {
+                tell(block.rules[held.trailing_zeros() as usize]);
+                held &= held - 1;
+            }
+            if !block.goes_on {
+                return;
+            }
+        }
     }
 }
 
@@ -196,7 +213,7 @@ mod tests {
                 && on(&when.stores, &moment.store)
                 && on(&when.merchants, &moment.merchant)
                 && on(&when.channels, &moment.channel)
-                && when.windows().any(|window| window.holds(moment, Day::of(moment)))
+                && Windows::of(&when.windows().collect::<Vec<_>>()).hold(&Hour::of(moment)) != 0
         };
         (0..).zip(rules).filter(|(_, when)| applies(when)).map(|(at, _)| at).collect()
     }
@@ -206,10 +223,10 @@ mod tests {
         fn the_tables_find_what_the_rules_say(
             rules in prop::collection::vec(when(), 0..40), moments in prop::collection::vec(moment(), 1..20),
         ) {
-            let decisions = Decisions::of(rules.iter().enumerate().map(|(at, when)| (when, at))).unwrap();
+            let decisions = Decisions::of(rules.iter()).unwrap();
             for moment in &moments {
                 let mut found = Vec::new();
-                decisions.each(moment, |&at| found.push(at));
+                decisions.each(moment, |number| found.push(number as usize));
                 found.sort_unstable();
                 prop_assert_eq!(found, slowly(&rules, moment));
             }
@@ -220,8 +237,8 @@ mod tests {
     fn too_many_combinations_are_refused() {
         let many = |count| (1..=count).collect::<Vec<u32>>();
         let rule = When { stores: many(4_096), merchants: many(1_024), ..When::default() };
-        assert!(Decisions::of([(&rule, ())].into_iter()).is_some());
+        assert!(Decisions::of([&rule].into_iter()).is_some());
         let rule = When { stores: many(4_097), ..rule };
-        assert!(Decisions::of([(&rule, ())].into_iter()).is_none());
+        assert!(Decisions::of([&rule].into_iter()).is_none());
     }
 }

@@ -97,37 +97,38 @@ pub struct Accrual {
     pub when: When,
 }
 
+/// What a rule gives.
 #[derive(Clone, Copy, Debug)]
-struct Off {
-    rank: Rank,
-    rate: u64,
-    value: i64,
-    max: i64,
+enum Gives {
+    Off { rate: u64, value: i64, max: i64 },
+    Points { factor: u64, rate: u64, points: i64, max: i64 },
 }
 
+/// A rule as it is when it applies.
 #[derive(Clone, Copy, Debug)]
-struct Extra {
+pub struct Rule {
     rank: Rank,
-    factor: u64,
-    rate: u64,
-    points: i64,
-    max: i64,
+    min_spend: i64,
+    gives: Gives,
 }
 
-impl Off {
-    fn of(&self, amount: i64) -> i64 {
-        up_to(self.max, i128::from(self.value) + rate_of(amount, self.rate)).min(i128::from(amount)) as i64
+impl Rule {
+    /// What it takes off a list amount; None: it is no discount.
+    #[inline]
+    fn off(&self, amount: i64) -> Option<i64> {
+        let Gives::Off { rate, value, max } = self.gives else { return None };
+        Some(up_to(max, i128::from(value) + rate_of(amount, rate)).min(i128::from(amount)) as i64)
     }
-}
 
-impl Extra {
-    /// For so much paid, which earns so much by itself.
-    fn of(&self, paid: i64, base: i64) -> i64 {
+    /// The points that it gives for so much paid, which earns so many by itself; None: it is no accrual.
+    #[inline]
+    fn points(&self, paid: i64, base: i64) -> Option<i64> {
+        let Gives::Points { factor, rate, points, max } = self.gives else { return None };
         if paid == 0 {
-            return 0;
+            return Some(0);
         }
-        let more = rate_of(base, self.factor.saturating_sub(RATE_ONE)) + rate_of(paid, self.rate);
-        clamped(up_to(self.max, more + i128::from(self.points)))
+        let more = rate_of(base, factor.saturating_sub(RATE_ONE)) + rate_of(paid, rate);
+        Some(clamped(up_to(max, more + i128::from(points))))
     }
 }
 
@@ -176,64 +177,82 @@ impl Stack {
 /// The decision tables of a version of the rules. They follow from its discounts and accruals.
 #[derive(Debug, Default)]
 pub struct Stacks {
-    discounts: Decisions<Off>,
-    accruals: Decisions<Extra>,
+    decisions: Decisions,
+    rules: Vec<Rule>,
 }
 
 impl Stacks {
     /// Those of these rules; the error says what is wrong with them.
     pub(super) fn of(discounts: &[Discount], accruals: &[Accrual]) -> Result<Stacks, String> {
-        let many = || String::from("discounts or accruals: too many combinations of what they name");
+        let whens = discounts.iter().map(|rule| &rule.when).chain(accruals.iter().map(|rule| &rule.when));
+        let decisions = Decisions::of(whens).ok_or("discounts and accruals: too many combinations of what they name")?;
         let rank = |id, priority, stacking| Rank { id, priority, stacking };
-        let offs = discounts.iter().map(|rule| {
-            let rank = rank(rule.id, rule.priority, rule.stacking);
-            (&rule.when, Off { rank, rate: rule.rate, value: rule.value, max: rule.max })
+        let discounts = discounts.iter().map(|rule| Rule {
+            rank: rank(rule.id, rule.priority, rule.stacking),
+            min_spend: rule.when.min_spend,
+            gives: Gives::Off { rate: rule.rate, value: rule.value, max: rule.max },
         });
-        let extras = accruals.iter().map(|rule| {
-            let rank = rank(rule.id, rule.priority, rule.stacking);
-            (&rule.when, Extra { rank, factor: rule.factor, rate: rule.rate, points: rule.points, max: rule.max })
+        let accruals = accruals.iter().map(|rule| Rule {
+            rank: rank(rule.id, rule.priority, rule.stacking),
+            min_spend: rule.when.min_spend,
+            gives: Gives::Points { factor: rule.factor, rate: rule.rate, points: rule.points, max: rule.max },
         });
-        Ok(Stacks { discounts: Decisions::of(offs).ok_or_else(many)?, accruals: Decisions::of(extras).ok_or_else(many)? })
+        Ok(Stacks { decisions, rules: discounts.chain(accruals).collect() })
     }
 }
+
+/// The rules that apply to a sale, in no order that means anything.
+pub type Applying = Vec<Rule>;
 
 impl Tables {
     /// True if there are rules that look at more of a sale than its product and its amount.
     #[inline]
     pub fn look_at_sales(&self) -> bool {
-        !(self.stacks.discounts.is_empty() & self.stacks.accruals.is_empty())
+        !self.stacks.decisions.is_empty()
     }
 
-    /// What is taken off the list amount of a sale: by the product itself, and by the discounts that apply.
-    #[inline]
-    pub fn off(&self, product: &Product, moment: &Moment) -> i64 {
-        let own = rate_of(moment.amount, product.discount) as i64;
-        if self.stacks.discounts.is_empty() { own } else { self.off_by_rules(own, moment) }
-    }
-
+    /// Adds the rules that apply to a sale.
     #[inline(never)]
-    fn off_by_rules(&self, own: i64, moment: &Moment) -> i64 {
-        let mut stack = Stack::default();
-        stack.add(Rank { id: 0, priority: 0, stacking: Stacking::Best }, own);
-        self.stacks.discounts.each(moment, |off| stack.add(off.rank, off.of(moment.amount)));
-        stack.total().min(moment.amount.into()) as i64
+    pub fn add_applying(&self, moment: &Moment, applying: &mut Applying) {
+        self.stacks.decisions.each(moment, |number| {
+            let rule = self.stacks.rules[number as usize];
+            if rule.min_spend <= moment.amount {
+                applying.push(rule);
+            }
+        });
     }
+}
 
-    /// Points that a sale earns that was paid with so much money: the product's, and what accruals that apply give beyond them; 2^63 - 1: that,
-    /// or more.
-    #[inline]
-    pub fn earned(&self, product: &Product, moment: &Moment, paid: i64) -> i64 {
-        let base = clamped(rate_of(paid, product.accrual));
-        if self.stacks.accruals.is_empty() { base } else { self.earned_by_rules(base, moment, paid) }
-    }
+/// What is taken off a list amount: by the product itself, and by the discounts that apply.
+#[inline]
+pub fn off(product: &Product, amount: i64, applying: &[Rule]) -> i64 {
+    let own = rate_of(amount, product.discount) as i64;
+    if applying.is_empty() { own } else { off_by_rules(own, amount, applying) }
+}
 
-    #[inline(never)]
-    fn earned_by_rules(&self, base: i64, moment: &Moment, paid: i64) -> i64 {
-        let mut stack = Stack::default();
-        self.stacks.accruals.each(moment, |extra| stack.add(extra.rank, extra.of(paid, base)));
-        clamped(i128::from(base) + stack.total())
-    }
+#[inline(never)]
+fn off_by_rules(own: i64, amount: i64, applying: &[Rule]) -> i64 {
+    let mut stack = Stack::default();
+    stack.add(Rank { id: 0, priority: 0, stacking: Stacking::Best }, own);
+    applying.iter().for_each(|rule| rule.off(amount).into_iter().for_each(|off| stack.add(rule.rank, off)));
+    stack.total().min(amount.into()) as i64
+}
 
+/// Points that so much money paid earns: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or more.
+#[inline]
+pub fn earned(product: &Product, paid: i64, applying: &[Rule]) -> i64 {
+    let base = clamped(rate_of(paid, product.accrual));
+    if applying.is_empty() { base } else { earned_by_rules(base, paid, applying) }
+}
+
+#[inline(never)]
+fn earned_by_rules(base: i64, paid: i64, applying: &[Rule]) -> i64 {
+    let mut stack = Stack::default();
+    applying.iter().for_each(|rule| rule.points(paid, base).into_iter().for_each(|points| stack.add(rule.rank, points)));
+    clamped(i128::from(base) + stack.total())
+}
+
+impl Tables {
     pub(super) fn check_stacks(&self) -> Result<(), String> {
         let sizes_ok = self.discounts.len() <= RULES_MAX && self.accruals.len() <= RULES_MAX;
         let ascend = self.discounts.is_sorted_by(|a, b| a.id < b.id) && self.accruals.is_sorted_by(|a, b| a.id < b.id);
@@ -274,6 +293,7 @@ fn is_named(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::Applying;
     use crate::rules::tests::TABLES;
     use crate::rules::{Moment, Tables};
 
@@ -281,9 +301,15 @@ mod tests {
         Tables::parse(&TABLES.replacen("\"compounding_rate\"", &format!("{rules}, \"compounding_rate\""), 1))
     }
 
+    fn applying(tables: &Tables, store: u32) -> Applying {
+        let mut applying = Vec::new();
+        tables.add_applying(&Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), &mut applying);
+        applying
+    }
+
     /// What is off 100.00 at a store.
     fn off(tables: &Tables, store: u32) -> i64 {
-        tables.off(&tables.products[0], &Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0))
+        super::off(&tables.products[0], 10_000, &applying(tables, store))
     }
 
     #[test]
@@ -299,6 +325,14 @@ mod tests {
             {"id": 7, "name": "all", "value": 99999, "when": {"stores": [6]}}]"#;
         let tables = with(rules).unwrap();
         assert_eq!([1, 2, 3, 4, 5, 6, 7].map(|store| off(&tables, store)), [500, 1_100, 600, 1, 7, 10_000, 500]);
+    }
+
+    #[test]
+    fn a_least_amount_is_reached_or_not() {
+        for (least, expected) in [(10_000, 700), (10_001, 500)] {
+            let rules = format!(r#""discounts": [{{"id": 1, "name": "a", "value": 700, "when": {{"min_spend": {least}}}}}]"#);
+            assert_eq!(off(&with(&rules).unwrap(), 1), expected);
+        }
     }
 
     #[test]
@@ -322,8 +356,7 @@ mod tests {
             {"id": 4, "name": "capped", "factor": 100000000000000, "max": 30000, "when": {"stores": [4]}},
             {"id": 5, "name": "alone", "points": 1, "stacking": "exclusive", "when": {"stores": [5]}}]"#;
         let tables = with(rules).unwrap();
-        let earned =
-            |store, paid| tables.earned(&tables.products[0], &Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), paid);
+        let earned = |store, paid| super::earned(&tables.products[0], paid, &applying(&tables, store));
         assert_eq!([1, 2, 3, 4, 5, 6].map(|store| earned(store, 2_000)), [400_000, 500_000, 300_000, 230_000, 200_001, 200_000]);
         assert_eq!(earned(3, 0), 0, "nothing was paid for");
     }

@@ -3,6 +3,7 @@
 //! A condition that is left out is always met. Lists are ascending; a sale meets one by being on it.
 
 use serde::{Deserialize, Serialize};
+use wide::i32x8;
 
 use crate::calendar::{is_date, to_yyyymmdd};
 use crate::units::AMOUNT_MAX;
@@ -103,60 +104,89 @@ impl When {
 
     /// The windows in which it applies: one, or one for each of its times of day. No two share an instant.
     pub(super) fn windows(&self) -> impl Iterator<Item = Window> {
-        let whole = [(0, DAY)];
-        let times = if self.times.is_empty() { whole.to_vec() } else { self.times.clone() };
+        let times = if self.times.is_empty() { vec![(0, DAY)] } else { self.times.clone() };
+        let bits = |set: u32, all: u32| if set == 0 { all } else { set };
         let window = Window {
             from: self.from,
             until: if self.until == 0 { i32::MAX } else { self.until },
             start: 0,
             end: DAY,
-            month_days: if self.month_days == 0 { MONTH_DAYS } else { self.month_days },
-            weekdays: if self.weekdays == 0 { WEEKDAYS } else { self.weekdays },
-            min_spend: self.min_spend,
+            weekdays: bits(self.weekdays.into(), WEEKDAYS.into()) as i32,
+            month_days: bits(self.month_days, MONTH_DAYS) as i32,
         };
         times.into_iter().map(move |(start, end)| Window { start, end, ..window })
     }
 }
 
-/// Dates, days, a time of day and a least amount: what a rule asks for beside the places and products that it is found by.
+/// Dates, days and a time of day: what a rule asks for beside its amount and the places and products that it is found by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    min_spend: i64,
     from: i32,
     until: i32,
     start: i32,
     end: i32,
-    month_days: u32,
-    weekdays: u8,
+    weekdays: i32,
+    month_days: i32,
 }
 
-impl Window {
-    /// True if a sale lies in it.
+/// Windows that are looked at together.
+pub(super) const TOGETHER: usize = 8;
+
+/// Some windows, field by field: all of them are held against a sale at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    from: i32x8,
+    until: i32x8,
+    start: i32x8,
+    end: i32x8,
+    weekdays: i32x8,
+    month_days: i32x8,
+}
+
+impl Windows {
+    /// These, at most [`TOGETHER`]; the rest hold nothing.
+    pub(super) fn of(windows: &[Window]) -> Windows {
+        let field = |of: fn(&Window) -> i32| i32x8::new(std::array::from_fn(|at| windows.get(at).map_or(0, of)));
+        Windows {
+            from: field(|window| window.from),
+            until: field(|window| window.until),
+            start: field(|window| window.start),
+            end: field(|window| window.end),
+            weekdays: field(|window| window.weekdays),
+            month_days: field(|window| window.month_days),
+        }
+    }
+
+    /// A bit for each: set if a sale lies in it.
     #[inline]
-    pub(super) fn holds(&self, moment: &Moment, day: Day) -> bool {
-        (self.from <= moment.date)
-            & (moment.date <= self.until)
-            & (self.start <= moment.second)
-            & (moment.second < self.end)
-            & (self.min_spend <= moment.amount)
-            & (self.weekdays & day.weekday != 0)
-            & (self.month_days & day.of_month != 0)
+    pub(super) fn hold(&self, hour: &Hour) -> u32 {
+        let outside = self.from.simd_gt(hour.date)
+            | hour.date.simd_gt(self.until)
+            | self.start.simd_gt(hour.second)
+            | (self.weekdays & hour.weekday).simd_eq(i32x8::ZERO)
+            | (self.month_days & hour.of_month).simd_eq(i32x8::ZERO);
+        (self.end.simd_gt(hour.second) & !outside).to_bitmask()
     }
 }
 
-/// A date's weekday and its day of the month, as bits.
-#[derive(Clone, Copy)]
-pub(super) struct Day {
-    weekday: u8,
-    of_month: u32,
+/// When a sale is made, as windows ask: its weekday and its day of the month as bits, and all of it as often as there are windows together.
+pub(super) struct Hour {
+    date: i32x8,
+    second: i32x8,
+    weekday: i32x8,
+    of_month: i32x8,
 }
 
-impl Day {
-    /// Those of a sale.
+impl Hour {
+    /// That of a sale.
     #[inline]
-    pub(super) fn of(moment: &Moment) -> Day {
-        let weekday = 1 << (moment.date + FIRST_WEEKDAY).rem_euclid(7);
-        Day { weekday, of_month: 1 << (to_yyyymmdd(moment.date) % 100) }
+    pub(super) fn of(moment: &Moment) -> Hour {
+        Hour {
+            date: i32x8::splat(moment.date),
+            second: i32x8::splat(moment.second),
+            weekday: i32x8::splat(1 << (moment.date + FIRST_WEEKDAY).rem_euclid(7)),
+            of_month: i32x8::splat(1 << (to_yyyymmdd(moment.date) % 100)),
+        }
     }
 }
 
@@ -167,7 +197,8 @@ mod tests {
 
     fn applies(when: &When, moment: &Moment) -> usize {
         assert!(when.is_ok());
-        when.windows().filter(|window| window.holds(moment, Day::of(moment))).count()
+        let windows: Vec<Window> = when.windows().collect();
+        Windows::of(&windows).hold(&Hour::of(moment)).count_ones() as usize
     }
 
     #[test]
@@ -188,9 +219,6 @@ mod tests {
         }
         let times = When { times: vec![(0, 43_200), (43_200, 43_201), (80_000, 86_400)], ..When::default() };
         assert_eq!([0, 43_199, 43_200, 43_201, 86_399].map(|second| applies(&times, &at(second))), [1, 1, 1, 0, 1]);
-        for (min_spend, expected) in [(5_000, 1), (5_001, 0)] {
-            assert_eq!(applies(&When { min_spend, ..When::default() }, &noon), expected);
-        }
     }
 
     #[test]
