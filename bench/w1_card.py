@@ -140,7 +140,7 @@ def _grant(engine: Engine, cards: int, options: Options) -> float:
 
 def _shop(engine: Engine, purchases: Purchases, seconds: float) -> float:
     """Purchases a second, all durable; the books are held to their answers."""
-    before, units = _totals(engine)
+    entries, before, units = _totals(engine)
     flying: deque[Future[rows.Answers]] = deque()
     count, paid, told = 0, 0, np.zeros(len(PURSES), np.int64)
 
@@ -166,7 +166,8 @@ def _shop(engine: Engine, purchases: Purchases, seconds: float) -> float:
     while flying:
         land()
     took = time.perf_counter() - start
-    after, units_after = _totals(engine)
+    entries_after, after, units_after = _totals(engine)
+    expect(entries_after - entries == count, f"there are {entries_after - entries} new entries, not {count}")
     for account, change in zip(PURSES, told.tolist(), strict=True):
         expect(after[account] - before[account] == change, f"account {account} is not what the answers say")
     sold = after[Account.STORE_CLEARING] - before[Account.STORE_CLEARING]
@@ -176,9 +177,9 @@ def _shop(engine: Engine, purchases: Purchases, seconds: float) -> float:
     return count / took
 
 
-def _totals(engine: Engine) -> tuple[dict[int, int], dict[int, int]]:
-    """Total of every account, and what the cards have of every unit."""
+def _totals(engine: Engine) -> tuple[int, dict[int, int], dict[int, int]]:
+    """Entries of the journal, total of every account, and what the cards have of every unit."""
     balance = engine.trial_balance()
     expect(balance.money_sum == 0 and balance.points_sum == 0, "the books do not sum to zero")
     expect(not any(sum(unit) for unit in balance.units.values()), "a unit does not sum to zero")
-    return balance.totals, {unit: cards for unit, (cards, _, _) in balance.units.items()}
+    return balance.entries, balance.totals, {unit: cards for unit, (cards, _, _) in balance.units.items()}

@@ -24,6 +24,8 @@ from bench import (
     served,
     table,
     w1,
+    w1_card,
+    w1_rules,
     w2,
     w3,
     w4,
@@ -49,6 +51,8 @@ Run = Callable[[Options], dict[str, object]]
 
 IN_PROCESS: dict[str, Run] = {
     "W1": w1.run,
+    "W1-card": w1_card.run,
+    "W1-rules": w1_rules.run,
     "W4": w4.run,
     "W5": w5.run,
     "W6": w6.run,
@@ -69,6 +73,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         (keys, "WARM_UP", 1),
         (lone, "WARM_UP", 5),
         (served, "WARM_UP_S", 0.05),
+        (w1_rules, "SIZES", (10, 1_000)),
     ):
         monkeypatch.setattr(module, name, value)
     return Options(
@@ -117,6 +122,20 @@ def test_w1_gives_the_promised_figures(options: Options) -> None:
     assert isinstance(ratios, dict)
     assert ratios["limit"] > 0
     assert found["journal_bytes_per_swipe_traces"] < found["journal_bytes_per_swipe_ids"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("cells", [1, 125, 12_500])
+def test_the_rules_of_w1_rules_divide_all_there_is(cells: int) -> None:
+    for family in w1_rules.FAMILIES:
+        counts = w1_rules._divided(cells, family)
+        assert np.prod(counts) == cells
+        assert all(count <= w1_rules.PARTS[kind] for kind, count in zip(family, counts, strict=True))
+
+
+def test_w1_rules_tells_if_other_rules_apply(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(w1_rules, "PARTS", w1_rules.PARTS | {"stores": 9_999})
+    with pytest.raises(BenchError, match="not just four"):
+        w1_rules.run(options)
 
 
 def test_the_curve_runs(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
