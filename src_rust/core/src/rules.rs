@@ -4,15 +4,17 @@
 //! Pricing reads and computes; it changes nothing.
 
 mod decisions;
+mod explain;
 mod stacking;
 mod units;
 mod when;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::explain::{Fate, Verdict};
 pub use self::stacking::{Accrual, Applying, Discount, Rule, Stacking, Stacks, earned, off};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
-pub use self::when::{Moment, When};
+pub use self::when::{Condition, Moment, When};
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
 /// Days that an authorisation holds unless it says otherwise.

@@ -175,12 +175,23 @@ fn hash(shape: u8, key: &Key) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Condition;
     use proptest::prelude::*;
 
     /// Small numbers, so that rules and sales meet.
     fn when() -> impl Strategy<Value = When> {
         let list = |most: u32| prop::collection::btree_set(0..most, 0..3);
-        (list(4), list(4), list(3), list(3), 0..3i32, 0..3i32, 0..128u8, prop::collection::vec(any::<bool>(), 4), 0..3i64)
+        (
+            list(4),
+            list(4),
+            list(3),
+            list(3),
+            0..3i32,
+            0..3i32,
+            (0..128u8, 0..1u32 << 31),
+            prop::collection::vec(any::<bool>(), 4),
+            0..3i64,
+        )
             .prop_map(|(products, stores, merchants, channels, from, until, weekdays, times, min_spend)| When {
                 products: products.into_iter().map(|one| one as u16).collect(),
                 stores: stores.into_iter().collect(),
@@ -189,7 +200,7 @@ mod tests {
                 from: from * 10,
                 until: until * 15,
                 weekdays,
-                month_days: 0,
+                month_days: if month_days % 3 == 0 { 0 } else { month_days << 1 },
                 times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
                 min_spend,
             })
@@ -203,18 +214,9 @@ mod tests {
         )
     }
 
-    /// One rule after the other, as the file says it.
+    /// One rule after the other, condition by condition; the least amount is not the tables'.
     fn slowly(rules: &[When], moment: &Moment) -> Vec<usize> {
-        fn on<T: PartialEq>(list: &[T], one: &T) -> bool {
-            list.is_empty() || list.contains(one)
-        }
-        let applies = |when: &&When| {
-            on(&when.products, &moment.product)
-                && on(&when.stores, &moment.store)
-                && on(&when.merchants, &moment.merchant)
-                && on(&when.channels, &moment.channel)
-                && Windows::of(&when.windows().collect::<Vec<_>>()).hold(&Hour::of(moment)) != 0
-        };
+        let applies = |when: &&When| when.missed(moment).iter().all(|&condition| condition == Condition::MinSpend);
         (0..).zip(rules).filter(|(_, when)| applies(when)).map(|(at, _)| at).collect()
     }
 

@@ -32,10 +32,15 @@ pub enum Stacking {
 
 /// What a rule is called and how it combines.
 #[derive(Clone, Copy, Debug)]
-struct Rank {
-    id: u32,
+pub(super) struct Rank {
+    pub(super) id: u32,
     priority: i16,
     stacking: Stacking,
+}
+
+impl Rank {
+    /// That of the product's own discount.
+    pub(super) const PRODUCT: Rank = Rank { id: 0, priority: 0, stacking: Stacking::Best };
 }
 
 /// A discount of the rules: a share of the list amount, or a fixed amount.
@@ -107,7 +112,7 @@ enum Gives {
 /// A rule as it is when it applies.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    rank: Rank,
+    pub(super) rank: Rank,
     min_spend: i64,
     gives: Gives,
 }
@@ -115,20 +120,35 @@ pub struct Rule {
 impl Rule {
     /// What it takes off a list amount; None: it is no discount.
     #[inline]
-    fn off(&self, amount: i64) -> Option<i64> {
+    pub(super) fn off(&self, amount: i64) -> Option<i64> {
         let Gives::Off { rate, value, max } = self.gives else { return None };
         Some(up_to(max, i128::from(value) + rate_of(amount, rate)).min(i128::from(amount)) as i64)
     }
 
     /// The points that it gives for so much paid, which earns so many by itself; None: it is no accrual.
     #[inline]
-    fn points(&self, paid: i64, base: i64) -> Option<i64> {
+    pub(super) fn points(&self, paid: i64, base: i64) -> Option<i64> {
         let Gives::Points { factor, rate, points, max } = self.gives else { return None };
         if paid == 0 {
             return Some(0);
         }
         let more = rate_of(base, factor.saturating_sub(RATE_ONE)) + rate_of(paid, rate);
         Some(clamped(up_to(max, more + i128::from(points))))
+    }
+}
+
+impl From<&Discount> for Rule {
+    fn from(of: &Discount) -> Rule {
+        let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
+        Rule { rank, min_spend: of.when.min_spend, gives: Gives::Off { rate: of.rate, value: of.value, max: of.max } }
+    }
+}
+
+impl From<&Accrual> for Rule {
+    fn from(of: &Accrual) -> Rule {
+        let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
+        let gives = Gives::Points { factor: of.factor, rate: of.rate, points: of.points, max: of.max };
+        Rule { rank, min_spend: of.when.min_spend, gives }
     }
 }
 
@@ -143,7 +163,7 @@ fn clamped(points: i128) -> i64 {
 
 /// Rules that apply, as far as they were seen.
 #[derive(Default)]
-struct Stack {
+pub(super) struct Stack {
     alone: Option<Candidate>,
     best: Option<Candidate>,
     added: i128,
@@ -159,12 +179,22 @@ struct Candidate {
 }
 
 impl Stack {
-    fn add(&mut self, rank: Rank, gives: i64) {
+    pub(super) fn add(&mut self, rank: Rank, gives: i64) {
         let candidate = Some(Candidate { priority: rank.priority, gives, id: std::cmp::Reverse(rank.id) });
         match rank.stacking {
             Stacking::Best => self.best = self.best.max(candidate),
             Stacking::Exclusive => self.alone = self.alone.max(candidate),
             Stacking::Add => self.added += i128::from(gives),
+        }
+    }
+
+    /// True if this one of them is among those that count.
+    pub(super) fn counts(&self, rank: Rank) -> bool {
+        let is = |candidate: Candidate| candidate.id.0 == rank.id;
+        match rank.stacking {
+            Stacking::Exclusive => self.alone.is_some_and(is),
+            Stacking::Best => self.alone.is_none() && self.best.is_some_and(is),
+            Stacking::Add => self.alone.is_none(),
         }
     }
 
@@ -186,18 +216,7 @@ impl Stacks {
     pub(super) fn of(discounts: &[Discount], accruals: &[Accrual]) -> Result<Stacks, String> {
         let whens = discounts.iter().map(|rule| &rule.when).chain(accruals.iter().map(|rule| &rule.when));
         let decisions = Decisions::of(whens).ok_or("discounts and accruals: too many combinations of what they name")?;
-        let rank = |id, priority, stacking| Rank { id, priority, stacking };
-        let discounts = discounts.iter().map(|rule| Rule {
-            rank: rank(rule.id, rule.priority, rule.stacking),
-            min_spend: rule.when.min_spend,
-            gives: Gives::Off { rate: rule.rate, value: rule.value, max: rule.max },
-        });
-        let accruals = accruals.iter().map(|rule| Rule {
-            rank: rank(rule.id, rule.priority, rule.stacking),
-            min_spend: rule.when.min_spend,
-            gives: Gives::Points { factor: rule.factor, rate: rule.rate, points: rule.points, max: rule.max },
-        });
-        Ok(Stacks { decisions, rules: discounts.chain(accruals).collect() })
+        Ok(Stacks { decisions, rules: discounts.iter().map(Rule::from).chain(accruals.iter().map(Rule::from)).collect() })
     }
 }
 
@@ -223,17 +242,31 @@ impl Tables {
     }
 }
 
+impl Product {
+    /// What it takes off a list amount by itself.
+    #[inline]
+    pub(super) fn off(&self, amount: i64) -> i64 {
+        rate_of(amount, self.discount) as i64
+    }
+
+    /// Points that so much money paid earns by itself; 2^63 - 1: that, or more.
+    #[inline]
+    pub(super) fn earned(&self, paid: i64) -> i64 {
+        clamped(rate_of(paid, self.accrual))
+    }
+}
+
 /// What is taken off a list amount: by the product itself, and by the discounts that apply.
 #[inline]
 pub fn off(product: &Product, amount: i64, applying: &[Rule]) -> i64 {
-    let own = rate_of(amount, product.discount) as i64;
+    let own = product.off(amount);
     if applying.is_empty() { own } else { off_by_rules(own, amount, applying) }
 }
 
 #[inline(never)]
 fn off_by_rules(own: i64, amount: i64, applying: &[Rule]) -> i64 {
     let mut stack = Stack::default();
-    stack.add(Rank { id: 0, priority: 0, stacking: Stacking::Best }, own);
+    stack.add(Rank::PRODUCT, own);
     applying.iter().for_each(|rule| rule.off(amount).into_iter().for_each(|off| stack.add(rule.rank, off)));
     stack.total().min(amount.into()) as i64
 }
@@ -241,7 +274,7 @@ fn off_by_rules(own: i64, amount: i64, applying: &[Rule]) -> i64 {
 /// Points that so much money paid earns: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or more.
 #[inline]
 pub fn earned(product: &Product, paid: i64, applying: &[Rule]) -> i64 {
-    let base = clamped(rate_of(paid, product.accrual));
+    let base = product.earned(paid);
     if applying.is_empty() { base } else { earned_by_rules(base, paid, applying) }
 }
 

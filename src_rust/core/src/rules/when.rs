@@ -52,6 +52,18 @@ impl Moment {
     pub fn on(self, date: i32, local_time: i32) -> Moment {
         Moment { date: date + local_time.div_euclid(DAY), second: local_time.rem_euclid(DAY), ..self }
     }
+
+    /// From 0 for Monday.
+    #[inline]
+    fn weekday(&self) -> u32 {
+        (self.date + FIRST_WEEKDAY).rem_euclid(7).unsigned_abs()
+    }
+
+    /// From 1.
+    #[inline]
+    fn month_day(&self) -> u32 {
+        to_yyyymmdd(self.date) % 100
+    }
 }
 
 /// Conditions of a rule.
@@ -115,6 +127,47 @@ impl When {
             month_days: bits(self.month_days, MONTH_DAYS) as i32,
         };
         times.into_iter().map(move |(start, end)| Window { start, end, ..window })
+    }
+}
+
+/// What a rule may ask for, those that a sale could meet most easily first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // as the fields of `When`
+pub enum Condition {
+    MinSpend,
+    Times,
+    Weekdays,
+    MonthDays,
+    From,
+    Until,
+    Channels,
+    Products,
+    Merchants,
+    Stores,
+}
+
+impl When {
+    /// What a sale does not meet.
+    pub(super) fn missed(&self, moment: &Moment) -> Vec<Condition> {
+        use Condition::*;
+        fn lists<T: Ord>(list: &[T], one: T) -> bool {
+            list.is_empty() || list.binary_search(&one).is_ok()
+        }
+        let has = |set: u32, bit: u32| set == 0 || set >> bit & 1 != 0;
+        let within = |&(start, end): &(i32, i32)| (start..end).contains(&moment.second);
+        let met = [
+            (MinSpend, self.min_spend <= moment.amount),
+            (Times, self.times.is_empty() || self.times.iter().any(within)),
+            (Weekdays, has(self.weekdays.into(), moment.weekday())),
+            (MonthDays, has(self.month_days, moment.month_day())),
+            (From, self.from <= moment.date),
+            (Until, self.until == 0 || moment.date <= self.until),
+            (Channels, lists(&self.channels, moment.channel)),
+            (Products, lists(&self.products, moment.product)),
+            (Merchants, lists(&self.merchants, moment.merchant)),
+            (Stores, lists(&self.stores, moment.store)),
+        ];
+        met.into_iter().filter(|(_, met)| !met).map(|(condition, _)| condition).collect()
     }
 }
 
@@ -184,8 +237,8 @@ impl Hour {
         Hour {
             date: i32x8::splat(moment.date),
             second: i32x8::splat(moment.second),
-            weekday: i32x8::splat(1 << (moment.date + FIRST_WEEKDAY).rem_euclid(7)),
-            of_month: i32x8::splat(1 << (to_yyyymmdd(moment.date) % 100)),
+            weekday: i32x8::splat(1 << moment.weekday()),
+            of_month: i32x8::splat(1 << moment.month_day()),
         }
     }
 }
