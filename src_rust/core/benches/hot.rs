@@ -68,7 +68,7 @@ fn pricing(criterion: &mut Criterion) {
     let tables = Tables::parse(TABLES).expect("the tables are good");
     let purses = Purses { principal: 1_000_000, bonus: 20_000, points: 30_000_000 };
     criterion.bench_function("price a purchase", |bench| {
-        bench.iter(|| tables.price(&tables.products[0], black_box(12_345), true, black_box(purses)));
+        bench.iter(|| tables.price(&tables.products[0], black_box(12_345), &[], true, black_box(purses)));
     });
 }
 

@@ -192,18 +192,20 @@ mod tests {
             prop::collection::vec(any::<bool>(), 4),
             0..3i64,
         )
-            .prop_map(|(products, stores, merchants, channels, from, until, weekdays, times, min_spend)| When {
-                products: products.into_iter().map(|one| one as u16).collect(),
-                stores: stores.into_iter().collect(),
-                merchants: merchants.into_iter().collect(),
-                channels: channels.into_iter().map(|one| one as u8).collect(),
-                from: from * 10,
-                until: until * 15,
-                weekdays,
-                month_days: if month_days % 3 == 0 { 0 } else { month_days << 1 },
-                times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
-                min_spend,
-            })
+            .prop_map(
+                |(products, stores, merchants, channels, from, until, (weekdays, month_days), times, min_spend)| When {
+                    products: products.into_iter().map(|one| one as u16).collect(),
+                    stores: stores.into_iter().collect(),
+                    merchants: merchants.into_iter().collect(),
+                    channels: channels.into_iter().map(|one| one as u8).collect(),
+                    from: from * 10,
+                    until: until * 15,
+                    weekdays,
+                    month_days: if month_days % 3 == 0 { 0 } else { month_days << 1 },
+                    times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
+                    min_spend,
+                },
+            )
     }
 
     fn moment() -> impl Strategy<Value = Moment> {
