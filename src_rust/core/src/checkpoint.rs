@@ -26,10 +26,16 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 6";
+const FORMAT: &str = "onecard checkpoint 7";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 5] =
-    ["onecard checkpoint 1", "onecard checkpoint 2", "onecard checkpoint 3", "onecard checkpoint 4", "onecard checkpoint 5"];
+const FORMATS_BEFORE: [&str; 6] = [
+    "onecard checkpoint 1",
+    "onecard checkpoint 2",
+    "onecard checkpoint 3",
+    "onecard checkpoint 4",
+    "onecard checkpoint 5",
+    "onecard checkpoint 6",
+];
 /// Its tables.
 const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
