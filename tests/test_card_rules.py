@@ -709,7 +709,7 @@ def test_an_explanation_says_what_is_not_there() -> None:
         '[[channels]]\nid = 0\nname = "till"\n'
     )
     said = Rules.parse(text).explain()
-    assert said[:6] == [
+    assert said[1:7] == [
         "Product 1, standard: 0% off every purchase, 0 points per CNY paid; points earned are valid for "
         "1 day; a PIN is asked for if more than 0 CNY is due.",
         "Limits of product 1 instead of these if the holder's real name is known: none.",
@@ -720,13 +720,14 @@ def test_an_explanation_says_what_is_not_there() -> None:
         "valid from 2 days later on until 2030-01-31.",
         "A purchase is paid by principal, then further cards, then passes.",
     ]
-    assert said[6:8] == [
+    assert said[7:9] == [
         "What a request brings pays, too: coupons before all these, cash after them.",
         "What comes in by channel 0, till, is collected by the store.",
     ]
 
 
 EXPLAINED = [
+    "Money is CNY, counted to 2 decimal places; points are called POINTS.",
     "Product 1, stored value: 0% off every purchase, 1 points per CNY paid; points earned are valid "
     "for 365 days, to the end of the year in which those end; a PIN is asked for if more than 500.00 "
     "CNY is due; a purchase at most 1000.00 CNY; the balance at most 1000.00 CNY; the purchases of "

@@ -205,13 +205,24 @@ def test_a_chain_can_be_opened_from_the_command_line(serve: Serve, tmp_path: Pat
     rule_file.write_text(RULES.replace('"5%"', '"6%"'))
     assert serve(tmp_path / "data", *options).stop() == 0
     with Engine(tmp_path / "data") as engine:
-        assert engine.rules() == (2, rule_file.read_text())
+        assert len(engine.rules_versions().versions) == 2
+        assert engine.rules().text == rule_file.read_text()
 
 
 def test_rules_without_a_programme_are_refused_with_the_mend(tmp_path: Path, rule_file: Path) -> None:
     done = onecard("serve", tmp_path / "data", "--listen", "127.0.0.1:0", "--rules", rule_file)
     assert (done.returncode, done.stdout) == (1, "")
     assert "58 (terminal not registered): programme 1 is not registered yet: add --opens" in done.stderr
+
+
+def test_rules_that_the_engine_does_not_take_stop_the_start(tmp_path: Path, rule_file: Path) -> None:
+    options = (tmp_path / "data", "--listen", "127.0.0.1:0", "--rules", rule_file)
+    with Engine(tmp_path / "data") as engine:
+        found_chain(engine, Rules.parse(RULES))
+    rule_file.write_text(RULES.replace("id = 1", "id = 2"))
+    done = onecard("serve", *options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --rules: product 1 is in version 1 and missing now")
 
 
 def test_bad_rules_stop_the_start(tmp_path: Path, rule_file: Path) -> None:

@@ -299,7 +299,16 @@ def test_many_threads_share_a_client(served_chain: Client) -> None:
 def test_what_is_published_twice_changes_nothing(served_chain: Client) -> None:
     rules = Rules.parse(RULES)
     assert served_chain.publish(rules, version=1) == 0
+    assert served_chain.publish(rules) == 0
     assert served_chain.publish(Rules.parse(RULES + "# other\n"), version=1) == codes.Code.DUPLICATE
+    assert [version.version for version in served_chain.rules_versions().versions] == [1]
+    assert served_chain.publish(Rules.parse(RULES + "# other\n")) == 0
+    assert served_chain.rules().text == RULES + "# other\n"
+
+
+def test_rules_that_the_engine_does_not_take_are_an_error(served_chain: Client) -> None:
+    with pytest.raises(ValueError, match="product 1 is in version 1 and missing now"):
+        served_chain.publish(Rules.parse(RULES.replace("id = 1", "id = 2")))
 
 
 def test_restarts_under_load_lose_and_double_nothing(serve: Serve, served: Served) -> None:

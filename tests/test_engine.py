@@ -243,9 +243,12 @@ def test_rules_are_published_from_a_file(chain: Engine, tmp_path: Path) -> None:
     file.write_text(RULES.replace('"5%"', '"6%"'))
     assert chain.publish(file) == 0
     assert chain.publish(str(file)) == 0
-    assert chain.rules() == (2, file.read_text())
+    assert (chain.rules().version, chain.rules().text) == (
+        chain.rules_versions().versions[1],
+        file.read_text(),
+    )
     assert chain.publish(Rules.parse(RULES)) == 0
-    assert chain.rules() == (3, RULES)
+    assert (chain.rules(), chain.rules().text) == (chain.rules(3), RULES)
     assert chain.publish(Rules.parse(RULES), version=7) == codes.Code.INVALID_TRANSACTION
     assert chain.publish(Rules.parse(RULES), programme=9) == codes.Code.TERMINAL_NOT_REGISTERED
 
@@ -309,6 +312,8 @@ def test_unknown_programmes_and_cards_are_codes(engine: Engine) -> None:
     assert engine.trial_balance(3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.positions(3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.liabilities(3).code == codes.Code.TERMINAL_NOT_REGISTERED
+    assert engine.rules_versions(3).code == codes.Code.TERMINAL_NOT_REGISTERED
+    assert engine.rules(programme=3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.close_day(DAY, programme=3).code == codes.Code.TERMINAL_NOT_REGISTERED
     assert engine.register_merchant(1, "x") == codes.Code.INVALID_TRANSACTION
     assert engine.register_programme(1, "x" * 65, DAY) == codes.Code.FORMAT_ERROR

@@ -3,13 +3,18 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from onecard.rules import Problem, Rules, RulesError
+from onecard.rules import Changes, Problem, RuleFile, Rules, RulesError
+from onecard.rules.compiler import Compiler
+from onecard.rules.located import KeyPath
 from onecard.rules.wording import EXAMPLES, TABLES
+from tests.every_key import EVERY_KEY, PATHS, VALUES, replaced, without
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -482,6 +487,7 @@ def test_an_explanation_says_what_every_part_does() -> None:
         '"1%"\n[compounding]\ndaily_rate = "0.01%"\nfunding = "growth"\n'
     )
     assert Rules.parse(text).explain() == [
+        "Money is CNY, counted to 2 decimal places; points are called POINTS.",
         "Product 1, standard: 5% off every purchase, 0 points per CNY paid; a purchase at most 10.00 CNY.",
         "A top-up from 500 CNY on gives a bonus of 50 CNY and 1% of the top-up.",
         "A purchase is paid by principal, then points (at most 30% of the amount due) at 0.01 CNY a point, "
@@ -494,3 +500,52 @@ def test_an_explanation_says_what_every_part_does() -> None:
         "Local time may lie up to 24 hours outside the business date.",
     ]
     assert "Points do not grow." in Rules.parse(GOOD).explain()
+
+
+# What changes
+
+
+def test_the_same_written_in_another_way_is_no_change() -> None:
+    one = Rules.parse(product('discount = "5%"') + '[[channels]]\nid = 2\nname = "b"\n')
+    other = Rules.parse(
+        product('discount = "5.0%" # five').replace("[units]", '[[channels]]\nid = 2\nname = "b"\n[units]')
+    )
+    assert one.text != other.text
+    assert one.changes(other) is None
+
+
+def test_a_change_is_what_is_said_of_one_only() -> None:
+    more = '[[channels]]\nid = 2\nname = "web"\n[[channels]]\nid = 1\nname = "till"\n'
+    old, new = Rules.parse(product('discount = "5%"')), Rules.parse(product('discount = "6%"') + more)
+    changes = Changes(
+        ("Product 1, standard: 5% off every purchase, 0 points per CNY paid.",),
+        (
+            "Product 1, standard: 6% off every purchase, 0 points per CNY paid.",
+            "What comes in by channel 1, till, is collected by the store.",
+            "What comes in by channel 2, web, is collected by the store.",
+        ),
+    )
+    assert old.changes(new) == changes
+    assert new.changes(old) == Changes(changes.came, changes.went)
+
+
+def compiled(data: dict[str, Any]) -> Rules | None:
+    """Rules of what a file says; None if it is wrong."""
+    try:
+        source = RuleFile.model_validate(data)
+    except ValidationError:
+        return None
+    compiler = Compiler(source)
+    tables = compiler.tables()
+    return None if compiler.problems else Rules("", source, tables)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: ".".join(map(str, path)))
+def test_every_change_is_said(path: KeyPath) -> None:
+    """Whatever other value a key has, the sentences are others as soon as the tables are."""
+    rules = compiled(EVERY_KEY)
+    assert rules
+    for data in [without(path), *(replaced(path, value) for value in VALUES)]:
+        other = compiled(data)
+        if other and (changes := rules.changes(other)):
+            assert changes.went or changes.came, data

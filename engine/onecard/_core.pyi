@@ -119,8 +119,10 @@ class Core:
     def positions(self, programme: int) -> tuple[int, Stores]:
         """Code and positions."""
     def liabilities(self, programme: int) -> dict[str, Any]: ...
-    def rules(self, programme: int) -> tuple[int, str]:
-        """Newest version and its text; (0, "") if there is none."""
+    def rules_versions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
+        """Code and versions."""
+    def rules(self, programme: int, version: int) -> dict[str, Any]:
+        """A version with its text and tables; 0: the newest."""
     def stats(self) -> dict[str, int]: ...
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state, in a canonical order."""

@@ -8,6 +8,7 @@ server, close the engine and end with 0.
 import contextlib
 import datetime
 import ipaddress
+import json
 import os
 import resource
 import signal
@@ -26,9 +27,14 @@ from rich.table import Table
 from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, run, verify
 from onecard.client import CallFailed, Client
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
+from onecard.reports import PublishedRules
+from onecard.rules import json_schema
 
 GRACE_S = 30.0
 POLL_S = 0.2
+TROUBLE = 2
+"""Exit code of a diff that cannot be made: its 1 says that there is a difference."""
+_VERSION_MAX = 2**32 - 1
 
 app = typer.Typer(
     help="The transaction engine behind a membership card.",
@@ -36,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-rules_app = typer.Typer(help="Rule files.", no_args_is_help=True)
+rules_app = typer.Typer(help="Rule files, and the versions that were published.", no_args_is_help=True)
 app.add_typer(rules_app, name="rules")
 secrets_app = typer.Typer(help="Files of keys for PINs, aliases and coupon codes.", no_args_is_help=True)
 app.add_typer(secrets_app, name="secrets")
@@ -51,18 +57,26 @@ def data_dir() -> Path:
     return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share") / "onecard"
 
 
-def _fail(message: str) -> NoReturn:
+def _existing(directory: Path | None) -> Path:
+    """A data directory that is there; without a name that of the user."""
+    where = directory or data_dir()
+    if not (where / "journal").is_dir():
+        raise typer.BadParameter(f"there is no data directory at {where}: name one")
+    return where
+
+
+def _fail(message: str, exit_code: int = 1) -> NoReturn:
     _err.print(f"error: {message}", style="red", markup=False)
-    raise typer.Exit(1)
+    raise typer.Exit(exit_code)
 
 
 @contextlib.contextmanager
-def _reported() -> Iterator[None]:
-    """What is broken becomes one line and exit code 1."""
+def _reported(exit_code: int = 1) -> Iterator[None]:
+    """What is broken becomes one line and this exit code."""
     try:
         yield
     except (EngineError, RulesError, SecretsError, CallFailed, OSError) as error:
-        _fail("; ".join([str(error), *getattr(error, "__notes__", [])]))
+        _fail("; ".join([str(error), *getattr(error, "__notes__", [])]), exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -84,6 +98,13 @@ RuleFileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, h
 RuleFileOption = Annotated[
     Path | None, typer.Option("--rules", exists=True, dir_okay=False, help="Rule file to publish.")
 ]
+DataArgument = Annotated[
+    Path | None, typer.Argument(metavar="[DIR]", exists=True, file_okay=False, help="Data directory, closed.")
+]
+TargetOption = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Server to send the requests to.")
+]
+ProgrammeOption = Annotated[int, typer.Option(min=1, max=65535, help="Number of the programme.")]
 SecretsOption = Annotated[
     Path | None,
     typer.Option("--secrets", exists=True, dir_okay=False, help="File of keys for PINs, aliases and codes."),
@@ -147,9 +168,9 @@ def serve(
         Engine(data, checkpoint_entries=checkpoint_entries, secrets=_secrets(secrets)) as engine,
     ):
         if opens is not None:
-            _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens")
+            _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens", _OPENS_MENDS)
         if rules is not None:
-            _approved(engine.publish(rules), "--rules")
+            _publish(engine, Rules.load(rules), "--rules", _SERVE_MENDS)
         server = engine.serve(listen)
         print(f"listening on {server.address}", flush=True)
         while not stopping.wait(POLL_S) and engine.poisoned() is None and not server.wait(0):
@@ -163,26 +184,36 @@ def serve(
         _fail(f"the engine stopped: {reason}")
 
 
-_MENDS = {
-    (
-        "--opens",
-        codes.Code.DUPLICATE,
-    ): "programme 1 is there already, with another name or date: leave --opens out",
-    (
-        "--rules",
-        codes.Code.TERMINAL_NOT_REGISTERED,
-    ): "programme 1 is not registered yet: add --opens YYYY-MM-DD",
-    (
-        "--rules",
-        codes.Code.INVALID_TRANSACTION,
-    ): "a product of the rules before is missing: products are never removed",
+Mends = dict[codes.Code, str]
+"""What to do about a code."""
+
+_OPENS_MENDS: Mends = {
+    codes.Code.DUPLICATE: "programme 1 is there already, with another name or date: leave --opens out"
+}
+_SERVE_MENDS: Mends = {
+    codes.Code.TERMINAL_NOT_REGISTERED: "programme 1 is not registered yet: add --opens YYYY-MM-DD"
+}
+_OVERTAKEN = "somebody else has published meanwhile: look at the history, and publish again"
+_PUBLISH_MENDS: Mends = {
+    codes.Code.TERMINAL_NOT_REGISTERED: "there is no such programme: name another with --programme",
+    codes.Code.DUPLICATE: _OVERTAKEN,
+    codes.Code.INVALID_TRANSACTION: _OVERTAKEN,
 }
 
 
-def _approved(code: int, option: str) -> None:
+def _publish(on: Engine | Client, rules: Rules, what: str, mends: Mends, version: int | None = None) -> None:
+    """Publish rules that `what` names."""
+    try:
+        code = on.publish(rules, version=version)
+    except ValueError as error:
+        _fail(f"{what}: {error}")
+    _approved(code, what, mends)
+
+
+def _approved(code: int, what: str, mends: Mends) -> None:
     if code != codes.Code.APPROVED:
-        known = _MENDS.get((option, codes.Code(code)), "see docs/codes.md")
-        _fail(f"{option} was answered {code:02d} ({codes.text(code)}): {known}")
+        known = mends.get(codes.Code(code), "see docs/codes.md")
+        _fail(f"{what} was answered {code:02d} ({codes.text(code)}): {known}")
 
 
 def _raise_file_limit() -> None:
@@ -212,9 +243,7 @@ def run_command(
     data: Annotated[
         Path | None, typer.Option(file_okay=False, help="Data directory to open; made if it is not there.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Server to send the requests to.")
-    ] = None,
+    target: TargetOption = None,
     output: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Where the answers go; left out: standard output.")
     ] = None,
@@ -235,8 +264,7 @@ def run_command(
         stack.enter_context(_reported())
         # Opened first: a directory that cannot be written must not cost what was posted already its answers.
         to = stack.enter_context(output.open("w", encoding="utf-8", buffering=1)) if output else sys.stdout
-        client = Client(target) if target else stack.enter_context(_served_here(data, _secrets(secrets)))
-        stack.callback(client.close)
+        client = stack.enter_context(_connected(data or data_dir(), target, secrets=_secrets(secrets)))
         lines = stack.enter_context(_followed(file, to is sys.stdout and sys.stdout.isatty()))
         name = "standard input" if file == _STDIN else str(file)
         tally = run.run(
@@ -252,12 +280,22 @@ def run_command(
 
 
 @contextlib.contextmanager
-def _served_here(data: Path | None, secrets: Secrets | None) -> Iterator[Client]:
-    """A client of an engine that is opened and served for it alone: the same way as to any other server."""
-    with Engine(data or data_dir(), secrets=secrets) as engine:
+def _connected(
+    data: Path, target: str | None, *, secrets: Secrets | None = None, programme: int = 1
+) -> Iterator[Client]:
+    """A client of a server, or without one of an engine that is opened and served for it alone.
+
+    Either way the requests go the same way.
+    """
+    if target is not None:
+        with Client(target, programme=programme) as client:
+            yield client
+        return
+    with Engine(data, secrets=secrets) as engine:
         server = engine.serve("127.0.0.1:0")
         try:
-            yield Client(server.address)
+            with Client(server.address, programme=programme) as client:
+                yield client
         finally:
             server.stop(GRACE_S)
 
@@ -308,14 +346,165 @@ def demo(
 @rules_app.command()
 def check(file: RuleFileArgument) -> None:
     """Check a rule file, and say what it does; problems come with file, line and mend."""
+    for sentence in _checked(file).explain():
+        _say(sentence)
+
+
+def _checked(file: Path, exit_code: int = 1) -> Rules:
+    """The rules of a file; problems are named one a line."""
     try:
-        found = Rules.load(file)
+        return Rules.load(file)
     except RulesError as error:
         for problem in error.problems:
             _err.print(str(problem), markup=False)
-        raise typer.Exit(1) from None
-    for sentence in found.explain():
-        _out.print(sentence, markup=False, soft_wrap=True)
+        raise typer.Exit(exit_code) from None
+
+
+def _say(line: str, style: str | None = None) -> None:
+    _out.print(line, style=style, markup=False, soft_wrap=True)
+
+
+@rules_app.command()
+def publish(
+    file: RuleFileArgument,
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+) -> None:
+    """Publish a rule file as the next version; the newest text again is no other version."""
+    rules = _checked(file)
+    with _reported(), _asked(directory, target, programme) as client:
+        before = client.rules()
+        number = before.number_for(rules.text)
+        if before.version and number == before.version.version:
+            _say(f"version {number} of programme {programme} has this text already")
+            return
+        _publish(client, rules, str(file), _PUBLISH_MENDS, number)
+    _say(f"version {number} of programme {programme} is published")
+
+
+@rules_app.command()
+def history(
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+    version: Annotated[
+        int | None, typer.Option(min=1, max=_VERSION_MAX, help="Print the text of this version, exactly.")
+    ] = None,
+) -> None:
+    """Show the versions that were published, newest last, or the text of one."""
+    with _reported(), _asked(directory, target, programme) as client:
+        if version is not None:
+            # As bytes: what the terminal's encoding would make of it is not what was published.
+            typer.echo(_version_of(client, version).text.encode(), nl=False)
+            return
+        found = client.rules_versions()
+        if found.code:
+            _fail(_no_rules(client))
+        if not found.versions:
+            _say("no rules were published yet")
+            return
+        table = Table("version", "business date", "sequence", "sentences")
+        before: PublishedRules | None = None
+        for one in found.versions:
+            rules = _version_of(client, one.version)
+            change = _counted(before, rules)
+            table.add_row(str(one.version), str(one.business_date), str(one.sequence), change)
+            before = rules
+    _out.print(table)
+
+
+def _counted(before: PublishedRules | None, after: PublishedRules) -> str:
+    """How many sentences went, and how many came, with a version."""
+    try:
+        if before is None:
+            return f"+{len(_parsed(after).explain())}"
+        changes = _parsed(before).changes(_parsed(after))
+    except RulesError:
+        return "unknown: a text is no rule file"
+    return f"-{len(changes.went)} +{len(changes.came)}" if changes else "no difference"
+
+
+@rules_app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="A rule file, or the number of a version.")],
+    new: Annotated[str, typer.Argument(help="The same.")],
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+) -> None:
+    """Say which sentences go (-) and come (+) from one rule file, or version, to another.
+
+    Exit code 0: both do the same; 1: they differ; 2: they cannot be compared.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_reported(TROUBLE))
+        numbers = [_number(side) for side in (old, new)]
+        client = stack.enter_context(_asked(directory, target, programme)) if any(numbers) else None
+        before, after = (
+            _parsed(_version_of(client, number, TROUBLE))
+            if client and number
+            else _checked(Path(side), TROUBLE)
+            for side, number in zip((old, new), numbers, strict=True)
+        )
+    changes = before.changes(after)
+    if changes is None:
+        _say("no difference")
+        return
+    for sentence in changes.went:
+        _say(f"- {sentence}", "red")
+    for sentence in changes.came:
+        _say(f"+ {sentence}", "green")
+    raise typer.Exit(1)
+
+
+def _number(side: str) -> int | None:
+    """The version that is named; None: a file is, and is there."""
+    if side.isascii() and side.isdigit():
+        if not 1 <= int(side) <= _VERSION_MAX:
+            raise typer.BadParameter(f"there is no version {side}: they are numbered from 1 on")
+        return int(side)
+    if not Path(side).is_file():
+        raise typer.BadParameter(f"there is no file {side}; a version is named by its number, like 3")
+    return None
+
+
+@contextlib.contextmanager
+def _asked(directory: Path | None, target: str | None, programme: int) -> Iterator[Client]:
+    """A client of a server, or of the data directory: without either, that of the user."""
+    if directory is not None and target is not None:
+        raise typer.BadParameter("name one: DIR or --target HOST:PORT")
+    data = _existing(directory) if target is None else data_dir()
+    with _connected(data, target, programme=programme) as client:
+        yield client
+
+
+def _version_of(client: Client, number: int, exit_code: int = 1) -> PublishedRules:
+    """A version that was published; without it the command ends."""
+    found = client.rules(number)
+    if found.code:
+        _fail(_no_rules(client, number), exit_code)
+    return found
+
+
+def _no_rules(client: Client, number: int = 0) -> str:
+    """Why there is no such version."""
+    found = client.rules_versions()
+    if found.code:
+        return f"there is no programme {client.programme}"
+    there = f"the newest is {len(found.versions)}" if found.versions else "none was published yet"
+    return f"programme {client.programme} has no version {number} of its rules: {there}"
+
+
+def _parsed(published: PublishedRules) -> Rules:
+    number = published.version.version if published.version else 0
+    return Rules.parse(published.text, f"version {number}")
+
+
+@rules_app.command()
+def schema() -> None:
+    """Print the JSON Schema of rule files, for editors (docs/rules.md)."""
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
 
 
 SecretsArgument = Annotated[Path, typer.Argument(dir_okay=False, help="File of keys.")]
@@ -341,16 +530,9 @@ def _told(file: Path, secrets: Secrets) -> None:
 
 
 @app.command(name="verify")
-def verify_command(
-    directory: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DIR]", exists=True, file_okay=False, help="Data directory, closed."),
-    ] = None,
-) -> None:
+def verify_command(directory: DataArgument = None) -> None:
     """Walk the whole journal: chain, conservation, and the state rebuilt from nothing."""
-    where = directory or data_dir()
-    if not where.is_dir():
-        raise typer.BadParameter(f"there is no data directory at {where}: name one")
+    where = _existing(directory)
     columns = TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with (
         _reported(),

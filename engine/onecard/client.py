@@ -69,6 +69,9 @@ from onecard.reports import (
     Liabilities,
     MerchantLiability,
     Positions,
+    PublishedRules,
+    RulesVersion,
+    RulesVersions,
     Staff,
     StaffSales,
     Statement,
@@ -511,12 +514,33 @@ class Client:
             0
         ]
 
-    def publish(self, rules: Rules, version: int) -> int:
-        """Publish a version of the rules; the code."""
+    def publish(self, rules: Rules, version: int | None = None) -> int:
+        """Publish a version of the rules; the code.
+
+        Without a version it is the next one, or the newest if that is the same text: publishing twice
+        changes nothing. ValueError says what of the tables the engine does not take.
+        """
+        if version is None:
+            version = self.rules().number_for(rules.text)
         request = admin_pb2.PublishRulesRequest(
             programme=self.programme, version=version, text=rules.text, tables=rules.tables_json
         )
-        return self._retried(self._admin.PublishRules, request).code
+        found = self._retried(self._admin.PublishRules, request)
+        if found.code == codes.Code.FORMAT_ERROR:
+            raise ValueError(found.message)
+        return int(found.code)
+
+    def rules_versions(self) -> RulesVersions:
+        """Versions of the rules that were published, oldest first."""
+        found = self._retried(self._admin.ListRules, admin_pb2.ListRulesRequest(programme=self.programme))
+        return RulesVersions(found.code, tuple(map(_rules_version, found.versions)))
+
+    def rules(self, version: int = 0) -> PublishedRules:
+        """A version of the rules with its text and tables; 0: the newest. The code is 25 if there is none."""
+        request = admin_pb2.GetRulesRequest(programme=self.programme, version=version)
+        found = self._retried(self._admin.GetRules, request)
+        version_of = _rules_version(found.version) if found.HasField("version") else None
+        return PublishedRules(found.code, version_of, found.text, found.tables)
 
     def close_day(self, business_date: datetime.date) -> DayReport:
         """Close the open business date; a date that was closed before is reported as it was then."""
@@ -690,6 +714,10 @@ def _registration(item: Registration) -> admin_pb2.Registration:
             return admin_pb2.Registration(store=item)
         case _:
             return admin_pb2.Registration(terminal=item)
+
+
+def _rules_version(version: admin_pb2.RulesVersion) -> RulesVersion:
+    return RulesVersion(**values_of(RulesVersion, version))
 
 
 def _positions(stores: Iterable[admin_pb2.StorePosition]) -> StorePositions:

@@ -25,6 +25,9 @@ from onecard.reports import (
     Liabilities,
     MerchantLiability,
     Positions,
+    PublishedRules,
+    RulesVersion,
+    RulesVersions,
     Staff,
     StaffSales,
     Statement,
@@ -162,21 +165,27 @@ class Engine:
     def publish(
         self, rules: Rules | str | os.PathLike[str], *, programme: int = 1, version: int | None = None
     ) -> int:
-        """Publish rules, or a rule file; a RulesError names file, line and mend.
+        """Publish rules, or a rule file; a RulesError names file, line and mend; the code.
 
         Without a version it is the next one, or the newest if that is the same text: publishing twice
-        changes nothing.
+        changes nothing. ValueError says what of the tables the engine does not take.
         """
         if not isinstance(rules, Rules):
             rules = Rules.load(rules)
         if version is None:
-            newest, text = self._core.rules(programme)
-            version = newest if newest and text == rules.text else newest + 1
+            version = self.rules(programme=programme).number_for(rules.text)
         return self._core.publish(programme, version, rules.text, rules.tables_json)
 
-    def rules(self, programme: int = 1) -> tuple[int, str]:
-        """Newest version of the rules and its text; (0, "") if there is none."""
-        return self._core.rules(programme)
+    def rules_versions(self, programme: int = 1) -> RulesVersions:
+        """Versions of the rules that were published, oldest first."""
+        code, versions = self._core.rules_versions(programme)
+        return RulesVersions(code, tuple(RulesVersion(**_dated(version)) for version in versions))
+
+    def rules(self, version: int = 0, *, programme: int = 1) -> PublishedRules:
+        """A version of the rules with its text and tables; 0: the newest. The code is 25 if there is none."""
+        found = _dated(self._core.rules(programme, version))
+        code, text, tables = (found.pop(name) for name in ("code", "text", "tables"))
+        return PublishedRules(code) if code else PublishedRules(code, RulesVersion(**found), text, tables)
 
     # The day and the books
 

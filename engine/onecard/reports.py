@@ -209,6 +209,44 @@ class Staff:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesVersion:
+    """A version of the rules that was published. It never changes."""
+
+    version: int
+    """From 1, without gaps."""
+    sequence: int
+    """Its entry in the journal."""
+    business_date: datetime.date
+    """Date that was open when it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesVersions:
+    """Versions of a programme's rules, oldest first."""
+
+    code: int
+    versions: tuple[RulesVersion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRules:
+    """A version of the rules as the journal has it. The code is 25 if there is no such version."""
+
+    code: int
+    version: RulesVersion | None = None
+    text: str = ""
+    """The rule file as it was written."""
+    tables: str = ""
+    """What it compiled to, as JSON (docs/rules.md)."""
+
+    def number_for(self, text: str) -> int:
+        """Version that a text is published as, if this is the newest: the same again is no other version."""
+        if self.version is None:
+            return 1
+        return self.version.version + (text != self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """How large an engine is."""
 

@@ -4,7 +4,8 @@
 use onecard_core::accounts::Account;
 use onecard_core::codes::Code;
 use onecard_core::commands::{
-    CloseReport, GrowthReport, MerchantLiability, Registration, StaffSales, StatementLine, StorePosition, TrialBalance,
+    CloseReport, GrowthReport, MerchantLiability, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine,
+    StorePosition, TrialBalance,
 };
 use onecard_core::units::{UNIT_MIN, Unit};
 use onecard_core::{Engine, Error};
@@ -82,6 +83,20 @@ impl AdminService for Admin {
             Err(error) => return Err(failed(&error)),
         };
         Ok(Response::new(v1::PublishRulesResponse { code: code.number().into(), message }))
+    }
+
+    async fn list_rules(&self, request: Request<v1::ListRulesRequest>) -> Result<Response<v1::ListRulesResponse>, Status> {
+        let programme = programme(request.get_ref().programme, "programme")?;
+        let (code, versions) = self.query(move |engine| engine.rules_versions(programme)).await?;
+        let versions = versions.iter().map(rules_version).collect();
+        Ok(Response::new(v1::ListRulesResponse { code: number(code), versions }))
+    }
+
+    async fn get_rules(&self, request: Request<v1::GetRulesRequest>) -> Result<Response<v1::GetRulesResponse>, Status> {
+        let v1::GetRulesRequest { programme: number, version } = *request.get_ref();
+        let programme = programme(number, "programme")?;
+        let found = self.query(move |engine| engine.rules(programme, version)).await?;
+        Ok(Response::new(published_rules(found)))
     }
 
     async fn close_day(&self, request: Request<v1::CloseDayRequest>) -> Result<Response<v1::CloseDayResponse>, Status> {
@@ -171,6 +186,17 @@ pub async fn code_texts(engine: &Engine, number: u32, unit: u32, first: u64, cou
         NoText::NoKeys => no_keys(),
         NoText::Beyond => malformed("first", "send a serial that came out").into(),
     })
+}
+
+fn rules_version(version: &RulesVersion) -> v1::RulesVersion {
+    let RulesVersion { version, sequence, date } = *version;
+    v1::RulesVersion { version, sequence, business_date: posted_date(date) }
+}
+
+fn published_rules(found: PublishedRules) -> v1::GetRulesResponse {
+    let PublishedRules { code, version, text, tables } = found;
+    let version = (code == Code::Approved).then(|| rules_version(&version));
+    v1::GetRulesResponse { code: number(code), version, text, tables }
 }
 
 fn staff_sales(sales: &StaffSales) -> v1::StaffSales {

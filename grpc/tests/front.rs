@@ -509,6 +509,33 @@ async fn wrong_rules_are_explained() {
 }
 
 #[tokio::test]
+async fn every_version_of_the_rules_can_be_read() {
+    let front = Front::open().await;
+    let text = "# another\r\n\u{5361}\n";
+    let rules = v1::PublishRulesRequest { programme: 1, version: 2, text: text.into(), tables: TABLES.into() };
+    assert_eq!(front.admin().publish_rules(rules).await.unwrap().into_inner().code, 0);
+    let listed = front.admin().list_rules(v1::ListRulesRequest { programme: 1 }).await.unwrap().into_inner();
+    let told: Vec<_> = listed.versions.iter().map(|one| (one.version, one.business_date)).collect();
+    assert_eq!((listed.code, told), (0, vec![(1, DATE), (2, DATE)]));
+    let get = async |programme, version| {
+        let request = v1::GetRulesRequest { programme, version };
+        front.admin().get_rules(request).await.unwrap().into_inner()
+    };
+    let newest = get(1, 0).await;
+    assert_eq!((newest.code, newest.version, newest.text.as_str()), (0, Some(listed.versions[1]), text));
+    assert_eq!(newest.tables, TABLES);
+    assert_eq!(get(1, 2).await, newest);
+    assert_eq!(get(1, 1).await.version, Some(listed.versions[0]));
+    for (programme, version, code) in [(1, 3, 25), (9, 1, 58)] {
+        assert_eq!(get(programme, version).await, v1::GetRulesResponse { code, ..Default::default() });
+    }
+    let unknown = front.admin().list_rules(v1::ListRulesRequest { programme: 9 }).await.unwrap().into_inner();
+    assert_eq!(unknown, v1::ListRulesResponse { code: 58, versions: vec![] });
+    let outside = v1::GetRulesRequest { programme: 65_536, version: 1 };
+    assert_eq!(front.admin().get_rules(outside).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn what_is_malformed_is_refused_and_leaves_nothing() {
     let mut front = Front::open().await;
     let before = front.entries().await;

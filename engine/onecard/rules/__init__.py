@@ -4,8 +4,8 @@ docs/rules.md is the reference. Three steps, each on the one before: `located` p
 line of every key; the models of `source` check shape and types, and `wording` says in our words what pydantic
 finds; `compiler` scales decimals to integers and checks what spans several keys, with `cards` for what makes
 kinds of cards: units, bundles, channels. All problems of a step are reported together, each with file, line
-and mend. `sentences` says what a file does. Decimals are exact from the first character on: no float is ever
-made.
+and mend. `sentences` says what a file does, `schema` tells editors what one may say. Decimals are exact from
+the first character on: no float is ever made.
 """
 
 import contextlib
@@ -21,11 +21,20 @@ from pydantic import ValidationError
 
 from onecard.rules.compiler import Compiler
 from onecard.rules.located import Located, Problem, RulesError
+from onecard.rules.schema import json_schema
 from onecard.rules.sentences import sentences
 from onecard.rules.source import RuleFile
 from onecard.rules.wording import explained
 
-__all__ = ["Problem", "RuleFile", "Rules", "RulesError"]
+__all__ = ["Changes", "Problem", "RuleFile", "Rules", "RulesError", "json_schema"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changes:
+    """Sentences that are said of one rule file and not of another, each in its file's order."""
+
+    went: tuple[str, ...] = ()
+    came: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -84,3 +93,14 @@ class Rules:
     def explain(self) -> list[str]:
         """What the rules do, in sentences."""
         return list(sentences(self.source))
+
+    def changes(self, new: "Rules") -> Changes | None:
+        """What these rules say no more, and what they say newly, as `new` has them; None: both do the same.
+
+        What only stands elsewhere, or is only written in another way, is no change.
+        """
+        if self.tables == new.tables:
+            return None
+        before, after = self.explain(), new.explain()
+        went = tuple(sentence for sentence in before if sentence not in after)
+        return Changes(went, tuple(sentence for sentence in after if sentence not in before))

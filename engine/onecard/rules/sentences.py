@@ -21,6 +21,8 @@ from onecard.rules.source import (
 def sentences(rules: RuleFile) -> Iterator[str]:
     """One after the other, in the order of the file's parts."""
     money = rules.units.money.name
+    places = _count(rules.units.money.scale, "decimal place")
+    yield f"Money is {money}, counted to {places}; points are called {rules.units.points.name}."
     for product in sorted(rules.products, key=lambda product: product.id):
         yield from _product(product, money)
     for discount in sorted(rules.discounts, key=lambda discount: discount.id):

@@ -45,6 +45,16 @@ class AdminServiceStub:
                 request_serializer=onecard_dot_v1_dot_admin__pb2.PublishRulesRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_admin__pb2.PublishRulesResponse.FromString,
                 _registered_method=True)
+        self.ListRules = channel.unary_unary(
+                '/onecard.v1.AdminService/ListRules',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.ListRulesRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.ListRulesResponse.FromString,
+                _registered_method=True)
+        self.GetRules = channel.unary_unary(
+                '/onecard.v1.AdminService/GetRules',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.GetRulesRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.GetRulesResponse.FromString,
+                _registered_method=True)
         self.CloseDay = channel.unary_unary(
                 '/onecard.v1.AdminService/CloseDay',
                 request_serializer=onecard_dot_v1_dot_admin__pb2.CloseDayRequest.SerializeToString,
@@ -94,6 +104,20 @@ class AdminServiceServicer:
 
     def PublishRules(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRules(self, request, context):
+        """Versions of the rules that were published, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRules(self, request, context):
+        """Text and tables of a version of the rules.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -158,6 +182,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PublishRules,
                     request_deserializer=onecard_dot_v1_dot_admin__pb2.PublishRulesRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_admin__pb2.PublishRulesResponse.SerializeToString,
+            ),
+            'ListRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRules,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.ListRulesRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.ListRulesResponse.SerializeToString,
+            ),
+            'GetRules': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRules,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.GetRulesRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.GetRulesResponse.SerializeToString,
             ),
             'CloseDay': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseDay,
@@ -250,6 +284,60 @@ class AdminService:
             '/onecard.v1.AdminService/PublishRules',
             onecard_dot_v1_dot_admin__pb2.PublishRulesRequest.SerializeToString,
             onecard_dot_v1_dot_admin__pb2.PublishRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/ListRules',
+            onecard_dot_v1_dot_admin__pb2.ListRulesRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.ListRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/GetRules',
+            onecard_dot_v1_dot_admin__pb2.GetRulesRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.GetRulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

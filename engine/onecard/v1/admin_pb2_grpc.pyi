@@ -35,6 +35,10 @@ class AdminServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     Register: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RegisterRequest, _admin_pb2.RegisterResponse]
     PublishRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.PublishRulesRequest, _admin_pb2.PublishRulesResponse]
+    ListRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRulesRequest, _admin_pb2.ListRulesResponse]
+    """Versions of the rules that were published, oldest first."""
+    GetRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRulesRequest, _admin_pb2.GetRulesResponse]
+    """Text and tables of a version of the rules."""
     CloseDay: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CloseDayRequest, _admin_pb2.CloseDayResponse]
     GetStatement: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatementRequest, _admin_pb2.GetStatementResponse]
     """Lines of a card's account, newest first."""
@@ -56,6 +60,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_admin_pb2.RegisterRequest, _admin_pb2.RegisterResponse]  # type: ignore[assignment]
     PublishRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.PublishRulesRequest, _admin_pb2.PublishRulesResponse]  # type: ignore[assignment]
+    ListRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRulesRequest, _admin_pb2.ListRulesResponse]  # type: ignore[assignment]
+    """Versions of the rules that were published, oldest first."""
+    GetRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRulesRequest, _admin_pb2.GetRulesResponse]  # type: ignore[assignment]
+    """Text and tables of a version of the rules."""
     CloseDay: _aio.UnaryUnaryMultiCallable[_admin_pb2.CloseDayRequest, _admin_pb2.CloseDayResponse]  # type: ignore[assignment]
     GetStatement: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatementRequest, _admin_pb2.GetStatementResponse]  # type: ignore[assignment]
     """Lines of a card's account, newest first."""
@@ -86,6 +94,22 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.PublishRulesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.PublishRulesResponse, _abc.Awaitable[_admin_pb2.PublishRulesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRules(
+        self,
+        request: _admin_pb2.ListRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListRulesResponse, _abc.Awaitable[_admin_pb2.ListRulesResponse]]:
+        """Versions of the rules that were published, oldest first."""
+
+    @_abc_1.abstractmethod
+    def GetRules(
+        self,
+        request: _admin_pb2.GetRulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetRulesResponse, _abc.Awaitable[_admin_pb2.GetRulesResponse]]:
+        """Text and tables of a version of the rules."""
 
     @_abc_1.abstractmethod
     def CloseDay(

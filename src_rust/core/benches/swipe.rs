@@ -52,7 +52,7 @@ impl Shop {
             Registration::Terminal { programme: 1, terminal: 1, store: 1 },
         ];
         registrations.iter().for_each(|registration| assert_eq!(machine.register(registration).0, Code::Approved));
-        machine.publish(1, 1, "rules", TABLES).expect("the tables are good");
+        machine.publish(1, 1, "rules", TABLES, 1).expect("the tables are good");
         let (answers, parts) = (Vec::new(), Vec::new());
         let mut shop = Shop { machine, block: BlockBuilder::new(1), room: Vec::new(), trace: 0, answers, parts };
         for card in 0..CARDS {

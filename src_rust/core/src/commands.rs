@@ -3,6 +3,7 @@
 //! [`Request`] and [`Answer`] are fixed-size rows with the same layout everywhere: in numpy
 //! arrays, in the pipeline, in the machine. [`Request::check_format`] is the door: behind it a row is well formed.
 
+use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use zeroize::Zeroize;
 
@@ -603,6 +604,37 @@ pub struct TrialBalance {
     pub units: Vec<(u16, [i128; 3])>,
     /// A day's growth is being granted.
     pub growing: bool,
+}
+
+/// A version of the rules that was published: where the journal has it, and when it came. It never changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesVersion {
+    /// From 1, without gaps.
+    pub version: u32,
+    /// Entry with its text and tables.
+    pub sequence: u64,
+    /// Business date that was open.
+    pub date: i32,
+}
+
+/// A version of a programme's rules, as the journal has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedRules {
+    /// 00, 25 if there is no such version, or 58; without 00 the rest is empty.
+    pub code: Code,
+    /// Which one, and when it came.
+    pub version: RulesVersion,
+    /// The file as it was written.
+    pub text: String,
+    /// What it compiled to, as JSON.
+    pub tables: String,
+}
+
+impl PublishedRules {
+    /// Rules that are not there.
+    pub fn refused(code: Code) -> PublishedRules {
+        PublishedRules { code, version: RulesVersion::default(), text: String::new(), tables: String::new() }
+    }
 }
 
 /// How large everything is.

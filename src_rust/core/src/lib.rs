@@ -36,8 +36,8 @@ pub mod wallets;
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, Registration, Request,
-    StatementLine, Stats, StorePosition, TrialBalance,
+    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, PublishedRules,
+    Registration, Request, RulesVersion, StatementLine, Stats, StorePosition, TrialBalance,
 };
 pub use details::{Item, ItemKind, Part, Reason};
 pub use error::Error;

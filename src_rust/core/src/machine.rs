@@ -601,9 +601,13 @@ impl Machine {
             }
             Entry::Rules { programme, version, text, tables } => {
                 let at = known(*programme)?;
+                let found = &mut self.organisation.programmes[at];
+                let before = found.rule_version();
+                if *version != before + 1 {
+                    return Err(format!("version {version} of the rules after {before}"));
+                }
                 let parsed = Tables::parse(tables)?;
-                self.organisation.programmes[at].rules =
-                    Some(Rules { version: *version, text: text.clone(), json: tables.clone(), tables: parsed });
+                found.publish(Rules { version: *version, text: text.clone(), json: tables.clone(), tables: parsed }, sequence);
                 Ok(())
             }
             Entry::GrowthOpens(opens) => self.replay_growth_opens(known(opens.programme)?, opens),
@@ -681,8 +685,16 @@ impl Machine {
         (Code::Approved, Some(Entry::Registration(registration.clone())))
     }
 
-    /// Publishes a version of the rules: the code, and the entry if there is one to journal. An error says what is wrong with the tables.
-    pub fn publish(&mut self, programme: u16, version: u32, text: &str, json: &str) -> Result<(Code, Option<Entry>), String> {
+    /// Publishes a version of the rules: the code, and the entry, with this sequence, if there is one to journal. An error says what is
+    /// wrong with the tables.
+    pub fn publish(
+        &mut self,
+        programme: u16,
+        version: u32,
+        text: &str,
+        json: &str,
+        sequence: u64,
+    ) -> Result<(Code, Option<Entry>), String> {
         let tables = Tables::parse(json)?;
         let Some(at) = self.organisation.programme(programme) else { return Ok((Code::UnknownTerminal, None)) };
         let found = &mut self.organisation.programmes[at];
@@ -702,7 +714,7 @@ impl Machine {
         if version != found.rule_version() + 1 {
             return Ok((Code::InvalidTransaction, None));
         }
-        found.rules = Some(Rules { version, text: text.into(), json: json.into(), tables });
+        found.publish(Rules { version, text: text.into(), json: json.into(), tables }, sequence);
         let entry = Entry::Rules { programme, version, text: text.into(), tables: json.into() };
         Ok((Code::Approved, Some(entry)))
     }

@@ -10,7 +10,7 @@ use crate::accounts::Books;
 use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
-use crate::commands::Registration;
+use crate::commands::{Registration, RulesVersion};
 use crate::memory::prefetch;
 use crate::rules::Tables;
 use crate::series::Series;
@@ -64,6 +64,8 @@ pub struct Programme {
     pub calendar: Calendar,
     /// Newest rules.
     pub rules: Option<Rules>,
+    /// Every version that was published, these rules too, in order.
+    pub versions: Vec<RulesVersion>,
     /// Totals of its accounts, stores apart.
     pub books: Books,
     /// The books as the open day began.
@@ -115,6 +117,7 @@ impl Programme {
             first_date: date,
             calendar: Calendar::new(date),
             rules: None,
+            versions: Vec::new(),
             books: Books::default(),
             morning: Books::default(),
             merchants: BTreeMap::new(),
@@ -134,6 +137,12 @@ impl Programme {
     #[inline]
     pub fn rule_version(&self) -> u32 {
         self.rules.as_ref().map_or(0, |rules| rules.version)
+    }
+
+    /// Puts the next version of the rules in force, that of the entry with this sequence.
+    pub fn publish(&mut self, rules: Rules, sequence: u64) {
+        self.versions.push(RulesVersion { version: rules.version, sequence, date: self.calendar.open });
+        self.rules = Some(rules);
     }
 
     /// How far local time may lie outside the business date, in seconds.

@@ -26,7 +26,8 @@ use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
 use crate::codes::Code;
 use crate::commands::{
-    Answers, Batch, CloseReport, Liabilities, Registration, StaffSales, StatementLine, Stats, StorePosition, TrialBalance,
+    Answers, Batch, CloseReport, Liabilities, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine, Stats,
+    StorePosition, TrialBalance,
 };
 use crate::directory::Directory;
 use crate::error::Error;
@@ -119,7 +120,7 @@ pub(crate) enum Job {
     Staff(u16, Reply<(Code, Vec<StaffSales>)>),
     /// Cards that a member holds; 58 if the programme is unknown.
     CardsOf(u16, u64, Reply<(Code, Vec<CardNumber>)>),
-    Rules(u16, Reply<(u32, String)>),
+    RulesVersions(u16, Reply<(Code, Vec<RulesVersion>)>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
     Checkpoint(Reply<()>),
@@ -307,7 +308,7 @@ impl Engine {
         before: u64,
     ) -> Result<(Code, Vec<StatementLine>), Error> {
         let (code, card, newest) = self.call(|reply| Job::Newest(programme.max(1), number, reply))?;
-        let journal = self.lock().as_ref().map(|live| live.journal.clone()).ok_or_else(closed)?;
+        let journal = self.journal()?;
         let mut lines: Vec<StatementLine> = Vec::new();
         let mut sequence = newest;
         while sequence != 0 {
@@ -392,9 +393,25 @@ impl Engine {
         self.call(|reply| Job::Liabilities(programme.max(1), reply))
     }
 
-    /// Newest version of a programme's rules and its text; (0, "") without any.
-    pub fn rules(&self, programme: u16) -> Result<(u32, String), Error> {
-        self.call(|reply| Job::Rules(programme.max(1), reply))
+    /// Every version of a programme's rules that was published, in order.
+    pub fn rules_versions(&self, programme: u16) -> Result<(Code, Vec<RulesVersion>), Error> {
+        self.call(|reply| Job::RulesVersions(programme.max(1), reply))
+    }
+
+    /// A version of a programme's rules as the journal has it; 0: the newest. Without such a version it is answered 25.
+    pub fn rules(&self, programme: u16, version: u32) -> Result<PublishedRules, Error> {
+        let (code, versions) = self.rules_versions(programme)?;
+        if code != Code::Approved {
+            return Ok(PublishedRules::refused(code));
+        }
+        let at = if version == 0 { versions.len() } else { version as usize };
+        let Some(&version) = at.checked_sub(1).and_then(|at| versions.get(at)) else {
+            return Ok(PublishedRules::refused(Code::OriginalNotFound));
+        };
+        match self.journal()?.entry(version.sequence)? {
+            Some(Entry::Rules { text, tables, .. }) => Ok(PublishedRules { code, version, text, tables }),
+            _ => Err(Error::Contradiction { sequence: version.sequence, what: "it does not publish rules".into() }),
+        }
     }
 
     /// How large everything is.
@@ -430,6 +447,10 @@ impl Engine {
 
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.live.lock().unwrap_or_else(|broken| broken.into_inner())
+    }
+
+    fn journal(&self) -> Result<Arc<dyn Journal>, Error> {
+        self.lock().as_ref().map(|live| live.journal.clone()).ok_or_else(closed)
     }
 
     fn check_process(&self) -> Result<(), Error> {
@@ -480,7 +501,7 @@ impl Job {
             Job::Liabilities(_, reply) => reply.give(Err(error)),
             Job::Staff(_, reply) => reply.give(Err(error)),
             Job::CardsOf(_, _, reply) => reply.give(Err(error)),
-            Job::Rules(_, reply) => reply.give(Err(error)),
+            Job::RulesVersions(_, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),
             Job::Checkpoint(reply) => reply.give(Err(error)),

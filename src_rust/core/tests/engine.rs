@@ -5,8 +5,10 @@ use std::sync::mpsc;
 
 use onecard_core::checkpoint::CheckpointError;
 use onecard_core::commands::USE_POINTS;
+use onecard_core::journal::entry::Entry;
+use onecard_core::machine::Machine;
 use onecard_core::storage::Storage;
-use onecard_core::{Answer, Code, Engine, Error, Kind, Options, Registration, Request, Secrets, verify};
+use onecard_core::{Answer, Code, Engine, Error, Kind, Options, PublishedRules, Registration, Request, Secrets, verify};
 
 const DAY: i32 = 20_000;
 const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name": "POINTS", "scale": 4},
@@ -398,6 +400,73 @@ fn a_reversal_that_comes_first_wins() {
     engine.close().unwrap();
     let engine = open(directory.path());
     assert_eq!(ask(&engine, vec![on_card(Kind::TopUp, 9, 100)]).unwrap()[0].code, 12);
+}
+
+/// Whatever a version's way to the state was - the call, the tail, the checkpoint - it is told as it was published.
+#[test]
+fn every_version_of_the_rules_is_told_as_it_was_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    let none = (Code::UnknownTerminal, Vec::new());
+    assert_eq!(engine.rules_versions(1).unwrap(), none);
+    assert_eq!(engine.rules(1, 0).unwrap(), PublishedRules::refused(Code::UnknownTerminal));
+    chain(&engine);
+    let text = |version: u32| format!("# version {version}\r\n\u{5361}\n");
+    let tables = |version: u32| TABLES.replace("86400", &version.to_string());
+    let publish = |engine: &Engine, version: u32| engine.publish(1, version, text(version), tables(version));
+    assert_eq!(publish(&engine, 2).unwrap(), Code::Approved);
+    assert_eq!(engine.close_day(1, DAY).unwrap().code, Code::Approved);
+    assert_eq!(publish(&engine, 3).unwrap(), Code::Approved);
+    // A retry, another content, and a gap leave nothing behind.
+    assert_eq!(publish(&engine, 3).unwrap(), Code::Approved);
+    assert_eq!(engine.publish(1, 3, "other".into(), tables(3)).unwrap(), Code::Duplicate);
+    assert_eq!(publish(&engine, 5).unwrap(), Code::InvalidTransaction);
+
+    let check = |engine: &Engine, newest: u32| {
+        let (code, versions) = engine.rules_versions(1).unwrap();
+        let told: Vec<(u32, i32)> = versions.iter().map(|version| (version.version, version.date)).collect();
+        let dates = [DAY, DAY, DAY + 1, DAY + 1];
+        assert_eq!((code, told), (Code::Approved, (1..=newest).zip(dates).collect()));
+        assert!(versions.windows(2).all(|pair| pair[0].sequence < pair[1].sequence));
+        for &version in &versions[1..] {
+            let (code, number) = (Code::Approved, version.version);
+            let whole = PublishedRules { code, version, text: text(number), tables: tables(number) };
+            assert_eq!(engine.rules(1, number).unwrap(), whole);
+        }
+        assert_eq!(engine.rules(1, 1).unwrap().text, "text");
+        assert_eq!(engine.rules(1, 0).unwrap(), engine.rules(1, newest).unwrap());
+        assert_eq!(engine.rules(1, newest + 1).unwrap(), PublishedRules::refused(Code::OriginalNotFound));
+        assert_eq!(engine.rules(2, 1).unwrap().code, Code::UnknownTerminal);
+    };
+    check(&engine, 3);
+    engine.close().unwrap();
+    // From the journal alone, then from a checkpoint without a tail, then with one.
+    let engine = open(directory.path());
+    check(&engine, 3);
+    engine.checkpoint().unwrap();
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    check(&engine, 3);
+    assert_eq!(publish(&engine, 4).unwrap(), Code::Approved);
+    engine.close().unwrap();
+    let engine = open(directory.path());
+    check(&engine, 4);
+    engine.close().unwrap();
+    assert!(verify(directory.path(), 1 << 30, |_, _| true).unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_journal_with_a_gap_in_the_versions_contradicts_itself() {
+    let mut machine = Machine::default();
+    let programme = Registration::Programme { programme: 1, name: "name".into(), date: DAY };
+    machine.replay(&Entry::Registration(programme), None, 1).unwrap();
+    let rules = |version| Entry::Rules { programme: 1, version, text: "text".into(), tables: TABLES.into() };
+    machine.replay(&rules(1), None, 2).unwrap();
+    for version in [0, 1, 3] {
+        let error = machine.replay(&rules(version), None, 3).unwrap_err();
+        assert_eq!(error, format!("version {version} of the rules after 1"));
+    }
+    machine.replay(&rules(2), None, 3).unwrap();
 }
 
 #[test]

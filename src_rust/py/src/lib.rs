@@ -231,8 +231,14 @@ impl Core {
         reports::liabilities(py, &py.detach(|| self.engine.liabilities(programme)).map_err(raise)?)
     }
 
-    fn rules(&self, py: Python<'_>, programme: u16) -> PyResult<(u32, String)> {
-        py.detach(|| self.engine.rules(programme)).map_err(raise)
+    fn rules_versions<'py>(&self, py: Python<'py>, programme: u16) -> PyResult<(u8, Vec<Bound<'py, PyDict>>)> {
+        let (code, versions) = py.detach(|| self.engine.rules_versions(programme)).map_err(raise)?;
+        let versions = versions.iter().map(|version| reports::rules_version(py, version)).collect::<PyResult<_>>()?;
+        Ok((code.number(), versions))
+    }
+
+    fn rules<'py>(&self, py: Python<'py>, programme: u16, version: u32) -> PyResult<Bound<'py, PyDict>> {
+        reports::rules(py, &py.detach(|| self.engine.rules(programme, version)).map_err(raise)?)
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -2,7 +2,7 @@
 
 use onecard_core::commands::StaffSales;
 use onecard_core::verify::Verdict;
-use onecard_core::{CloseReport, Liabilities, StatementLine, Stats, StorePosition, TrialBalance};
+use onecard_core::{CloseReport, Liabilities, PublishedRules, RulesVersion, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
@@ -140,6 +140,24 @@ pub fn staff<'py>(py: Python<'py>, sales: &StaffSales) -> PyResult<Bound<'py, Py
     dict.set_item("card", sales.card.to_string())?;
     dict.set_item("sales", sales.sales)?;
     dict.set_item("amount", sales.amount)?;
+    Ok(dict)
+}
+
+/// A version of the rules.
+pub fn rules_version<'py>(py: Python<'py>, version: &RulesVersion) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("version", version.version)?;
+    dict.set_item("sequence", version.sequence)?;
+    dict.set_item("business_date", version.date)?;
+    Ok(dict)
+}
+
+/// The same with its text and tables.
+pub fn rules<'py>(py: Python<'py>, rules: &PublishedRules) -> PyResult<Bound<'py, PyDict>> {
+    let dict = rules_version(py, &rules.version)?;
+    dict.set_item("code", rules.code.number())?;
+    dict.set_item("text", &rules.text)?;
+    dict.set_item("tables", &rules.tables)?;
     Ok(dict)
 }
 

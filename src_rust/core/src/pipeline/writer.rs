@@ -334,11 +334,12 @@ impl Writer {
                 let liabilities = self.machine.liabilities(programme);
                 self.deliver(liabilities, reply);
             }
-            Job::Rules(programme, reply) => {
-                let at = self.machine.organisation.programme(programme);
-                let rules = at.and_then(|at| self.machine.organisation.programmes[at].rules.as_ref());
-                let rules = rules.map_or((0, String::new()), |rules| (rules.version, rules.text.clone()));
-                self.deliver(rules, reply);
+            Job::RulesVersions(programme, reply) => {
+                let versions = match self.machine.organisation.programme(programme) {
+                    Some(at) => (Code::Approved, self.machine.organisation.programmes[at].versions.clone()),
+                    None => (Code::UnknownTerminal, Vec::new()),
+                };
+                self.deliver(versions, reply);
             }
             Job::Stats(reply) => {
                 let stats = self.stats();
@@ -386,7 +387,7 @@ impl Writer {
         if !self.has_room((text.len() + tables.len()) as u64 + ENTRY_BYTES_MAX) {
             return Ok(Code::NotAvailable);
         }
-        let (code, entry) = self.machine.publish(programme, version, text, tables)?;
+        let (code, entry) = self.machine.publish(programme, version, text, tables, self.block.next())?;
         entry.iter().for_each(|entry| self.block.push(entry));
         Ok(code)
     }
