@@ -30,10 +30,10 @@ use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
-use crate::machine::stock::Stock;
+use crate::machine::sale::Till;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Product, Tables};
+use crate::rules::{self, Limits, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -130,8 +130,8 @@ pub struct Machine {
     decided: Option<Box<Transaction>>,
     /// Room for what is known of the cards of a transaction while it is applied.
     ahead: Vec<Ahead>,
-    /// Room for what the card of a sale may spend.
-    stock: Stock,
+    /// What the sale that was decided last was poured with; its room is used again. None while one is being poured.
+    till: Option<Box<Till>>,
 }
 
 /// A contradiction between an entry and the state: the journal is not what this machine would have written.
@@ -148,7 +148,7 @@ impl Default for Machine {
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
             ahead: Vec::new(),
-            stock: Stock::default(),
+            till: Some(Box::default()),
         }
     }
 }
@@ -279,8 +279,7 @@ impl Machine {
             | (kind == Kind::Issue && request.status != 0);
         if whole | transaction.detailed {
             transaction.detail.clear();
-            let kept = admitted.items().iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
-            transaction.detail.items.extend(kept);
+            transaction.detail.items.extend(admitted.items().iter().filter(|item| !item.is_secret()));
         }
         transaction.detailed = whole;
     }
@@ -397,7 +396,7 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
+        let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
         if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }
@@ -445,6 +444,12 @@ impl Machine {
     fn rules_of(&self, programme: usize, card: &Card) -> (&Tables, &Product) {
         let rules = self.organisation.programmes[programme].rules.as_ref().expect("a card was issued by rules");
         (&rules.tables, rules.tables.product(card.product).expect("products are kept"))
+    }
+
+    /// The limits of the card with this index: when its holder's real name is known they may be others.
+    #[inline]
+    fn limits(&self, product: &Product, index: u32) -> Limits {
+        product.limits(product.named.is_some() && self.wallet(index).is_some_and(|wallet| wallet.rest().named))
     }
 
     /// What a transaction's moves would make of its card's purses.

@@ -112,7 +112,7 @@ impl Machine {
             self.give(transaction, Purse { card: 0, number: purse }, (post.begins, post.expires), transit, post.amount);
         }
         let after = |number| self.purse_after(transaction, Purse { card: 0, number });
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
+        let limits = self.limits(product, index);
         if purse == Purse::PRINCIPAL && above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
             return Err(plain(Code::ExceedsLimit));
         }
