@@ -124,6 +124,12 @@ impl Item {
         ItemKind::from_number(self.kind).expect("items are checked at the door")
     }
 
+    /// True if it is something that a sale takes: coupons, the code of one, or a pass.
+    #[inline]
+    pub fn is_ticket(&self) -> bool {
+        (ItemKind::Coupon as u8..=ItemKind::Pass as u8).contains(&self.kind)
+    }
+
     /// True if it is in no content, no entry and no error.
     #[inline]
     pub fn is_secret(&self) -> bool {

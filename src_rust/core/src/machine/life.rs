@@ -105,7 +105,12 @@ impl Machine {
         };
         self.check_pins(admitted, transaction, false)?;
         let today = self.organisation.programmes[admitted.programme].calendar.open;
-        if self.stock(transaction, 1, today).take(transaction, purse, transit, amount) < amount {
+        let mut stock = self.stock(transaction, 1, today);
+        let taken = match transit {
+            Account::TransitUnits => stock.take_unit(transaction, stock.first(purse), purse, transit, amount),
+            _ => stock.take(transaction, purse, transit, amount),
+        };
+        if taken < amount {
             return Err(plain(Code::InsufficientFunds));
         }
         for post in transaction.detail.posts.clone() {

@@ -55,7 +55,7 @@ struct Ticket {
     unit: u16,
     /// As what it pays; None: it lowers the price.
     pays: Option<Payer>,
-    source: Source,
+    from: Source,
     /// How many are taken; of a right to a time none.
     count: i64,
     /// Most that all of it pays, or takes off.
@@ -73,9 +73,9 @@ enum Source {
 impl Ticket {
     #[inline(always)]
     fn take(&self, stock: &mut Stock, transaction: &mut Transaction) {
-        match self.source {
-            Source::Stock(place) => {
-                let taken = stock.take_from(place, transaction, self.unit, Account::UnitPool, self.count);
+        match self.from {
+            Source::Stock(first) => {
+                let taken = stock.take_unit(transaction, first, self.unit, Account::UnitPool, self.count);
                 assert_eq!(taken, self.count, "it was looked at before");
             }
             Source::Code(serial) => {
@@ -218,13 +218,13 @@ impl Machine {
     }
 
     /// Looks at coupons, codes and passes in the order of the items: the first that may not be taken refuses all.
-    #[inline]
+    #[inline(never)]
     fn look_at_tickets(&self, admitted: &Admitted<'_>, tables: &Tables, till: &mut Till) -> Result<(), Refused> {
         if admitted.beside.is_some_and(|beside| beside.forged) {
             return Err((Code::SuspectedFraud, Reason::Forged));
         }
         for (at, item) in admitted.items().iter().enumerate() {
-            if matches!(item.what(), ItemKind::Coupon | ItemKind::Code | ItemKind::Pass) {
+            if item.is_ticket() {
                 let ticket = self.ticket(admitted, tables, till, at)?;
                 till.tickets.push(ticket);
             }
@@ -258,18 +258,18 @@ impl Machine {
         if unit.per_purchase != 0 && of_unit().map(count_of).sum::<i64>() > unit.per_purchase.into() {
             return Err((Code::ExceedsCount, Reason::TooMany));
         }
-        let source = if is_code {
+        let from = if is_code {
             let repeated = items[..at].iter().any(|other| other == item);
             self.must_be_good(admitted.programme, item, repeated, till.today)?;
             Source::Code(item.low)
         } else {
             // A code has no amount; a right to a time is not used up.
             let wanted = if is_time { 1 } else { of_unit().map(|other| other.amount).sum() };
-            let place = till.stock.place(unit.id);
-            if till.stock.of(place, unit.id) < wanted {
+            let first = till.stock.first(unit.id);
+            if till.stock.of_unit(first, unit.id) < wanted {
                 return no(self.why_missing(till.card, unit.id, till.today));
             }
-            Source::Stock(place)
+            Source::Stock(first)
         };
         let count = count_of(item);
         let (pays, each) = match (is_pass, unit.funded) {
@@ -277,7 +277,7 @@ impl Machine {
             (false, Funder::Issuer) => (Some(Payer::Coupons), unit.takes_off(admitted.request.amount)),
             (false, Funder::Store) => (None, unit.takes_off(admitted.request.amount)),
         };
-        Ok(Ticket { unit: unit.id, pays, source, count: if is_time { 0 } else { count }, worth: each * count })
+        Ok(Ticket { unit: unit.id, pays, from, count: if is_time { 0 } else { count }, worth: each * count })
     }
 
     /// A code is one of its series, in its time, and not used.
@@ -304,10 +304,10 @@ impl Machine {
     fn pay(&self, tables: &Tables, till: &mut Till, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
         match step.pay {
             Payer::Points if !till.use_points => 0,
-            Payer::Points => till.offset(transaction, step, Purse::POINTS, Account::IssuerPoints, most),
+            Payer::Points => till.offset_points(transaction, step, most),
             Payer::Unit => {
                 let scope = tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(till.store));
-                if scope { till.offset(transaction, step, step.unit, Account::IssuerUnits, most) } else { 0 }
+                if scope { till.offset_unit(transaction, step, most) } else { 0 }
             }
             Payer::Bonus => {
                 let paid = till.stock.take(transaction, Purse::BONUS, Account::StoreClearing, most);
@@ -375,7 +375,7 @@ impl Till {
     }
 
     /// Coupons or passes pay: they are taken, and the issuer pays the store.
-    #[inline]
+    #[inline(never)]
     fn take_tickets(&mut self, transaction: &mut Transaction, payer: Payer, most: i64) -> i64 {
         let mut left = most;
         for ticket in self.tickets.iter().filter(|ticket| ticket.pays == Some(payer)) {
@@ -387,15 +387,23 @@ impl Till {
         most - left
     }
 
-    /// Points or things of a unit pay: they are taken, and the issuer pays the store.
+    /// Points pay: they are taken, and the issuer pays the store.
     #[inline]
-    fn offset(&mut self, transaction: &mut Transaction, step: &Step, purse: u16, payer: Account, most: i64) -> i64 {
-        let place = self.stock.place(purse);
-        let (money, units) = step.offset(self.stock.of(place, purse), most);
-        let pool = Purse { card: 0, number: purse }.pool();
-        let taken = self.stock.take_from(place, transaction, purse, pool, units);
-        assert_eq!(taken, units, "what is available can be taken");
-        move_plain(transaction, payer, Account::StoreClearing, step.unit, money);
+    fn offset_points(&mut self, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+        let (money, points) = step.offset(self.stock.of(Purse::POINTS), most);
+        let taken = self.stock.take(transaction, Purse::POINTS, Account::PointsPool, points);
+        assert_eq!(taken, points, "what is available can be taken");
+        move_plain(transaction, Account::IssuerPoints, Account::StoreClearing, 0, money);
+        money
+    }
+
+    /// Things of a unit pay, likewise.
+    fn offset_unit(&mut self, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+        let first = self.stock.first(step.unit);
+        let (money, things) = step.offset(self.stock.of_unit(first, step.unit), most);
+        let taken = self.stock.take_unit(transaction, first, step.unit, Account::UnitPool, things);
+        assert_eq!(taken, things, "what is available can be taken");
+        move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, step.unit, money);
         money
     }
 
@@ -416,13 +424,11 @@ pub(super) fn pay_stored(tables: &Tables, stock: &mut Stock, transaction: &mut T
     due - unpaid
 }
 
-/// How many coupons or visits an item asks for; other items none.
+/// How many coupons or visits an item asks for that is a ticket.
+#[inline]
 fn count_of(item: &Item) -> i64 {
-    match item.what() {
-        ItemKind::Coupon | ItemKind::Pass => item.amount,
-        ItemKind::Code => 1,
-        _ => 0,
-    }
+    // A code is of one, and has no amount.
+    item.amount.max(1)
 }
 
 /// Fills in what the member of staff sold.
