@@ -14,6 +14,7 @@ mod refund;
 mod reversal;
 mod sale;
 mod stock;
+mod tickets;
 
 use std::collections::{BTreeMap, BTreeSet};
 

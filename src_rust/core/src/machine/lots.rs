@@ -3,7 +3,7 @@
 //! Moves are planned one after the other on the state as it is; what was planned before counts. Nothing is changed here.
 
 use crate::accounts::{Account, Post};
-use crate::journal::entry::{CardRef, Transaction};
+use crate::journal::entry::{CardRef, Detail, Transaction};
 use crate::machine::Machine;
 use crate::rules::Tables;
 use crate::wallets::Wallet;
@@ -195,7 +195,7 @@ impl Machine {
     }
 
     /// What the card still owes of a purse's unit, the moves so far included; 0 or more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn owed(&self, transaction: &Transaction, purse: Purse) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
         let card = self.cards.card(index);
@@ -204,11 +204,15 @@ impl Machine {
             Purse::POINTS => (card.shortfall_points, Account::CardShortfallPoints),
             _ => return 0,
         };
-        if transaction.detail.cards.is_empty() {
-            return -(shortfall + transaction.detail.sums.own(account));
-        }
-        let of_it = transaction.detail.posts.iter().filter(|post| post.card == purse.card);
-        let changes = of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change);
-        -(shortfall + changes.sum::<i64>())
+        let detail = &transaction.detail;
+        let change = if detail.cards.is_empty() { detail.sums.own(account) } else { change_of(detail, purse.card, account) };
+        -(shortfall + change)
     }
+}
+
+/// What the moves so far change an account of the card at a place by, among several cards.
+#[cold]
+fn change_of(detail: &Detail, card: u16, account: Account) -> i64 {
+    let of_it = detail.posts.iter().filter(|post| post.card == card);
+    of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change).sum()
 }

@@ -12,9 +12,9 @@ use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
+use crate::machine::tickets::{Tickets, lower_price, pay_with};
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Funder, Limits, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned};
-use crate::series::Serial;
+use crate::rules::{Limits, Payer, Product, Rounding, Step, Tables, earned};
 use crate::units::{PURSE_MAX, rate_of};
 
 /// Most holds of a card at a time.
@@ -33,14 +33,7 @@ pub(super) fn plain(code: Code) -> Refused {
 pub(super) struct Till {
     /// What the request's card may spend.
     stock: Stock,
-    /// Coupons, codes and passes of the request, in the order of its items.
-    tickets: Vec<Ticket>,
-    /// Index of the request's card.
-    card: u32,
-    /// The store's number: units may be bound to some.
-    store: u32,
-    today: i32,
-    use_points: bool,
+    tickets: Tickets,
     /// At most so much is paid in cash.
     offered: i64,
     /// Money paid from principal and bonus of all cards.
@@ -48,42 +41,6 @@ pub(super) struct Till {
     /// Of it from principal of the request's card.
     principal: i64,
     cash: i64,
-}
-
-/// An item that is taken: coupons, the code of one, or a pass. It was looked at once, and found good.
-struct Ticket {
-    unit: u16,
-    /// As what it pays; None: it lowers the price.
-    pays: Option<Payer>,
-    from: Source,
-    /// How many are taken; of a right to a time none.
-    count: i64,
-    /// Most that all of it pays, or takes off.
-    worth: i64,
-}
-
-/// Where a ticket comes from.
-enum Source {
-    /// From the card: here the lots of its unit begin in the stock.
-    Stock(usize),
-    /// It is a code, with this serial.
-    Code(u64),
-}
-
-impl Ticket {
-    #[inline(always)]
-    fn take(&self, stock: &mut Stock, transaction: &mut Transaction) {
-        match self.from {
-            Source::Stock(first) => {
-                let taken = stock.take_unit(transaction, first, self.unit, Account::UnitPool, self.count);
-                assert_eq!(taken, self.count, "it was looked at before");
-            }
-            Source::Code(serial) => {
-                move_plain(transaction, Account::Codes, Account::UnitPool, self.unit, self.count);
-                transaction.changes.push(Change::Code { unit: self.unit, serial, used: true });
-            }
-        }
-    }
 }
 
 impl Machine {
@@ -125,11 +82,13 @@ impl Machine {
         if kinds.has(ItemKind::Staff) {
             self.must_serve(admitted, transaction)?;
         }
-        till.open(admitted, transaction, index, today);
+        let cash = if kinds.has(ItemKind::Cash) { item_of(admitted.items(), ItemKind::Cash) } else { None };
+        till.offered = cash.map_or(0, |item| item.amount);
+        (till.stored, till.principal, till.cash) = (0, 0, 0);
         self.fill(&mut till.stock, transaction, 0, today);
-        self.look_at_tickets(admitted, tables, till)?;
+        self.look_at_tickets(admitted, tables, &till.stock, &mut till.tickets, transaction)?;
         let off = rate_of(amount, product.discount) as i64;
-        let lowered = till.lower_price(transaction).min(amount - off);
+        let lowered = lower_price(&till.tickets.lowering, &mut till.stock, transaction).min(amount - off);
         let due = amount - off - lowered;
         let demanded = product.pin_above != -1 && due > product.pin_above;
         if demanded | kinds.has(ItemKind::Pin) | kinds.has(ItemKind::Card) {
@@ -217,96 +176,13 @@ impl Machine {
         Ok(())
     }
 
-    /// Looks at coupons, codes and passes in the order of the items: the first that may not be taken refuses all.
-    #[inline(never)]
-    fn look_at_tickets(&self, admitted: &Admitted<'_>, tables: &Tables, till: &mut Till) -> Result<(), Refused> {
-        if admitted.beside.is_some_and(|beside| beside.forged) {
-            return Err((Code::SuspectedFraud, Reason::Forged));
-        }
-        for (at, item) in admitted.items().iter().enumerate() {
-            if item.is_ticket() {
-                let ticket = self.ticket(admitted, tables, till, at)?;
-                till.tickets.push(ticket);
-            }
-        }
-        Ok(())
-    }
-
-    /// The coupons, code or pass of the item at a place: there, valid, and taken by this store for this purchase.
-    #[inline]
-    fn ticket(&self, admitted: &Admitted<'_>, tables: &Tables, till: &Till, at: usize) -> Result<Ticket, Refused> {
-        let no = |reason| Err((Code::NotPermitted, reason));
-        let (items, item) = (admitted.items(), &admitted.items()[at]);
-        let (is_pass, is_code) = (item.kind == ItemKind::Pass as u8, item.kind == ItemKind::Code as u8);
-        let fits = |unit: &&UnitRule| match unit.kind {
-            UnitKind::Coupon => !is_pass,
-            UnitKind::Visits | UnitKind::Time => is_pass,
-            UnitKind::Value => false,
-        };
-        let Some(unit) = tables.unit(item.unit).filter(fits) else { return no(Reason::Foreign) };
-        let is_time = unit.kind == UnitKind::Time;
-        if is_time && item.amount != 1 {
-            return Err(plain(Code::InvalidAmount));
-        }
-        if !unit.is_taken_by(till.store) {
-            return no(Reason::OutOfScope);
-        }
-        if admitted.request.amount < unit.min_spend {
-            return no(Reason::BelowMinimum);
-        }
-        let of_unit = || items.iter().filter(|other| other.unit == item.unit);
-        if unit.per_purchase != 0 && of_unit().map(count_of).sum::<i64>() > unit.per_purchase.into() {
-            return Err((Code::ExceedsCount, Reason::TooMany));
-        }
-        let from = if is_code {
-            let repeated = items[..at].iter().any(|other| other == item);
-            self.must_be_good(admitted.programme, item, repeated, till.today)?;
-            Source::Code(item.low)
-        } else {
-            // A code has no amount; a right to a time is not used up.
-            let wanted = if is_time { 1 } else { of_unit().map(|other| other.amount).sum() };
-            let first = till.stock.first(unit.id);
-            if till.stock.of_unit(first, unit.id) < wanted {
-                return no(self.why_missing(till.card, unit.id, till.today));
-            }
-            Source::Stock(first)
-        };
-        let count = count_of(item);
-        let (pays, each) = match (is_pass, unit.funded) {
-            (true, _) => (Some(Payer::Passes), unit.worth),
-            (false, Funder::Issuer) => (Some(Payer::Coupons), unit.takes_off(admitted.request.amount)),
-            (false, Funder::Store) => (None, unit.takes_off(admitted.request.amount)),
-        };
-        Ok(Ticket { unit: unit.id, pays, from, count: if is_time { 0 } else { count }, worth: each * count })
-    }
-
-    /// A code is one of its series, in its time, and not used.
-    fn must_be_good(&self, programme: usize, item: &Item, repeated: bool, today: i32) -> Result<(), Refused> {
-        let series = self.organisation.programmes[programme].series.get(&item.unit);
-        let reason = match series.map_or(Serial::Unknown, |series| series.look_up(item.low, today)) {
-            Serial::Unknown => Reason::Foreign,
-            Serial::Expired => Reason::Expired,
-            Serial::Used => Reason::Used,
-            Serial::Good if repeated => Reason::Used,
-            Serial::Good => return Ok(()),
-        };
-        Err((Code::NotPermitted, reason))
-    }
-
-    /// Why a card has not so many of a unit: it has some that are not valid yet, or has them no more.
-    #[cold]
-    fn why_missing(&self, index: u32, unit: u16, today: i32) -> Reason {
-        let not_yet = self.wallet(index).is_some_and(|wallet| wallet.lots_of(unit).any(|lot| lot.begins > today));
-        if not_yet { Reason::NotYetValid } else { Reason::Used }
-    }
-
     #[inline]
     fn pay(&self, tables: &Tables, till: &mut Till, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
         match step.pay {
-            Payer::Points if !till.use_points => 0,
+            Payer::Points if transaction.flags & USE_POINTS == 0 => 0,
             Payer::Points => till.offset_points(transaction, step, most),
             Payer::Unit => {
-                let scope = tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(till.store));
+                let scope = tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(transaction.store));
                 if scope { till.offset_unit(transaction, step, most) } else { 0 }
             }
             Payer::Bonus => {
@@ -320,7 +196,8 @@ impl Machine {
                 till.principal += paid;
                 paid
             }
-            Payer::Coupons | Payer::Passes => till.take_tickets(transaction, step.pay, most),
+            Payer::Coupons => pay_with(&till.tickets.coupons, &mut till.stock, transaction, most),
+            Payer::Passes => pay_with(&till.tickets.passes, &mut till.stock, transaction, most),
             Payer::Cards => self.pay_by_cards(tables, till, transaction, most),
             Payer::Cash => till.take_cash(most),
         }
@@ -330,7 +207,7 @@ impl Machine {
     fn pay_by_cards(&self, tables: &Tables, till: &mut Till, transaction: &mut Transaction, most: i64) -> i64 {
         let mut left = most;
         for card in 1..=transaction.detail.cards.len() as u16 {
-            let mut stock = self.stock(transaction, card, till.today);
+            let mut stock = self.stock(transaction, card, transaction.posted);
             left -= pay_stored(tables, &mut stock, transaction, Account::StoreClearing, left);
         }
         till.stored += most - left;
@@ -353,40 +230,6 @@ impl Machine {
 }
 
 impl Till {
-    /// Begins a sale.
-    #[inline]
-    fn open(&mut self, admitted: &Admitted<'_>, transaction: &Transaction, card: u32, today: i32) {
-        self.tickets.clear();
-        (self.card, self.store, self.today) = (card, transaction.store, today);
-        self.use_points = transaction.flags & USE_POINTS != 0;
-        self.offered = item_of(admitted.items(), ItemKind::Cash).map_or(0, |item| item.amount);
-        (self.stored, self.principal, self.cash) = (0, 0, 0);
-    }
-
-    /// Takes the coupons that lower the price; by how much they do.
-    #[inline]
-    fn lower_price(&mut self, transaction: &mut Transaction) -> i64 {
-        let mut lowered = 0;
-        for ticket in self.tickets.iter().filter(|ticket| ticket.pays.is_none()) {
-            ticket.take(&mut self.stock, transaction);
-            lowered += ticket.worth;
-        }
-        lowered
-    }
-
-    /// Coupons or passes pay: they are taken, and the issuer pays the store.
-    #[inline(never)]
-    fn take_tickets(&mut self, transaction: &mut Transaction, payer: Payer, most: i64) -> i64 {
-        let mut left = most;
-        for ticket in self.tickets.iter().filter(|ticket| ticket.pays == Some(payer)) {
-            ticket.take(&mut self.stock, transaction);
-            let money = left.min(ticket.worth);
-            move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, ticket.unit, money);
-            left -= money;
-        }
-        most - left
-    }
-
     /// Points pay: they are taken, and the issuer pays the store.
     #[inline]
     fn offset_points(&mut self, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
@@ -422,13 +265,6 @@ pub(super) fn pay_stored(tables: &Tables, stock: &mut Stock, transaction: &mut T
         _ => 0,
     });
     due - unpaid
-}
-
-/// How many coupons or visits an item asks for that is a ticket.
-#[inline]
-fn count_of(item: &Item) -> i64 {
-    // A code is of one, and has no amount.
-    item.amount.max(1)
 }
 
 /// Fills in what the member of staff sold.

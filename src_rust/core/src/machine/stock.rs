@@ -63,17 +63,23 @@ impl Stock {
         amount - left
     }
 
+    /// True if it has dated lots of bonus or points: those come first.
+    #[inline(always)]
+    fn has_dated(&self) -> bool {
+        self.lots.first().is_some_and(|share| share.purse <= Purse::POINTS)
+    }
+
     /// What there is of principal, bonus or points.
     #[inline(always)]
     pub(super) fn of(&self, purse: u16) -> i64 {
-        self.undated[usize::from(purse) - 1] + self.of_unit(self.first(purse), purse)
+        let dated = if self.has_dated() { self.of_unit(self.first(purse), purse) } else { 0 };
+        self.undated[usize::from(purse) - 1] + dated
     }
 
     /// Moves up to so much of principal, bonus or points to an account, lot after lot; what it was.
     #[inline(always)]
     pub(super) fn take(&mut self, transaction: &mut Transaction, number: u16, to: Account, amount: i64) -> i64 {
-        let first = self.first(number);
-        if self.lots.get(first).is_some_and(|share| share.purse == number) {
+        if self.has_dated() {
             return self.take_dated(transaction, number, to, amount);
         }
         let purse = Purse { card: self.card, number };
@@ -84,7 +90,7 @@ impl Stock {
         taken
     }
 
-    /// The same of a purse that has dated lots.
+    /// The same where there are dated lots.
     #[inline(never)]
     fn take_dated(&mut self, transaction: &mut Transaction, number: u16, to: Account, amount: i64) -> i64 {
         let purse = Purse { card: self.card, number };
