@@ -286,14 +286,20 @@ impl Machine {
     }
 
     /// The card that a request names: by its number, or by an alias.
-    #[inline]
+    #[inline(always)]
     fn find(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
+        match (admitted.number, admitted.likely_card) {
+            (Some(number), Some(index)) if self.cards.is(index, admitted.request.programme(), number) => Ok(index),
+            _ => self.find_unlikely(admitted),
+        }
+    }
+
+    /// The same of a card that was not foreseen.
+    #[cold]
+    fn find_unlikely(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
         let programme = admitted.request.programme();
         let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items()) };
-        match admitted.likely_card {
-            Some(index) if self.cards.is(index, programme, number) => Ok(index),
-            _ => self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number)),
-        }
+        self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number))
     }
 
     #[cold]
@@ -335,6 +341,7 @@ impl Machine {
         Ok(index)
     }
 
+    #[inline]
     fn take_card(&mut self, programme: usize, index: u32, sequence: u64, transaction: &mut Transaction) {
         self.touch(programme, index, sequence);
         transaction.card = CardRef::Known { index, previous: self.cards.card(index).last, issued: None };
