@@ -41,6 +41,8 @@ pub enum Account {
 
 /// Number of accounts.
 pub const ACCOUNTS: usize = 22;
+/// The first so many are cards'.
+pub const CARD_ACCOUNTS: usize = Account::CardUnit as usize + 1;
 /// The first so many are those that the moves of a plain transaction name, but for units: their places fit four bits.
 const PLAIN: usize = 16;
 
@@ -112,7 +114,7 @@ impl Account {
     /// True if it is a card's: those come first.
     #[inline]
     pub fn is_card(self) -> bool {
-        self as u8 <= Account::CardUnit as u8
+        (self as usize) < CARD_ACCOUNTS
     }
 
     /// What it counts.

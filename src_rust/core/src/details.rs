@@ -124,6 +124,18 @@ impl Item {
         ItemKind::from_number(self.kind).expect("items are checked at the door")
     }
 
+    /// True if it is something that a sale takes: coupons, the code of one, or a pass.
+    #[inline]
+    pub fn is_ticket(&self) -> bool {
+        (ItemKind::Coupon as u8..=ItemKind::Pass as u8).contains(&self.kind)
+    }
+
+    /// True if it is in no content, no entry and no error.
+    #[inline]
+    pub fn is_secret(&self) -> bool {
+        (self.kind == ItemKind::Pin as u8) | (self.kind == ItemKind::NewPin as u8)
+    }
+
     /// The card number that it names.
     pub fn card_number(&self) -> Option<CardNumber> {
         CardNumber::new(self.low, self.digits)
@@ -156,6 +168,24 @@ impl Item {
             ItemKind::Alias => self.digits != 0,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
         }
+    }
+}
+
+/// Which kinds of items there are: nearly always few, and what concerns the others is passed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u16);
+
+impl Kinds {
+    /// The kinds of these; they were let in.
+    #[inline]
+    pub fn of(items: &[Item]) -> Kinds {
+        Kinds(items.iter().fold(0, |kinds, item| kinds | 1 << (item.kind % 16)))
+    }
+
+    /// True if there is one of this kind.
+    #[inline]
+    pub fn has(self, kind: ItemKind) -> bool {
+        self.0 & 1 << kind as u8 != 0
     }
 }
 

@@ -14,6 +14,7 @@ mod refund;
 mod reversal;
 mod sale;
 mod stock;
+mod tickets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,10 +31,10 @@ use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
-use crate::machine::stock::Stock;
+use crate::machine::sale::Till;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Applying, Moment, Product, Tables};
+use crate::rules::{self, Applying, Limits, Moment, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -130,8 +131,8 @@ pub struct Machine {
     decided: Option<Box<Transaction>>,
     /// Room for what is known of the cards of a transaction while it is applied.
     ahead: Vec<Ahead>,
-    /// Room for what the card of a sale may spend.
-    stock: Stock,
+    /// What the sale that was decided last was poured with; its room is used again. None while one is being poured.
+    till: Option<Box<Till>>,
     /// Room for the rules that apply to a sale.
     applying: Applying,
 }
@@ -150,7 +151,7 @@ impl Default for Machine {
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
             ahead: Vec::new(),
-            stock: Stock::default(),
+            till: Some(Box::default()),
             applying: Applying::new(),
         }
     }
@@ -285,21 +286,26 @@ impl Machine {
             | (kind == Kind::Issue && request.status != 0);
         if whole | transaction.detailed {
             transaction.detail.clear();
-            let kept = admitted.items().iter().filter(|item| !matches!(item.what(), ItemKind::Pin | ItemKind::NewPin));
-            transaction.detail.items.extend(kept);
+            transaction.detail.items.extend(admitted.items().iter().filter(|item| !item.is_secret()));
         }
         transaction.detailed = whole;
     }
 
     /// The card that a request names: by its number, or by an alias.
-    #[inline]
+    #[inline(always)]
     fn find(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
+        match (admitted.number, admitted.likely_card) {
+            (Some(number), Some(index)) if self.cards.is(index, admitted.request.programme(), number) => Ok(index),
+            _ => self.find_unlikely(admitted),
+        }
+    }
+
+    /// The same of a card that was not foreseen.
+    #[cold]
+    fn find_unlikely(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
         let programme = admitted.request.programme();
         let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items()) };
-        match admitted.likely_card {
-            Some(index) if self.cards.is(index, programme, number) => Ok(index),
-            _ => self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number)),
-        }
+        self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number))
     }
 
     #[cold]
@@ -341,6 +347,7 @@ impl Machine {
         Ok(index)
     }
 
+    #[inline]
     fn take_card(&mut self, programme: usize, index: u32, sequence: u64, transaction: &mut Transaction) {
         self.touch(programme, index, sequence);
         transaction.card = CardRef::Known { index, previous: self.cards.card(index).last, issued: None };
@@ -403,7 +410,7 @@ impl Machine {
         self.look_up(admitted, index);
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        let units_pay = tables.has_other_payers() && self.wallet(index).is_some_and(Wallet::has_units);
+        let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
         if !card.is_plain() | !product.is_plain() | units_pay {
             return self.decide_sale(admitted, sequence, transaction);
         }
@@ -478,6 +485,12 @@ impl Machine {
             .at(store.number, merchant, request.channel)
             .on(request.business_date, request.local_time);
         rules.tables.add_applying(&moment, &mut self.applying);
+    }
+
+    /// The limits of the card with this index: when its holder's real name is known they may be others.
+    #[inline]
+    fn limits(&self, product: &Product, index: u32) -> Limits {
+        product.limits(product.named.is_some() && self.wallet(index).is_some_and(|wallet| wallet.rest().named))
     }
 
     /// What a transaction's moves would make of its card's purses.

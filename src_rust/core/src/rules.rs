@@ -7,6 +7,7 @@ mod decisions;
 mod explain;
 mod stacking;
 mod units;
+mod waterfall;
 mod when;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::explain::{Fate, Verdict};
 pub use self::stacking::{Accrual, Applying, Discount, Rule, Stacking, Stacks, earned, off};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
+pub use self::waterfall::{Payer, Step, Waterfall};
 pub use self::when::{Condition, Moment, When};
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
@@ -35,7 +37,7 @@ pub struct Tables {
     /// By ascending `from`.
     pub top_up_bonus: Vec<Band>,
     /// The order in which purses pay.
-    pub waterfall: Vec<Step>,
+    pub waterfall: Waterfall,
     /// Daily, over 10^12; 0: points do not grow.
     pub compounding_rate: u64,
     /// How far local time may lie outside the business date.
@@ -143,6 +145,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// True if they limit what the purchases of a day come to, or how many there are.
+    #[inline]
+    pub fn are_of_the_day(&self) -> bool {
+        (self.day_sum != 0) | (self.day_count != 0)
+    }
+
     fn are_ok(&self) -> bool {
         (0..=AMOUNT_MAX).contains(&self.purchase_max)
             && (0..=AMOUNT_MAX).contains(&self.top_up_max)
@@ -181,50 +189,6 @@ pub struct Band {
     pub bonus: i64,
     /// Share of the amount, over 10^12.
     pub rate: u64,
-}
-
-/// A purse that pays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
-pub enum Payer {
-    Points,
-    Bonus,
-    Principal,
-    Coupons,
-    Passes,
-    Unit,
-    Cards,
-    Cash,
-}
-
-/// One step of the waterfall.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Which purse.
-    pub pay: Payer,
-    /// At most this part of the amount due, over 10^12.
-    pub share: u64,
-    /// Minor units of money per smallest unit, over 10^12 (points and units only).
-    pub price: u64,
-    /// Fewest points, or things of the unit, to pay with them.
-    pub min_points: i64,
-    /// Which unit (of the kind `value`) pays; else 0.
-    #[serde(default)]
-    pub unit: u16,
-}
-
-impl Step {
-    /// Money that so many points or things of the unit pay, at most so much, and how many of them it takes.
-    #[inline]
-    pub fn offset(&self, there: i64, most: i64) -> (i64, i64) {
-        if there < self.min_points {
-            return (0, 0);
-        }
-        let money = i128::from(most).min(rate_of(there, self.price)) as i64;
-        (money, points_for(money, self.price))
-    }
 }
 
 /// What a card has, as far as pricing looks.
@@ -326,7 +290,8 @@ impl Tables {
     }
 
     fn check_waterfall(&self) -> Result<(), String> {
-        for (at, step) in self.waterfall.iter().enumerate() {
+        let steps = self.waterfall.listed();
+        for (at, step) in steps.iter().enumerate() {
             let unit_ok = match step.pay {
                 Payer::Unit => self.unit(step.unit).is_some_and(|unit| unit.kind == UnitKind::Value),
                 _ => step.unit == 0,
@@ -338,7 +303,7 @@ impl Tables {
                 _ => step.price == 0 && step.min_points == 0,
             };
             let price_ok = price_ok && (step.pay != Payer::Points || step.price <= RATE_ONE);
-            let again = self.waterfall[..at].iter().any(|other| (other.pay, other.unit) == (step.pay, step.unit));
+            let again = steps[..at].iter().any(|other| (other.pay, other.unit) == (step.pay, step.unit));
             if step.share > RATE_ONE || !price_ok || !unit_ok || again {
                 return Err(format!(
                     "tables: waterfall step {}: share, price, min_points or unit is out of range, or it stands twice",
@@ -346,7 +311,7 @@ impl Tables {
                 ));
             }
         }
-        if !self.waterfall.iter().any(|step| step.pay == Payer::Principal) {
+        if !steps.iter().any(|step| step.pay == Payer::Principal) {
             return Err("tables: waterfall: principal must pay, too".into());
         }
         Ok(())
@@ -390,30 +355,12 @@ impl Tables {
         !self.channels.is_empty() && self.channels.iter().any(|of| of.id == channel && of.collects == Collector::Issuer)
     }
 
-    /// True if units pay, too, when a card has them.
-    #[inline]
-    pub fn has_other_payers(&self) -> bool {
-        self.waterfall.iter().any(|step| step.pay == Payer::Unit)
-    }
-
-    /// Lets the steps of the waterfall pay what is unpaid of what is due, in their order: `pay` is told each and the most that it may pay of
-    /// what is left, and says what it pays. What is left in the end is the result.
-    #[inline(always)]
-    pub fn pour(&self, due: i64, unpaid: i64, mut pay: impl FnMut(&Step, i64) -> i64) -> i64 {
-        let mut unpaid = unpaid;
-        for step in &self.waterfall {
-            let most = if step.share == RATE_ONE { due } else { rate_of(due, step.share) as i64 }.min(unpaid);
-            unpaid -= pay(step, most);
-        }
-        unpaid
-    }
-
     /// Prices a purchase of `amount` (1 to 10^14), to which these rules apply, on a card with these purses and nothing else.
     #[inline]
     pub fn price(&self, product: &Product, amount: i64, applying: &[Rule], use_points: bool, purses: Purses) -> Sale {
         let due = amount - off(product, amount, applying);
         let mut sale = Sale { due, ..Sale::default() };
-        sale.unpaid = self.pour(due, due, |step, most| match step.pay {
+        sale.unpaid = self.waterfall.pour(due, |step, most| match step.pay {
             Payer::Principal => {
                 sale.principal = most.min(purses.principal);
                 sale.principal
@@ -431,11 +378,6 @@ impl Tables {
         sale.earned = earned(product, sale.bonus + sale.principal, applying);
         sale
     }
-}
-
-/// `ceil(money x 10^12 / price)`: never more than the purse whose worth `money` is.
-fn points_for(money: i64, price: u64) -> i64 {
-    (i128::from(money) * i128::from(RATE_ONE) + i128::from(price) - 1).div_euclid(i128::from(price)) as i64
 }
 
 #[cfg(test)]

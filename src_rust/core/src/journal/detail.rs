@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::accounts::{ACCOUNTS, Account, Post};
+use crate::accounts::{ACCOUNTS, Account, CARD_ACCOUNTS, Post};
 use crate::commands::Kind;
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Place, Reader, Room, Transaction, put_id, put_number, put_uint};
@@ -40,8 +40,8 @@ pub struct Detail {
 pub struct PostSums {
     /// Of all cards and everything else.
     all: [i64; ACCOUNTS],
-    /// Of it that of further cards.
-    further: [i64; ACCOUNTS],
+    /// Of cards' accounts that of further cards.
+    further: [i64; CARD_ACCOUNTS],
     /// Points that went back into the pool, but for those that came back past their last date and lapsed at once.
     pub into_pool: i64,
     /// Points that came from it.
@@ -49,16 +49,22 @@ pub struct PostSums {
 }
 
 impl PostSums {
-    #[inline]
+    /// Inlined: where the accounts are known, little of it is left.
+    #[inline(always)]
     fn add(&mut self, post: &Post, lapses_before: i32) {
         // Units are summed one by one, elsewhere. Wrapping: what a damaged entry says must not stop who reads it, and all that is decided is far
         // below the bounds.
         if post.from.unit() == Unit::Counted {
             return;
         }
-        add(&mut self.all, post);
-        if post.card != 0 {
-            add(&mut self.further, post);
+        let (from, to) = (post.from as usize, post.to as usize);
+        self.all[from] = self.all[from].wrapping_sub(post.amount);
+        self.all[to] = self.all[to].wrapping_add(post.amount);
+        if post.card != 0
+            && let Some((account, change)) = post.card_end()
+        {
+            let sum = &mut self.further[account as usize];
+            *sum = sum.wrapping_add(change);
         }
         if post.from == Account::PointsPool {
             self.out_of_pool = self.out_of_pool.wrapping_add(post.amount);
@@ -69,7 +75,7 @@ impl PostSums {
         }
     }
 
-    /// What an account of the transaction's own card changes by.
+    /// What an account of the transaction's own card changes by; it is a card's.
     #[inline]
     pub fn own(&self, account: Account) -> i64 {
         self.all[account as usize].wrapping_sub(self.further[account as usize])
@@ -80,13 +86,6 @@ impl PostSums {
     pub fn all(&self, account: Account) -> i64 {
         self.all[account as usize]
     }
-}
-
-#[inline]
-fn add(sums: &mut [i64; ACCOUNTS], post: &Post) {
-    let (from, to) = (post.from as usize, post.to as usize);
-    sums[from] = sums[from].wrapping_sub(post.amount);
-    sums[to] = sums[to].wrapping_add(post.amount);
 }
 
 /// A PIN as it is kept: HMAC-SHA-256 of wallet, salt and PIN under the key with this number, its first half.
@@ -118,7 +117,7 @@ const PLACE: u8 = 31;
 
 impl Detail {
     /// Adds a move to a transaction in which lots with a last date before this one lapse at once.
-    #[inline]
+    #[inline(always)]
     pub fn add(&mut self, post: Post, lapses_before: i32) {
         self.gives_lots |= post.to.is_card() & post.is_of_wallet();
         self.sums.add(&post, lapses_before);

@@ -22,7 +22,7 @@ impl Machine {
     fn top_up_one(&self, admitted: &Admitted<'_>, transaction: &mut Transaction, card: u16, amount: i64) -> Result<(), Refused> {
         let index = card_at(transaction, card).ok_or(plain(Code::InvalidCard))?;
         let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
+        let limits = self.limits(product, index);
         let bonus = tables.top_up_bonus(amount);
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let from = collection(tables, admitted.request.channel);

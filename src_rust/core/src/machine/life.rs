@@ -105,14 +105,19 @@ impl Machine {
         };
         self.check_pins(admitted, transaction, false)?;
         let today = self.organisation.programmes[admitted.programme].calendar.open;
-        if self.stock(transaction, 1, today).take(transaction, purse, transit, amount) < amount {
+        let mut stock = self.stock(transaction, 1, today);
+        let taken = match transit {
+            Account::TransitUnits => stock.take_unit(transaction, stock.first(purse), purse, transit, amount),
+            _ => stock.take(transaction, purse, transit, amount),
+        };
+        if taken < amount {
             return Err(plain(Code::InsufficientFunds));
         }
         for post in transaction.detail.posts.clone() {
             self.give(transaction, Purse { card: 0, number: purse }, (post.begins, post.expires), transit, post.amount);
         }
         let after = |number| self.purse_after(transaction, Purse { card: 0, number });
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
+        let limits = self.limits(product, index);
         if purse == Purse::PRINCIPAL && above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
             return Err(plain(Code::ExceedsLimit));
         }

@@ -3,7 +3,7 @@
 //! Moves are planned one after the other on the state as it is; what was planned before counts. Nothing is changed here.
 
 use crate::accounts::{Account, Post};
-use crate::journal::entry::{CardRef, Transaction};
+use crate::journal::entry::{CardRef, Detail, Transaction};
 use crate::machine::Machine;
 use crate::rules::Tables;
 use crate::wallets::Wallet;
@@ -53,6 +53,7 @@ impl Purse {
 }
 
 /// Index of the card that stands at a place of a transaction.
+#[inline]
 pub(super) fn card_at(transaction: &Transaction, card: u16) -> Option<u32> {
     match (card, transaction.card) {
         (0, CardRef::Known { index, .. }) => Some(index),
@@ -70,11 +71,15 @@ pub(super) fn collection(tables: &Tables, channel: u8) -> Account {
 }
 
 /// Adds a move without a lot, unless it is of nothing.
+#[inline(always)]
 pub(super) fn move_plain(transaction: &mut Transaction, from: Account, to: Account, unit: u16, amount: i64) {
     move_lot(transaction, from, to, 0, unit, UNDATED, amount);
 }
 
 /// Adds a move, unless it is of nothing.
+///
+/// Inlined: where the accounts are known, what is summed is known, too.
+#[inline(always)]
 pub(super) fn move_lot(
     transaction: &mut Transaction,
     from: Account,
@@ -175,7 +180,11 @@ impl Machine {
     }
 
     /// Gives to a lot from an account; first what the card owes of the unit is made good.
+    #[inline(always)]
     pub(super) fn give(&self, transaction: &mut Transaction, purse: Purse, dates: Dates, from: Account, amount: i64) {
+        if amount == 0 {
+            return;
+        }
         let owed = self.owed(transaction, purse).min(amount);
         if owed > 0 {
             let shortfall =
@@ -186,6 +195,7 @@ impl Machine {
     }
 
     /// What the card still owes of a purse's unit, the moves so far included; 0 or more.
+    #[inline(always)]
     pub(super) fn owed(&self, transaction: &Transaction, purse: Purse) -> i64 {
         let Some(index) = card_at(transaction, purse.card) else { return 0 };
         let card = self.cards.card(index);
@@ -194,11 +204,15 @@ impl Machine {
             Purse::POINTS => (card.shortfall_points, Account::CardShortfallPoints),
             _ => return 0,
         };
-        if transaction.detail.cards.is_empty() {
-            return -(shortfall + transaction.detail.sums.own(account));
-        }
-        let of_it = transaction.detail.posts.iter().filter(|post| post.card == purse.card);
-        let changes = of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change);
-        -(shortfall + changes.sum::<i64>())
+        let detail = &transaction.detail;
+        let change = if detail.cards.is_empty() { detail.sums.own(account) } else { change_of(detail, purse.card, account) };
+        -(shortfall + change)
     }
+}
+
+/// What the moves so far change an account of the card at a place by, among several cards.
+#[cold]
+fn change_of(detail: &Detail, card: u16, account: Account) -> i64 {
+    let of_it = detail.posts.iter().filter(|post| post.card == card);
+    of_it.filter_map(Post::card_end).filter(|&(end, _)| end == account).map(|(_, change)| change).sum()
 }

@@ -7,14 +7,14 @@ use crate::accounts::Account;
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{ACCEPT_PARTIAL, Kind, USE_POINTS};
-use crate::details::{Item, ItemKind, Reason, item_of};
+use crate::details::{Item, ItemKind, Kinds, Reason, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
+use crate::machine::tickets::{Tickets, lower_price, pay_with};
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Funder, Payer, Product, Rounding, Step, Tables, UnitKind, UnitRule, earned, off};
-use crate::series::Serial;
+use crate::rules::{Limits, Payer, Product, Rounding, Step, Tables, earned, off};
 use crate::units::{PURSE_MAX, rate_of};
 
 /// Most holds of a card at a time.
@@ -28,18 +28,14 @@ pub(super) fn plain(code: Code) -> Refused {
     (code, Reason::None)
 }
 
-/// What a sale is, as it is being poured.
-struct Till<'a> {
-    tables: &'a Tables,
-    items: &'a [Item],
+/// What a sale is, as it is being poured. Its room is used again.
+#[derive(Default)]
+pub(super) struct Till {
     /// What the request's card may spend.
-    stock: &'a mut Stock,
-    /// The store's number: coupons and passes may be bound to some.
-    store: u32,
-    today: i32,
-    /// List amount.
-    amount: i64,
-    use_points: bool,
+    stock: Stock,
+    tickets: Tickets,
+    /// At most so much is paid in cash.
+    offered: i64,
     /// Money paid from principal and bonus of all cards.
     stored: i64,
     /// Of it from principal of the request's card.
@@ -52,10 +48,11 @@ impl Machine {
     #[inline(never)]
     pub(super) fn decide_sale(&mut self, admitted: &Admitted<'_>, sequence: u64, transaction: &mut Transaction) -> Code {
         transaction.detailed = true;
-        let refused = self.find_further_cards(admitted, sequence, transaction);
-        let mut stock = std::mem::take(&mut self.stock);
-        let sold = refused.map_or_else(Err, |()| self.sell(admitted, &mut stock, transaction));
-        self.stock = stock;
+        let kinds = Kinds::of(admitted.items());
+        let found = if kinds.has(ItemKind::Card) { self.find_further_cards(admitted, sequence, transaction) } else { Ok(()) };
+        let mut till = self.till.take().expect("one sale is poured at a time");
+        let sold = found.and_then(|()| self.sell(admitted, kinds, &mut till, transaction));
+        self.till = Some(till);
         match sold {
             Ok(code) => code,
             Err((code, reason)) => {
@@ -65,7 +62,14 @@ impl Machine {
         }
     }
 
-    fn sell(&self, admitted: &Admitted<'_>, stock: &mut Stock, transaction: &mut Transaction) -> Result<Code, Refused> {
+    #[inline]
+    fn sell(
+        &self,
+        admitted: &Admitted<'_>,
+        kinds: Kinds,
+        till: &mut Till,
+        transaction: &mut Transaction,
+    ) -> Result<Code, Refused> {
         let CardRef::Known { index, .. } = transaction.card else { return Err(plain(Code::InvalidCard)) };
         let amount = admitted.request.amount;
         let card = self.cards.card(index);
@@ -75,36 +79,33 @@ impl Machine {
         }
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let (tables, product) = self.rules_of(admitted.programme, card);
-        self.must_serve(admitted, transaction)?;
-        self.fill(stock, transaction, 0, today);
-        self.must_be_takable(admitted, tables, stock, transaction, today)?;
-        let lowered = lower_price(admitted, tables, stock, transaction);
+        if kinds.has(ItemKind::Staff) {
+            self.must_serve(admitted, transaction)?;
+        }
+        let cash = if kinds.has(ItemKind::Cash) { item_of(admitted.items(), ItemKind::Cash) } else { None };
+        till.offered = cash.map_or(0, |item| item.amount);
+        (till.stored, till.principal, till.cash) = (0, 0, 0);
+        self.fill(&mut till.stock, transaction, 0, today);
+        self.look_at_tickets(admitted, tables, &till.stock, &mut till.tickets, transaction)?;
         let off = off(product, amount, &self.applying);
-        let lowered = lowered.min(amount - off);
+        let lowered = lower_price(&till.tickets.lowering, &mut till.stock, transaction).min(amount - off);
         let due = amount - off - lowered;
-        self.check_pins(admitted, transaction, product.pin_above != -1 && due > product.pin_above)?;
-        let limits = product.limits(self.wallet(index).is_some_and(|wallet| wallet.rest().named));
+        let demanded = product.pin_above != -1 && due > product.pin_above;
+        if demanded | kinds.has(ItemKind::Pin) | kinds.has(ItemKind::Card) {
+            self.check_pins(admitted, transaction, demanded)?;
+        }
+        let limits = self.limits(product, index);
         if above(due, limits.purchase_max) {
             return Err(plain(Code::ExceedsLimit));
         }
-        let mut till = Till {
-            tables,
-            items: admitted.items(),
-            stock,
-            store: transaction.store,
-            today,
-            amount,
-            use_points: transaction.flags & USE_POINTS != 0,
-            stored: 0,
-            principal: 0,
-            cash: 0,
-        };
-        let unpaid = self.pour(&mut till, transaction, due);
+        let unpaid = tables.waterfall.pour_whole(due, |step, most| self.pay(tables, till, transaction, step, most));
         let paid = due - unpaid;
         if unpaid > 0 && (transaction.flags & ACCEPT_PARTIAL == 0 || paid == 0) {
             return Err(plain(Code::InsufficientFunds));
         }
-        self.count_day(index, today, paid, limits.day_sum, limits.day_count, transaction)?;
+        if limits.are_of_the_day() {
+            self.count_day(index, today, paid, limits, transaction)?;
+        }
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
         let earned = earned(product, till.stored + till.cash, &self.applying);
         if earned > PURSE_MAX {
@@ -125,6 +126,7 @@ impl Machine {
     }
 
     /// What is earned by a sale: points, and a rebate as bonus.
+    #[inline]
     pub(super) fn reward(&self, product: &Product, transaction: &mut Transaction, today: i32, earned: i64, rebate: i64) {
         let points = Purse { card: 0, number: Purse::POINTS };
         let expires = product.points_round.expires(today, product.points_days);
@@ -174,112 +176,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Coupons, codes and passes are there, valid, and taken by this store for this purchase.
-    fn must_be_takable(
-        &self,
-        admitted: &Admitted<'_>,
-        tables: &Tables,
-        stock: &Stock,
-        transaction: &Transaction,
-        today: i32,
-    ) -> Result<(), Refused> {
-        let no = |reason| Err((Code::NotPermitted, reason));
-        if admitted.beside.is_some_and(|beside| beside.forged) {
-            return Err((Code::SuspectedFraud, Reason::Forged));
-        }
-        let items = admitted.items();
-        for (at, item) in items.iter().enumerate() {
-            let wanted = match item.what() {
-                ItemKind::Coupon | ItemKind::Code => [UnitKind::Coupon; 2],
-                ItemKind::Pass => [UnitKind::Visits, UnitKind::Time],
-                _ => continue,
-            };
-            let Some(unit) = tables.unit(item.unit).filter(|unit| wanted.contains(&unit.kind)) else {
-                return no(Reason::Foreign);
-            };
-            if unit.kind == UnitKind::Time && item.amount != 1 {
-                return Err(plain(Code::InvalidAmount));
-            }
-            if !unit.is_taken_by(transaction.store) {
-                return no(Reason::OutOfScope);
-            }
-            if admitted.request.amount < unit.min_spend {
-                return no(Reason::BelowMinimum);
-            }
-            let of_unit = || items.iter().filter(|other| other.unit == item.unit);
-            if unit.per_purchase != 0 && of_unit().map(count_of).sum::<i64>() > unit.per_purchase.into() {
-                return Err((Code::ExceedsCount, Reason::TooMany));
-            }
-            if item.what() == ItemKind::Code {
-                let repeated = items[..at].iter().any(|other| other == item);
-                self.must_be_good(admitted.programme, item, repeated, today)?;
-            } else {
-                // A code has no amount.
-                let wanted = of_unit().map(|other| other.amount).sum();
-                self.must_have(stock, transaction, unit, wanted, today)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A code is one of its series, in its time, and not used.
-    fn must_be_good(&self, programme: usize, item: &Item, repeated: bool, today: i32) -> Result<(), Refused> {
-        let series = self.organisation.programmes[programme].series.get(&item.unit);
-        let reason = match series.map_or(Serial::Unknown, |series| series.look_up(item.low, today)) {
-            Serial::Unknown => Reason::Foreign,
-            Serial::Expired => Reason::Expired,
-            Serial::Used => Reason::Used,
-            Serial::Good if repeated => Reason::Used,
-            Serial::Good => return Ok(()),
-        };
-        Err((Code::NotPermitted, reason))
-    }
-
-    /// The card has so many of a unit; a right to a time is not used up.
-    fn must_have(
-        &self,
-        stock: &Stock,
-        transaction: &Transaction,
-        unit: &UnitRule,
-        wanted: i64,
-        today: i32,
-    ) -> Result<(), Refused> {
-        let there = stock.of(unit.id);
-        let enough = if unit.kind == UnitKind::Time { there > 0 } else { there >= wanted };
-        if enough {
-            return Ok(());
-        }
-        let Some(index) = card_at(transaction, 0) else { return Err(plain(Code::InvalidCard)) };
-        let not_yet = self.wallet(index).is_some_and(|wallet| wallet.lots_of(unit.id).any(|lot| lot.begins > today));
-        Err((Code::NotPermitted, if not_yet { Reason::NotYetValid } else { Reason::Used }))
-    }
-
-    /// Lets everything pay, in the order of the rules; what is left to pay.
-    fn pour(&self, till: &mut Till<'_>, transaction: &mut Transaction, due: i64) -> i64 {
-        let tables = till.tables;
-        let listed = |payer: Payer| tables.waterfall.iter().any(|step| step.pay == payer);
-        let mut unpaid = due;
-        for payer in [Payer::Coupons, Payer::Passes] {
-            if !listed(payer) {
-                unpaid -= self.pay_other(till, transaction, payer, unpaid);
-            }
-        }
-        unpaid = tables.pour(due, unpaid, |step, most| self.pay(till, transaction, step, most));
-        for payer in [Payer::Cards, Payer::Cash] {
-            if !listed(payer) {
-                unpaid -= self.pay_other(till, transaction, payer, unpaid);
-            }
-        }
-        unpaid
-    }
-
-    fn pay(&self, till: &mut Till<'_>, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+    #[inline]
+    fn pay(&self, tables: &Tables, till: &mut Till, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
         match step.pay {
-            Payer::Points if !till.use_points => 0,
-            Payer::Points => offset(till, transaction, step, Purse::POINTS, Account::IssuerPoints, most),
+            Payer::Points if transaction.flags & USE_POINTS == 0 => 0,
+            Payer::Points => till.offset_points(transaction, step, most),
             Payer::Unit => {
-                let scope = till.tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(till.store));
-                if scope { offset(till, transaction, step, step.unit, Account::IssuerUnits, most) } else { 0 }
+                let scope = tables.unit(step.unit).is_some_and(|unit| unit.is_taken_by(transaction.store));
+                if scope { till.offset_unit(transaction, step, most) } else { 0 }
             }
             Payer::Bonus => {
                 let paid = till.stock.take(transaction, Purse::BONUS, Account::StoreClearing, most);
@@ -292,71 +196,32 @@ impl Machine {
                 till.principal += paid;
                 paid
             }
-            payer => self.pay_other(till, transaction, payer, most),
+            Payer::Coupons => pay_with(&till.tickets.coupons, &mut till.stock, transaction, most),
+            Payer::Passes => pay_with(&till.tickets.passes, &mut till.stock, transaction, most),
+            Payer::Cards => self.pay_by_cards(tables, till, transaction, most),
+            Payer::Cash => till.take_cash(most),
         }
     }
 
-    fn pay_other(&self, till: &mut Till<'_>, transaction: &mut Transaction, payer: Payer, most: i64) -> i64 {
+    /// The further cards pay, one after the other.
+    fn pay_by_cards(&self, tables: &Tables, till: &mut Till, transaction: &mut Transaction, most: i64) -> i64 {
         let mut left = most;
-        match payer {
-            Payer::Coupons => {
-                for item in till.items {
-                    if let Some((unit, count)) = coupon(till.tables, item, Funder::Issuer) {
-                        take_coupons(till.stock, transaction, item, unit, count);
-                        let money = left.min(unit.takes_off(till.amount).saturating_mul(count));
-                        move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
-                        left -= money;
-                    }
-                }
-            }
-            Payer::Passes => {
-                for item in till.items.iter().filter(|item| item.what() == ItemKind::Pass) {
-                    let Some(unit) = till.tables.unit(item.unit) else { continue };
-                    if unit.kind == UnitKind::Visits {
-                        till.stock.take(transaction, unit.id, Account::UnitPool, item.amount);
-                    }
-                    let money = left.min(unit.worth.saturating_mul(item.amount));
-                    move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, unit.id, money);
-                    left -= money;
-                }
-            }
-            Payer::Cards => {
-                for card in 1..=transaction.detail.cards.len() as u16 {
-                    let mut stock = self.stock(transaction, card, till.today);
-                    let paid = pay_stored(till.tables, &mut stock, transaction, Account::StoreClearing, left);
-                    till.stored += paid;
-                    left -= paid;
-                }
-            }
-            Payer::Cash => {
-                let offered = item_of(till.items, ItemKind::Cash).map_or(0, |item| item.amount);
-                till.cash = left.min(offered);
-                left -= till.cash;
-            }
-            _ => {}
+        for card in 1..=transaction.detail.cards.len() as u16 {
+            let mut stock = self.stock(transaction, card, transaction.posted);
+            left -= pay_stored(tables, &mut stock, transaction, Account::StoreClearing, left);
         }
+        till.stored += most - left;
         most - left
     }
 
-    /// Counts a purchase among those of the day, if the product limits them.
-    fn count_day(
-        &self,
-        index: u32,
-        today: i32,
-        paid: i64,
-        sum_max: i64,
-        count_max: u32,
-        transaction: &mut Transaction,
-    ) -> Result<(), Refused> {
-        if sum_max == 0 && count_max == 0 {
-            return Ok(());
-        }
+    /// Counts a purchase among those of the day, which are limited.
+    fn count_day(&self, index: u32, today: i32, paid: i64, limits: Limits, transaction: &mut Transaction) -> Result<(), Refused> {
         let day = self.wallet(index).map(|wallet| wallet.rest().day).filter(|day| day.date == today).unwrap_or_default();
         let (count, sum) = (day.count.saturating_add(1), day.sum.saturating_add(paid));
-        if sum_max != 0 && sum > sum_max {
+        if above(sum, limits.day_sum) {
             return Err(plain(Code::ExceedsLimit));
         }
-        if count_max != 0 && count > count_max {
+        if limits.day_count != 0 && count > limits.day_count {
             return Err(plain(Code::ExceedsCount));
         }
         transaction.changes.push(Change::Spent { count, sum });
@@ -364,54 +229,42 @@ impl Machine {
     }
 }
 
-/// Takes the coupons that lower the price; by how much they do.
-fn lower_price(admitted: &Admitted<'_>, tables: &Tables, stock: &mut Stock, transaction: &mut Transaction) -> i64 {
-    let mut lowered = 0;
-    for item in admitted.items() {
-        if let Some((unit, count)) = coupon(tables, item, Funder::Store) {
-            take_coupons(stock, transaction, item, unit, count);
-            lowered += unit.takes_off(admitted.request.amount) * count;
-        }
+impl Till {
+    /// Points pay: they are taken, and the issuer pays the store.
+    #[inline]
+    fn offset_points(&mut self, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+        let (money, points) = step.offset(self.stock.of(Purse::POINTS), most);
+        let taken = self.stock.take(transaction, Purse::POINTS, Account::PointsPool, points);
+        assert_eq!(taken, points, "what is available can be taken");
+        move_plain(transaction, Account::IssuerPoints, Account::StoreClearing, 0, money);
+        money
     }
-    lowered
-}
 
-fn take_coupons(stock: &mut Stock, transaction: &mut Transaction, item: &Item, unit: &UnitRule, count: i64) {
-    if item.what() == ItemKind::Code {
-        move_plain(transaction, Account::Codes, Account::UnitPool, unit.id, 1);
-        transaction.changes.push(Change::Code { unit: unit.id, serial: item.low, used: true });
-    } else {
-        let taken = stock.take(transaction, unit.id, Account::UnitPool, count);
-        assert_eq!(taken, count, "it was looked at before");
+    /// Things of a unit pay, likewise.
+    fn offset_unit(&mut self, transaction: &mut Transaction, step: &Step, most: i64) -> i64 {
+        let first = self.stock.first(step.unit);
+        let (money, things) = step.offset(self.stock.of_unit(first, step.unit), most);
+        let taken = self.stock.take_unit(transaction, first, step.unit, Account::UnitPool, things);
+        assert_eq!(taken, things, "what is available can be taken");
+        move_plain(transaction, Account::IssuerUnits, Account::StoreClearing, step.unit, money);
+        money
     }
-}
 
-/// Points or things of a unit pay: they are taken, and the issuer pays the store.
-fn offset(till: &mut Till<'_>, transaction: &mut Transaction, step: &Step, purse: u16, payer: Account, most: i64) -> i64 {
-    let (money, units) = step.offset(till.stock.of(purse), most);
-    let taken = till.stock.take(transaction, purse, Purse { card: 0, number: purse }.pool(), units);
-    assert_eq!(taken, units, "what is available can be taken");
-    move_plain(transaction, payer, Account::StoreClearing, step.unit, money);
-    money
+    #[inline]
+    fn take_cash(&mut self, most: i64) -> i64 {
+        self.cash = most.min(self.offered);
+        self.cash
+    }
 }
 
 /// A card pays an account with bonus and principal, in the order and up to the shares of the rules; how much it does.
 pub(super) fn pay_stored(tables: &Tables, stock: &mut Stock, transaction: &mut Transaction, to: Account, due: i64) -> i64 {
-    let unpaid = tables.pour(due, due, |step, most| match step.pay {
+    let unpaid = tables.waterfall.pour(due, |step, most| match step.pay {
         Payer::Bonus => stock.take(transaction, Purse::BONUS, to, most),
         Payer::Principal => stock.take(transaction, Purse::PRINCIPAL, to, most),
         _ => 0,
     });
     due - unpaid
-}
-
-/// How many coupons or visits an item asks for; other items none.
-fn count_of(item: &Item) -> i64 {
-    match item.what() {
-        ItemKind::Coupon | ItemKind::Pass => item.amount,
-        ItemKind::Code => 1,
-        _ => 0,
-    }
 }
 
 /// Fills in what the member of staff sold.
@@ -421,14 +274,4 @@ pub(super) fn note_staff(transaction: &mut Transaction, paid: i64) {
             *amount = paid;
         }
     }
-}
-
-/// The unit and the count of an item that is a coupon, or the code of one, which this one bears.
-fn coupon<'a>(tables: &'a Tables, item: &Item, funder: Funder) -> Option<(&'a UnitRule, i64)> {
-    let count = match item.what() {
-        ItemKind::Coupon => item.amount,
-        ItemKind::Code => 1,
-        _ => return None,
-    };
-    tables.unit(item.unit).filter(|unit| unit.funded == funder).map(|unit| (unit, count))
 }

@@ -156,7 +156,7 @@ impl Writer {
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
         let (number, card_hash, likely_card) = (checked.number, checked.card_hash, ahead.likely_card);
         let (mut hashed, mut beside) = (Vec::new(), Beside { items, forged: checked.forged, salt: None });
-        if items.iter().any(|item| is_pin(item.what())) {
+        if items.iter().any(Item::is_secret) {
             (hashed, beside.salt) = match self.hash_pins(request, checked, items) {
                 Some(hashed) => hashed,
                 None => return Ok(Err(Code::NotAvailable)),
@@ -296,7 +296,7 @@ impl Writer {
 
     fn same_content(&self, request: &Request, items: &[Item], checked: &Checked, earlier: &(u64, Transaction)) -> bool {
         let (sequence, entry) = (earlier.0, &earlier.1);
-        let of_content = |item: &&Item| !is_pin(item.what());
+        let of_content = |item: &&Item| !item.is_secret();
         let same_card = match (checked.number, entry.card) {
             (None, _) => true,
             (Some(_), CardRef::None) => false,
@@ -334,11 +334,6 @@ impl Writer {
             }),
         }
     }
-}
-
-/// True for what is in no content, no entry and no error.
-fn is_pin(kind: ItemKind) -> bool {
-    matches!(kind, ItemKind::Pin | ItemKind::NewPin)
 }
 
 /// An original as it was looked up.
