@@ -174,6 +174,12 @@ pub struct Post {
 }
 
 impl Post {
+    /// The account at the end that is a card's, if one is.
+    #[inline]
+    fn end(&self) -> Account {
+        if self.from.is_card() { self.from } else { self.to }
+    }
+
     /// The end that is a card's, and what the move changes it by; None if neither is.
     #[inline]
     pub fn card_end(&self) -> Option<(Account, i64)> {
@@ -183,8 +189,8 @@ impl Post {
     /// True if its card's end is a lot that lies in a wallet, not in the card's record.
     #[inline]
     pub fn is_of_wallet(&self) -> bool {
-        let (dated, card) = (self.begins | self.expires != 0, self.from.is_card() | self.to.is_card());
-        (dated & card) | (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
+        let dated = self.begins | self.expires != 0;
+        self.end() == Account::CardUnit || dated && self.end().is_card()
     }
 
     /// True if it moves money.
@@ -196,9 +202,8 @@ impl Post {
     /// The purse at the card's end: 1 to 3, or a unit; 0 for a shortfall.
     #[inline]
     pub fn purse(&self) -> u16 {
-        let end = if self.from.is_card() { self.from } else { self.to };
-        match end {
-            Account::CardPrincipal | Account::CardBonus | Account::CardPoints => end as u16 + 1,
+        match self.end() {
+            end @ (Account::CardPrincipal | Account::CardBonus | Account::CardPoints) => end as u16 + 1,
             Account::CardUnit => self.unit,
             _ => 0,
         }

@@ -10,7 +10,7 @@ use crate::commands::{Answer, Kind};
 use crate::details::{PART_CASH, PART_UNPAID, Part};
 use crate::journal::entry::{CardRef, Change, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
-use crate::machine::{Admitted, Contradiction, Machine};
+use crate::machine::{Admitted, Contradiction, Machine, Purses};
 use crate::units::{PURSE_MAX, Unit};
 use crate::wallets::{Day, Hold, Wallet};
 
@@ -160,15 +160,8 @@ impl Machine {
         }
         if transaction.kind != Kind::Authorise {
             self.post_shared(programme, store, transaction);
-            for (place, ahead) in ahead.iter().enumerate() {
-                let Some(index) = card_at(transaction, place as u16) else { continue };
-                let posts = || transaction.detail.posts.iter().filter(move |post| usize::from(post.card) == place);
-                if !ahead.card {
-                    self.post_to_record(index, posts())?;
-                }
-                if !ahead.wallet && posts().any(Post::is_of_wallet) {
-                    self.post_to_wallet(index, posts(), sequence)?;
-                }
+            for (place, &ahead) in ahead.iter().enumerate() {
+                self.post_to_card(transaction, place as u16, ahead, sequence)?;
             }
         }
         for change in transaction.changes.iter().filter(|change| !first(change)) {
@@ -205,55 +198,60 @@ impl Machine {
         }
     }
 
-    /// What moves change of the record of the card with this index.
-    fn post_to_record<'a>(&mut self, index: u32, posts: impl Iterator<Item = &'a Post>) -> Result<(), Contradiction> {
+    /// What the moves change of the card at a place: of its record and of its wallet, unless these hold the entry already.
+    fn post_to_card(&mut self, transaction: &Transaction, place: u16, ahead: Ahead, sequence: u64) -> Result<(), Contradiction> {
+        let Some(index) = card_at(transaction, place) else { return Ok(()) };
+        let posts = || transaction.detail.posts.iter().filter(move |post| post.card == place);
+        let has_lots = !ahead.wallet && posts().any(Post::is_of_wallet);
+        let handle = has_lots.then(|| self.wallet_of(index));
         let (card, points) = self.cards.card_mut(index);
-        for post in posts {
-            let Some((account, change)) = post.card_end().filter(|_| !post.is_of_wallet()) else { continue };
-            let (balance, owed) = match account {
-                // In between a purse may be above its cap: where it ends was looked at.
-                Account::CardPrincipal => (&mut card.principal, false),
-                Account::CardBonus => (&mut card.bonus, false),
-                Account::CardPoints => (&mut *points, false),
-                Account::CardShortfallMoney => (&mut card.shortfall_money, true),
-                _ => (&mut card.shortfall_points, true),
-            };
-            match balance.checked_add(change) {
-                Some(after) if after == 0 || (after < 0) == owed => *balance = after,
-                _ => return Err(format!("a purse would go below zero: {post:?}")),
-            }
-        }
-        Ok(())
-    }
-
-    /// What moves change of the wallet of the card with this index: all of them at once.
-    fn post_to_wallet<'a>(
-        &mut self,
-        index: u32,
-        posts: impl Iterator<Item = &'a Post>,
-        sequence: u64,
-    ) -> Result<(), Contradiction> {
+        let mut purses = [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points];
         let mut short = None;
-        self.change_wallet(index, sequence, |wallet| {
-            for post in posts {
-                let Some((_, change)) = post.card_end().filter(|_| post.is_of_wallet()) else { continue };
-                if !wallet.add(post.purse(), post.begins, post.expires, change) {
+        let mut post_all = |mut wallet: Option<&mut Wallet>| {
+            for post in posts() {
+                let Some((account, change)) = post.card_end() else { continue };
+                let fits = match &mut wallet {
+                    _ if !post.is_of_wallet() => ahead.card || add_to_purse(&mut purses, account, change),
+                    Some(wallet) => wallet.add(post.purse(), post.begins, post.expires, change),
+                    None => true,
+                };
+                if !fits {
                     short = Some(*post);
                 }
             }
-        });
-        short.map_or(Ok(()), |post| Err(format!("a lot would go below zero: {post:?}")))
+        };
+        let wary = match handle {
+            Some(handle) => self.wallets.change_lots(handle, |wallet| {
+                wallet.last = sequence;
+                post_all(Some(wallet));
+            }),
+            None => {
+                post_all(None);
+                None
+            }
+        };
+        if let Some(post) = short {
+            return Err(format!("a purse or a lot would go below zero: {post:?}"));
+        }
+        [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
+        card.wary = wary.map_or(card.wary, u8::from);
+        Ok(())
     }
 
-    /// Changes the wallet of a card, which is made if there is none.
-    fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
-        let handle = self.cards.wallet(index).unwrap_or_else(|| {
+    /// The handle of a card's wallet, which is made if there is none.
+    fn wallet_of(&mut self, index: u32) -> u32 {
+        self.cards.wallet(index).unwrap_or_else(|| {
             let programme = self.organisation.programme(self.cards.card(index).programme);
             let grown = programme.map_or(0, |at| self.organisation.programmes[at].growths);
             let handle = self.wallets.push(Wallet::new(index, grown));
             self.cards.set_wallet(index, handle);
             handle
-        });
+        })
+    }
+
+    /// Changes the wallet of a card, which is made if there is none.
+    fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
+        let handle = self.wallet_of(index);
         let wary = self.wallets.change(handle, |wallet| {
             change(wallet);
             wallet.last = sequence;
@@ -386,6 +384,18 @@ impl Machine {
             parts.push(Part { purse, begins, expires, amount, balance, ..Part::default() });
         }
     }
+}
+
+/// Adds to a purse or a shortfall of a card's record. False if it cannot be: a purse is not below zero, a shortfall not above.
+///
+/// In between a purse may be above its cap: where it ends was looked at.
+#[inline]
+fn add_to_purse(purses: &mut Purses, account: Account, change: i64) -> bool {
+    let owed = matches!(account, Account::CardShortfallMoney | Account::CardShortfallPoints);
+    let Some(purse) = purses.get_mut(account as usize) else { return false };
+    let after = purse.checked_add(change).filter(|&after| if owed { after <= 0 } else { after >= 0 });
+    *purse = after.unwrap_or(*purse);
+    after.is_some()
 }
 
 /// Whether the records of a card hold an entry already.
