@@ -155,20 +155,23 @@ pub struct Move {
 }
 
 /// A move of a transaction with details: one of its ends may be a lot of a card's purse, and its unit may be one of the rules'.
+///
+/// It begins as the journal writes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Post {
     /// What it takes from.
     pub from: Account,
     /// What it gives to.
     pub to: Account,
-    /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
-    pub card: u16,
     /// The unit of units' accounts and of what was paid for it; else 0.
     pub unit: u16,
-    /// First valid date of the lot at the card's end; 0: at once.
-    pub begins: i32,
-    /// Its last valid date; 0: it never expires.
+    /// Last valid date of the lot at the card's end; 0: it never expires.
     pub expires: i32,
+    /// Its first valid date; 0: at once.
+    pub begins: i32,
+    /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
+    pub card: u16,
     /// Smallest units, 1 to [`PURSE_MAX`](crate::units::PURSE_MAX).
     pub amount: i64,
 }
@@ -191,6 +194,18 @@ impl Post {
     pub fn is_of_wallet(&self) -> bool {
         let dated = self.begins | self.expires != 0;
         self.end() == Account::CardUnit || dated && self.end().is_card()
+    }
+
+    /// True if it gives to such a lot.
+    #[inline]
+    pub fn gives_lot(&self) -> bool {
+        (self.to == Account::CardUnit) | (self.to.is_card() & (self.begins | self.expires != 0))
+    }
+
+    /// True if its card's end is of a unit of the rules.
+    #[inline]
+    pub fn is_of_unit(&self) -> bool {
+        (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
     }
 
     /// True if it moves money.

@@ -483,15 +483,15 @@ impl Wallets {
         self.look_at(handle, bytes)
     }
 
-    /// The same of a change that does nothing but [`add`](Wallet::add): None if the card is what it was, as nearly always.
+    /// The same of a change that does nothing but [`add`](Wallet::add), with what it says: None if its card is what it was, as nearly always.
     #[inline]
-    pub fn change_lots(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> Option<bool> {
+    pub fn change_lots<T>(&mut self, handle: u32, change: impl FnOnce(&mut Wallet) -> T) -> (T, Option<bool>) {
         let wallet = &mut self.wallets[handle as usize];
         let bytes = wallet.bytes();
-        change(wallet);
+        let said = change(wallet);
         let (card, reshaped) = (wallet.card, wallet.reshaped);
         self.note_change(card);
-        reshaped.then(|| self.look_at(handle, bytes))
+        (said, reshaped.then(|| self.look_at(handle, bytes)))
     }
 
     /// Notes what follows from all of a wallet that took so many bytes before; whether its card is plain no more.
