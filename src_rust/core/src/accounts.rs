@@ -192,8 +192,13 @@ impl Post {
     /// True if its card's end is a lot that lies in a wallet, not in the card's record.
     #[inline]
     pub fn is_of_wallet(&self) -> bool {
-        let dated = self.begins | self.expires != 0;
-        self.end() == Account::CardUnit || dated && self.end().is_card()
+        self.end().is_card() && self.lies_in_wallet(self.end())
+    }
+
+    /// The same, when it is known which of a card's accounts is at its end.
+    #[inline]
+    pub fn lies_in_wallet(&self, end: Account) -> bool {
+        (end == Account::CardUnit) | (self.begins | self.expires != 0)
     }
 
     /// True if it gives to such a lot.
@@ -217,8 +222,14 @@ impl Post {
     /// The purse at the card's end: 1 to 3, or a unit; 0 for a shortfall.
     #[inline]
     pub fn purse(&self) -> u16 {
-        match self.end() {
-            end @ (Account::CardPrincipal | Account::CardBonus | Account::CardPoints) => end as u16 + 1,
+        self.purse_at(self.end())
+    }
+
+    /// The same, when it is known which account is at its end.
+    #[inline]
+    pub fn purse_at(&self, end: Account) -> u16 {
+        match end {
+            Account::CardPrincipal | Account::CardBonus | Account::CardPoints => end as u16 + 1,
             Account::CardUnit => self.unit,
             _ => 0,
         }
@@ -424,6 +435,7 @@ pub struct Units(Vec<(u16, UnitTotals)>);
 
 impl Units {
     /// The totals of a unit, made if there are none.
+    #[inline]
     pub fn of(&mut self, unit: u16) -> &mut UnitTotals {
         // Nearly always they are numbered one after the other.
         let likely = usize::from(unit.wrapping_sub(UNIT_MIN));

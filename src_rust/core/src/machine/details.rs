@@ -109,7 +109,8 @@ impl Machine {
         balances.extend(cards.iter().map(|&(index, _)| self.balances(index)));
         let mut units = std::mem::take(&mut transaction.detail.units);
         for (card, unit, balance) in &mut units {
-            *balance = card_at(transaction, *card).map_or(0, |index| self.purse(index, *unit));
+            let wallet = card_at(transaction, *card).and_then(|index| self.wallet(index));
+            *balance = wallet.map_or(0, |wallet| wallet.balance(*unit));
         }
         transaction.detail.units = units;
     }
@@ -394,8 +395,8 @@ fn post_one(post: &Post, units: &mut Units, purses: &mut Option<Purses>, wallet:
         units.add(post);
     }
     let Some((account, change)) = post.card_end() else { return true };
-    if post.is_of_wallet() {
-        wallet.as_mut().is_none_or(|wallet| wallet.add(post.purse(), post.begins, post.expires, change))
+    if post.lies_in_wallet(account) {
+        wallet.as_mut().is_none_or(|wallet| wallet.add(post.purse_at(account), post.begins, post.expires, change))
     } else {
         purses.as_mut().is_none_or(|purses| add_to_purse(&mut purses[account as usize], account, change))
     }
@@ -520,8 +521,9 @@ pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
     };
     let pays = |account| matches!(account, Account::IssuerPoints | Account::IssuerUnits);
     for post in &detail.posts {
-        let purse = post.purse();
-        if let Some((end, amount)) = post.card_end().filter(|_| purse != 0) {
+        if let Some((end, amount)) = post.card_end()
+            && let purse @ 1.. = post.purse_at(end)
+        {
             let (account, balance) = (end.code(), balance(post.card, purse));
             let Post { card, begins, expires, .. } = *post;
             parts.push(Part { account, card, purse, begins, expires, amount, balance, ..Part::default() });
