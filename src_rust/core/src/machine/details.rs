@@ -210,7 +210,7 @@ impl Machine {
         sequence: u64,
     ) -> Result<(), Contradiction> {
         let index = card_at(transaction, place);
-        let mut posts = transaction.detail.posts.iter().filter(|post| post.card == place);
+        let posts = transaction.detail.posts.iter().filter(|post| post.card == place);
         let is_of_wallet = !ahead.wallet && posts.clone().any(Post::is_of_wallet);
         let handle = index.filter(|_| is_of_wallet).map(|index| self.wallet_of(index));
         let units = &mut self.organisation.programmes[programme].books.units;
@@ -218,13 +218,12 @@ impl Machine {
         let mut purses = record
             .as_ref()
             .map(|(card, points)| [card.principal, card.bonus, **points, card.shortfall_money, card.shortfall_points]);
-        let mut post_all = |mut wallet: Option<&mut Wallet>| posts.find(|post| !post_one(post, units, &mut purses, &mut wallet));
         let (short, wary) = match handle {
             Some(handle) => self.wallets.change_lots(handle, |wallet| {
                 wallet.last = sequence;
-                post_all(Some(wallet))
+                post_all(posts, units, &mut purses, Some(wallet))
             }),
-            None => (post_all(None), None),
+            None => (post_all(posts, units, &mut purses, None), None),
         };
         if let Some(post) = short {
             return Err(format!("a purse or a lot would go below zero: {post:?}"));
@@ -388,18 +387,29 @@ impl Machine {
     }
 }
 
-/// Posts a move on what is given: the totals of units, the purses of a card's record, its wallet. False if it has not so much.
-#[inline(always)]
-fn post_one(post: &Post, units: &mut Units, purses: &mut Option<Purses>, wallet: &mut Option<&mut Wallet>) -> bool {
-    if post.from.unit() == Unit::Counted {
-        units.add(post);
+/// Posts moves on what is given: the totals of units, the purses of a card's record, its wallet. The first that takes more than is there, if
+/// one does.
+fn post_all<'a>(
+    posts: impl Iterator<Item = &'a Post>,
+    units: &mut Units,
+    purses: &mut Option<Purses>,
+    mut wallet: Option<&mut Wallet>,
+) -> Option<&'a Post> {
+    for post in posts {
+        if post.from.unit() == Unit::Counted {
+            units.add(post);
+        }
+        let Some((account, change)) = post.card_end() else { continue };
+        let is_there = if post.lies_in_wallet(account) {
+            wallet.as_mut().is_none_or(|wallet| wallet.add(post.purse_at(account), post.begins, post.expires, change))
+        } else {
+            purses.as_mut().is_none_or(|purses| add_to_purse(&mut purses[account as usize], account, change))
+        };
+        if !is_there {
+            return Some(post);
+        }
     }
-    let Some((account, change)) = post.card_end() else { return true };
-    if post.lies_in_wallet(account) {
-        wallet.as_mut().is_none_or(|wallet| wallet.add(post.purse_at(account), post.begins, post.expires, change))
-    } else {
-        purses.as_mut().is_none_or(|purses| add_to_purse(&mut purses[account as usize], account, change))
-    }
+    None
 }
 
 /// Adds to a purse or a shortfall of a card's record. False if it cannot be: a purse is not below zero, a shortfall not above.
