@@ -50,44 +50,47 @@ def some(value: int) -> bytes:
 
 
 def item(fields: dict[str, int]) -> bytes:
-    """An item from its fields; those that are zero are left out."""
-    get = [fields.get(name, 0) for name in ("digits", "unit", "amount", "high", "low")]
-    digits, unit, amount, high, low = get
-    bits = sum(1 << bit for bit, value in enumerate(get) if value)
+    """An item from its fields; of amount, high and low those that are zero are left out."""
+    digits, unit, amount, high, low = (
+        fields.get(name, 0) for name in ("digits", "unit", "amount", "high", "low")
+    )
+    bits = 16 * (amount != 0) + 32 * (high != 0) + 64 * (low != 0)
     hashed = high.to_bytes(8, "big") + low.to_bytes(8, "big") if high else some(low)
-    head = bytes([fields["kind"], bits]) + (bytes([digits]) if digits else b"")
-    return head + some(unit) + some(amount) + hashed
+    return struct.pack("<BBH", fields["kind"] | bits, digits, unit) + some(amount) + hashed
 
 
 def post(
     source: int, target: int, amount: int, *, card: int = 0, unit: int = 0, dates: Any = (0, 0)
 ) -> bytes:
     """A move with details."""
-    first = ALL_ACCOUNTS.index(source) + 32 * (card > 0) + 64 * (dates != (0, 0)) + 128 * (unit > 0)
-    lot = uint(dates[0]) + uint(dates[1]) if dates != (0, 0) else b""
-    return bytes([first, ALL_ACCOUNTS.index(target)]) + some(card) + lot + some(unit) + uint(amount)
-
-
-def many(parts: list[bytes]) -> bytes:
-    return uint(len(parts)) + b"".join(parts)
+    begins, expires = dates
+    form, has_card = 2 if expires else 1 if unit else 0, card > 0 or begins > 0
+    first = ALL_ACCOUNTS.index(source) | form << 5 | has_card << 7
+    head = struct.pack("<BBHI", first, ALL_ACCOUNTS.index(target), unit, expires)[: 2 << form]
+    return head + (uint(card) + uint(begins) if has_card else b"") + uint(amount)
 
 
 def details(spec: dict[str, Any], original: bytes) -> bytes:
     """What follows the card of a transaction with details."""
-    parts = [bytes([spec.get("asked", 0), spec.get("status", 0), spec.get("reason", 0)])]
-    parts += [uint(spec.get("product", 0)), uint(spec.get("expires", 0))]
+    product, expires = spec.get("product", 0), spec.get("expires", 0)
     amounts = [spec.get(name, 0) for name in ("amount", "cash", "unpaid", "discount")]
-    parts += [bytes([sum(1 << bit for bit, amount in enumerate(amounts) if amount)]), *map(some, amounts)]
-    parts += [bytes([original != b""]), original]
-    if "card" in spec:
-        parts += [b"\1" + number(spec["number"]) if "number" in spec else b"\0"]
-        parts += [uint(balance) for balance in spec["balances"]]
-    posts = [post(*one[:3], **(one[3] if len(one) > 3 else {})) for one in spec.get("moves", [])]
-    parts += [many([item(one) for one in spec.get("items", [])])]
-    parts += [many([uint(index) + uint(before) for index, before in spec.get("further", [])]), many(posts)]
-    parts += [many([b"".join(map(uint, purse)) for purse in spec.get("purses", [])])]
-    parts += [many([bytes([change[0]]) + change[1] for change in spec.get("changes", [])])]
-    return b"".join(parts)
+    lists = [spec.get(name, []) for name in ("items", "further", "moves", "changes")]
+    items, further, posted, changes = lists
+    issued, counts = "card" in spec and "number" in spec, [len(one) for one in lists]
+    fields = sum(1 << bit for bit, amount in enumerate(amounts) if amount)
+    fields |= (original != b"") << 4 | issued << 5 | (product | expires != 0) << 6
+    many = max(counts) > 255
+    parts = [bytes([spec.get("asked", 0), spec.get("status", 0), spec.get("reason", 0), fields | many << 7])]
+    parts += [struct.pack("<4H" if many else "<4B", *counts)]
+    parts += [uint(product) + uint(expires)] if product or expires else []
+    parts += [*map(some, amounts), original]
+    parts += [number(spec["number"])] if issued else []
+    parts += [uint(balance) for balance in spec["balances"]] if "card" in spec else []
+    parts += [item(one) for one in items]
+    parts += [uint(index) + uint(before) for index, before in further]
+    parts += [post(*one[:3], **(one[3] if len(one) > 3 else {})) for one in posted]
+    parts += [uint(balance) for _, _, balance in spec.get("purses", [])]
+    return b"".join(parts + [bytes([change[0]]) + change[1] for change in changes])
 
 
 def legs(posted: list[tuple[int, ...]]) -> bytes:

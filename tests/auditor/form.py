@@ -381,47 +381,67 @@ def decode_move(read: Reader) -> Post:
 
 
 def decode_details(read: Reader, entry: Entry) -> None:
-    entry.asked, entry.status, entry.reason = read.byte(), read.byte(), read.byte()
-    entry.product, entry.expires = read.uint(), read.uint()
-    bits = read.byte()
-    if bits >> 4:
-        raise Damage(f"amounts {bits:#x}")
+    entry.asked, entry.status, entry.reason, bits = read.byte(), read.byte(), read.byte(), read.byte()
+    items, further, posts, changes = decode_counts(read, many=bits & 128 != 0)
+    if bits & 64:
+        entry.product, entry.expires = read.uint(), read.uint()
+        read.not_zero(entry.product | entry.expires)
     entry.amount = read.not_zero(read.wrapped()) if bits & 1 else 0
     entry.cash, entry.unpaid, entry.discount = (read.some() if bits & bit else 0 for bit in (2, 4, 8))
-    if read.flag():
+    if bits & 16:
         decode_original(read, entry)
     elif entry.flags & ORIGINAL_BY_KEY:
         raise Damage("an original by key that is not there")
+    if bits & 32 and not entry.flags & HAS_CARD:
+        raise Damage("the number of a card that is not there")
     if entry.flags & HAS_CARD:
-        entry.number = read.card_number() if read.flag() else None
+        entry.number = read.card_number() if bits & 32 else None
         entry.balances = (read.uint(), read.uint(), read.uint())
-    entry.items = [decode_item(read) for _ in range(read.uint())]
-    entry.further = [(read.uint(), read.uint()) for _ in range(read.uint())]
-    entry.posts = [decode_post(read) for _ in range(read.uint())]
-    entry.purses = [(read.uint(), read.uint(), read.uint()) for _ in range(read.uint())]
-    entry.changes = [decode_change(read) for _ in range(read.uint())]
+    entry.items = [decode_item(read) for _ in range(items)]
+    entry.further = [(read.uint(), read.uint()) for _ in range(further)]
+    entry.posts = [decode_post(read) for _ in range(posts)]
     if (entry.flags & WITH_POINTS != 0) != (entry.asked & 1 != 0):
         raise Damage("the flags of the head and of the request differ")
-    if len(entry.posts) > POSTS_MAX:
-        raise Damage(f"{len(entry.posts)} moves")
-    places = {post.card for post in entry.posts} | {place for place, _, _ in entry.purses}
-    if places and max(places) > len(entry.further):
-        raise Damage(f"a move or a balance of card {max(places)} of {len(entry.further)}")
+    if posts > POSTS_MAX:
+        raise Damage(f"{posts} moves")
+    place = max((post.card for post in entry.posts), default=0)
+    if place > further:
+        raise Damage(f"a move of card {place} of {further}")
+    entry.purses = [(*purse, read.uint()) for purse in told(entry)]
+    entry.changes = [decode_change(read) for _ in range(changes)]
+
+
+def decode_counts(read: Reader, *, many: bool) -> tuple[int, ...]:
+    """How many items, further cards, moves and changes follow."""
+    form = struct.Struct("<4H" if many else "<4B")
+    counts: tuple[int, ...] = form.unpack(read.take(form.size))
+    if many and max(counts) < 256:
+        raise Damage("counts are longer than they need be")
+    return counts
+
+
+def told(entry: Entry) -> list[tuple[int, int]]:
+    """Cards, by place, and purses whose balances stand behind the moves."""
+    purses = [
+        (place, purse) for place in range(1, len(entry.further) + 1) for purse in (PRINCIPAL, BONUS, POINTS)
+    ]
+    return purses + list(
+        dict.fromkeys((post.card, post.purse) for post in entry.posts if post.purse > POINTS)
+    )
 
 
 def decode_item(read: Reader) -> Item:
-    kind, bits = read.byte(), read.byte()
-    if kind not in ITEM_KINDS or bits >> 5:
-        raise Damage(f"an item of kind {kind} with fields {bits:#x}")
-    digits = read.not_zero(read.byte()) if bits & 1 else 0
-    unit = read.some() if bits & 2 else 0
-    amount = read.not_zero(read.wrapped()) if bits & 4 else 0
+    first, digits, unit = struct.unpack("<BBH", read.take(4))
+    kind = first & 15
+    if kind not in ITEM_KINDS or first >> 7:
+        raise Damage(f"an item of kind {kind} with fields {first >> 4:#x}")
+    amount = read.not_zero(read.wrapped()) if first & 16 else 0
     high = low = 0
-    if bits & 8:
+    if first & 32:
         high, low = read.not_zero(int.from_bytes(read.take(8), "big")), int.from_bytes(read.take(8), "big")
-        if (low != 0) != (bits & 16 != 0):
+        if (low != 0) != (first & 64 != 0):
             raise Damage("a bit of an item that differs from its field")
-    elif bits & 16:
+    elif first & 64:
         low = read.some()
     return Item(kind, digits, unit, amount, high, low)
 
@@ -430,15 +450,19 @@ def decode_post(read: Reader) -> Post:
     first, second = read.byte(), read.byte()
     if first & 31 >= len(PLACES) or second >= len(PLACES):
         raise Damage(f"a move between unknown accounts {first & 31} and {second}")
-    source, target = PLACES[first & 31], PLACES[second]
-    card = read.some() if first & 32 else 0
-    dates = (read.uint(), read.uint()) if first & 64 else UNDATED
-    if first & 64 and dates == UNDATED:
+    source, target, form = PLACES[first & 31], PLACES[second], first >> 5 & 3
+    if form == 3:
+        raise Damage("a move of unknown form")
+    unit = int.from_bytes(read.take(2), "little") if form else 0
+    expires = int.from_bytes(read.take(4), "little") if form == 2 else 0
+    card, begins = (read.uint(), read.uint()) if first & 128 else (0, 0)
+    if (form == 1 and not unit) or (form == 2 and not expires) or (first & 128 and not card | begins):
         raise Damage("a zero that need not be there")
-    unit = read.some() if first & 128 else 0
     if source == target or (source in CARD_ACCOUNTS and target in CARD_ACCOUNTS):
         raise Damage(f"a move from account {source} to {target}")
-    return Post(source, target, read.uint(), card, unit, dates)
+    if source in UNIT_ACCOUNTS and unit < UNIT_MIN:
+        raise Damage(f"a move of unit {unit}")
+    return Post(source, target, read.uint(), card, unit, (begins, expires))
 
 
 def uints(count: int) -> Callable[[Reader], tuple[int, ...]]:

@@ -157,25 +157,34 @@ pub struct Move {
 }
 
 /// A move of a transaction with details: one of its ends may be a lot of a card's purse, and its unit may be one of the rules'.
+///
+/// It begins as the journal writes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Post {
     /// What it takes from.
     pub from: Account,
     /// What it gives to.
     pub to: Account,
-    /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
-    pub card: u16,
     /// The unit of units' accounts and of what was paid for it; else 0.
     pub unit: u16,
-    /// First valid date of the lot at the card's end; 0: at once.
-    pub begins: i32,
-    /// Its last valid date; 0: it never expires.
+    /// Last valid date of the lot at the card's end; 0: it never expires.
     pub expires: i32,
+    /// Its first valid date; 0: at once.
+    pub begins: i32,
+    /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
+    pub card: u16,
     /// Smallest units, 1 to [`PURSE_MAX`](crate::units::PURSE_MAX).
     pub amount: i64,
 }
 
 impl Post {
+    /// The account at the end that is a card's, if one is.
+    #[inline]
+    fn end(&self) -> Account {
+        if self.from.is_card() { self.from } else { self.to }
+    }
+
     /// The end that is a card's, and what the move changes it by; None if neither is.
     #[inline]
     pub fn card_end(&self) -> Option<(Account, i64)> {
@@ -185,8 +194,25 @@ impl Post {
     /// True if its card's end is a lot that lies in a wallet, not in the card's record.
     #[inline]
     pub fn is_of_wallet(&self) -> bool {
-        let (dated, card) = (self.begins | self.expires != 0, self.from.is_card() | self.to.is_card());
-        (dated & card) | (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
+        self.end().is_card() && self.lies_in_wallet(self.end())
+    }
+
+    /// The same, when it is known which of a card's accounts is at its end.
+    #[inline]
+    pub fn lies_in_wallet(&self, end: Account) -> bool {
+        (end == Account::CardUnit) | (self.begins | self.expires != 0)
+    }
+
+    /// True if it gives to such a lot.
+    #[inline]
+    pub fn gives_lot(&self) -> bool {
+        (self.to == Account::CardUnit) | (self.to.is_card() & (self.begins | self.expires != 0))
+    }
+
+    /// True if its card's end is of a unit of the rules.
+    #[inline]
+    pub fn is_of_unit(&self) -> bool {
+        (self.from == Account::CardUnit) | (self.to == Account::CardUnit)
     }
 
     /// True if it moves money.
@@ -198,7 +224,12 @@ impl Post {
     /// The purse at the card's end: 1 to 3, or a unit; 0 for a shortfall.
     #[inline]
     pub fn purse(&self) -> u16 {
-        let end = if self.from.is_card() { self.from } else { self.to };
+        self.purse_at(self.end())
+    }
+
+    /// The same, when it is known which account is at its end.
+    #[inline]
+    pub fn purse_at(&self, end: Account) -> u16 {
         match end {
             Account::CardPrincipal | Account::CardBonus | Account::CardPoints => end as u16 + 1,
             Account::CardUnit => self.unit,
@@ -406,6 +437,7 @@ pub struct Units(Vec<(u16, UnitTotals)>);
 
 impl Units {
     /// The totals of a unit, made if there are none.
+    #[inline]
     pub fn of(&mut self, unit: u16) -> &mut UnitTotals {
         // Nearly always they are numbered one after the other.
         let likely = usize::from(unit.wrapping_sub(UNIT_MIN));

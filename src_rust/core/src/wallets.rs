@@ -105,6 +105,9 @@ pub struct Wallet {
     /// What was last noted of [`earliest`](Self::earliest).
     #[serde(skip)]
     lapses: i32,
+    /// Lots came or went, or began or ceased to have something that is free, since it was last looked at as a whole.
+    #[serde(skip)]
+    reshaped: bool,
 }
 
 const _: () = assert!(size_of::<Wallet>() == 64);
@@ -148,6 +151,9 @@ pub const CHUNK: usize = 512;
 
 /// Lots that are asked for ahead.
 const LOTS_AHEAD: usize = 8;
+
+/// So many lots are looked through one after the other before they are halved: few wallets have more.
+const LOTS_NEAR: usize = 8;
 
 /// Wrong PINs after which none is taken any more.
 pub const TRIES_MAX: u8 = 3;
@@ -196,7 +202,9 @@ impl Wallet {
     /// The lots of a purse, in the order of spending.
     #[inline]
     pub fn lots_of(&self, purse: u16) -> impl Iterator<Item = &Lot> {
-        let first = self.lots.partition_point(|lot| lot.purse < purse);
+        let before = |lot: &Lot| lot.purse < purse;
+        let first = self.near().iter().position(|lot| !before(lot));
+        let first = first.unwrap_or_else(|| self.lots.partition_point(before));
         self.lots[first..].iter().take_while(move |lot| lot.purse == purse)
     }
 
@@ -205,8 +213,19 @@ impl Wallet {
         self.lots_of(purse).map(|lot| lot.amount).sum()
     }
 
+    /// The first few lots.
+    #[inline]
+    fn near(&self) -> &[Lot] {
+        &self.lots[..self.lots.len().min(LOTS_NEAR)]
+    }
+
+    #[inline]
     fn find(&self, purse: u16, begins: i32, expires: i32) -> Result<usize, usize> {
-        self.lots.binary_search_by_key(&order(purse, begins, expires), Lot::order)
+        let is = |lot: &Lot| (lot.purse, lot.begins, lot.expires) == (purse, begins, expires);
+        match self.near().iter().position(is) {
+            Some(at) => Ok(at),
+            None => self.lots.binary_search_by_key(&order(purse, begins, expires), Lot::order),
+        }
     }
 
     /// What a lot has, and what of it is held.
@@ -215,23 +234,26 @@ impl Wallet {
     }
 
     /// Adds to a lot, or takes from it; one that is empty is gone. False if it has not so much.
+    #[inline]
     pub fn add(&mut self, purse: u16, begins: i32, expires: i32, change: i64) -> bool {
-        match self.find(purse, begins, expires) {
-            Ok(at) => {
-                let lot = &mut self.lots[at];
-                lot.amount += change;
-                let whole = lot.amount >= 0;
-                if lot.amount <= 0 {
-                    self.lots.remove(at);
-                }
-                whole
-            }
+        let at = match self.find(purse, begins, expires) {
+            Ok(at) => at,
             Err(at) if change > 0 => {
                 self.lots.insert(at, Lot { purse, begins, expires, amount: change, held: 0, carry: 0 });
-                true
+                self.reshaped = true;
+                return true;
             }
-            Err(_) => change == 0,
+            Err(_) => return change == 0,
+        };
+        let lot = &mut self.lots[at];
+        let Some(after) = lot.amount.checked_add(change).filter(|&after| after >= 0) else { return false };
+        self.reshaped |= (lot.amount > lot.held) != (after > lot.held);
+        lot.amount = after;
+        if after == 0 {
+            self.reshaped = true;
+            self.lots.remove(at);
         }
+        true
     }
 
     /// Holds so much more of what a post takes from the card; less, if it is negative.
@@ -449,24 +471,41 @@ impl Wallets {
     /// Changes a wallet; whether its card is plain no more is the result.
     #[inline]
     pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
-        let at = handle as usize;
-        let wallet = &mut self.wallets[at];
+        let wallet = &mut self.wallets[handle as usize];
         let (before, bytes) = (wallet.rest().member, wallet.bytes());
         change(wallet);
-        self.bytes = self.bytes + wallet.bytes() - bytes;
-        let member = wallet.rest().member;
+        let (card, member) = (wallet.card, wallet.rest().member);
         if member != before {
-            self.holders.remove(&(before, wallet.card));
-            self.holders.extend((member != 0).then_some((member, wallet.card)));
+            self.holders.remove(&(before, card));
+            self.holders.extend((member != 0).then_some((member, card)));
         }
+        self.note_change(card);
+        self.look_at(handle, bytes)
+    }
+
+    /// The same of a change that does nothing but [`add`](Wallet::add), with what it says: None if its card is what it was, as nearly always.
+    #[inline]
+    pub fn change_lots<T>(&mut self, handle: u32, change: impl FnOnce(&mut Wallet) -> T) -> (T, Option<bool>) {
+        let wallet = &mut self.wallets[handle as usize];
+        let bytes = wallet.bytes();
+        let said = change(wallet);
+        let (card, reshaped) = (wallet.card, wallet.reshaped);
+        self.note_change(card);
+        (said, reshaped.then(|| self.look_at(handle, bytes)))
+    }
+
+    /// Notes what follows from all of a wallet that took so many bytes before; whether its card is plain no more.
+    #[inline(never)]
+    fn look_at(&mut self, handle: u32, bytes_before: usize) -> bool {
+        let wallet = &mut self.wallets[handle as usize];
+        self.bytes = self.bytes + wallet.bytes() - bytes_before;
         // Far away, and nearly always as it was.
         let earliest = wallet.earliest();
         if earliest != wallet.lapses {
-            (wallet.lapses, self.earliest[at]) = (earliest, earliest);
+            (wallet.lapses, self.earliest[handle as usize]) = (earliest, earliest);
         }
-        let (card, wary) = (wallet.card, wallet.concerns_all());
-        self.note_change(card);
-        wary
+        wallet.reshaped = false;
+        wallet.concerns_all()
     }
 
     /// Indexes of the cards that a member holds.

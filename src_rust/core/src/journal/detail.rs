@@ -8,7 +8,7 @@ use crate::accounts::{ACCOUNTS, Account, CARD_ACCOUNTS, Post};
 use crate::commands::Kind;
 use crate::details::{Item, ItemKind, Reason};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Place, Reader, Room, Transaction, put_id, put_number, put_uint};
-use crate::units::{PURSE_MAX, Unit};
+use crate::units::{PURSE_MAX, UNIT_MIN, Unit};
 
 /// What a transaction with details has beyond the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub struct Detail {
     pub cards: Vec<(u32, u64)>,
     /// Its moves; of an authorisation what is held. [`add`](Self::add) adds to them.
     pub posts: Vec<Post>,
-    /// Card, purse and balance afterwards, of each purse that a post changed and of no other.
-    pub balances: Vec<(u16, u16, i64)>,
+    /// Principal, bonus and points of each further card afterwards.
+    pub balances: Vec<[i64; 3]>,
+    /// Card, unit and balance afterwards of each purse of units that a move names, in the order in which they do so first.
+    pub units: Vec<(u16, u16, i64)>,
     /// Paid in cash.
     pub cash: i64,
     /// Left to pay.
@@ -52,11 +54,7 @@ impl PostSums {
     /// Inlined: where the accounts are known, little of it is left.
     #[inline(always)]
     fn add(&mut self, post: &Post, lapses_before: i32) {
-        // Units are summed one by one, elsewhere. Wrapping: what a damaged entry says must not stop who reads it, and all that is decided is far
-        // below the bounds.
-        if post.from.unit() == Unit::Counted {
-            return;
-        }
+        // Wrapping: what a damaged entry says must not stop who reads it, and all that is decided is far below the bounds.
         let (from, to) = (post.from as usize, post.to as usize);
         self.all[from] = self.all[from].wrapping_sub(post.amount);
         self.all[to] = self.all[to].wrapping_add(post.amount);
@@ -103,30 +101,66 @@ impl fmt::Debug for PinHash {
     }
 }
 
-const HAS_DIGITS: u8 = 1;
-const HAS_UNIT: u8 = 2;
-const HAS_AMOUNT: u8 = 4;
-const HAS_HIGH: u8 = 8;
-const HAS_LOW: u8 = 16;
+/// Bits of the first byte of an item beside its kind: what is not zero follows.
+const KIND: u8 = 15;
+const HAS_AMOUNT: u8 = 16;
+const HAS_HIGH: u8 = 32;
+const HAS_LOW: u8 = 64;
 
-/// Bits of the first byte of a post beside the account that it takes from.
-const HAS_CARD: u8 = 32;
-const HAS_DATES: u8 = 64;
-const HAS_UNIT_OF_POST: u8 = 128;
+/// Bits of what the details begin with: which fields are there, after one for each of the four amounts.
+const HAS_ORIGINAL: u8 = 16;
+const HAS_NUMBER: u8 = 32;
+const HAS_PRODUCT: u8 = 64;
+/// The counts are of two bytes each.
+const MANY: u8 = 128;
+
+/// Bits of the first byte of a post: the account that it takes from, how long what it begins with is, and whether a card and the
+/// date on which its lot begins follow.
 const PLACE: u8 = 31;
+const FORM: u8 = 32;
+const HAS_CARD: u8 = 128;
+
+/// Most moves of a transaction.
+pub const POSTS_MAX: usize = 8_192;
+/// So many items, moves and so on fit a room for certain: a change takes 64 bytes at most, all others less.
+const PER_ROOM: usize = 8;
 
 impl Detail {
     /// Adds a move to a transaction in which lots with a last date before this one lapse at once.
     #[inline(always)]
     pub fn add(&mut self, post: Post, lapses_before: i32) {
-        self.gives_lots |= post.to.is_card() & post.is_of_wallet();
-        self.sums.add(&post, lapses_before);
+        self.gives_lots |= post.gives_lot();
+        // Units are summed one by one, elsewhere.
+        if post.from.unit() != Unit::Counted {
+            self.sums.add(&post, lapses_before);
+        } else if post.is_of_unit() {
+            self.name(post.card, post.unit);
+        }
         self.posts.push(post);
+    }
+
+    /// The balance of a purse of units will be told.
+    #[inline(never)]
+    fn name(&mut self, card: u16, unit: u16) {
+        if !self.units.iter().any(|of| (of.0, of.1) == (card, unit)) {
+            self.units.push((card, unit, 0));
+        }
+    }
+
+    /// The balance of a purse afterwards, but for those of the entry's card that are told in every entry; 0 if it is not told.
+    #[inline]
+    pub fn balance(&self, card: u16, purse: u16) -> i64 {
+        if purse <= 3 {
+            let of = usize::from(card).checked_sub(1).and_then(|at| self.balances.get(at));
+            return of.zip(usize::from(purse).checked_sub(1)).map_or(0, |(of, at)| of[at]);
+        }
+        self.units.iter().find(|of| (of.0, of.1) == (card, purse)).map_or(0, |of| of.2)
     }
 
     /// Takes the moves out: it is refused.
     pub fn clear_posts(&mut self) {
         self.posts.clear();
+        self.units.clear();
         self.sums = PostSums::default();
         self.gives_lots = false;
         (self.cash, self.unpaid, self.discount) = (0, 0, 0);
@@ -134,11 +168,12 @@ impl Detail {
 
     /// Takes out all of it.
     pub fn clear(&mut self) {
-        let Detail { items, cards, posts, balances, .. } = self;
+        let Detail { items, cards, posts, balances, units, .. } = self;
         items.clear();
         cards.clear();
         posts.clear();
         balances.clear();
+        units.clear();
         self.sums = PostSums::default();
         (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
         self.gives_lots = false;
@@ -151,50 +186,63 @@ impl Transaction {
         if matches!(self.kind, Kind::Refund | Kind::Reversal) { self.posted } else { i32::MIN }
     }
 
-    /// Most bytes that its details take: of an item, a move, a further card or a balance 40, of a change 64, of the rest 384.
+    /// Most bytes that its details take: of an item, a move or a balance of units 40, of a change 64, of a further card 96, of the rest 384.
     pub(super) fn details_bytes_max(&self) -> usize {
-        let Detail { items, posts, cards, balances, .. } = &self.detail;
-        384 + (items.len() + posts.len() + cards.len() + balances.len()) * 40 + self.changes.len() * 64
+        let Detail { items, posts, cards, units, .. } = &self.detail;
+        384 + (items.len() + posts.len() + units.len()) * 40 + self.changes.len() * 64 + cards.len() * 96
     }
 
     #[inline(never)]
     pub(super) fn encode_details(&self, sequence: u64, base: i32, place: &mut Place<'_>) {
-        let detail = &self.detail;
+        let Detail { items, cards, posts, balances, units, .. } = &self.detail;
         let mut room = place.room();
         self.encode_request(base, &mut room);
         let len = room.len;
         place.keep(len);
-        put_list(place, &detail.items, put_item);
-        put_list(place, &detail.cards, |out, &(index, previous)| {
+        put_list(place, items, put_item);
+        put_list(place, cards, |out, &(index, previous)| {
             put_uint(out, index.into());
             put_uint(out, if previous == 0 { 0 } else { sequence - previous });
         });
-        put_list(place, &detail.posts, put_post);
-        put_list(place, &detail.balances, |out, &(card, purse, balance)| {
-            put_uint(out, card.into());
-            put_uint(out, purse.into());
-            put_uint(out, balance.unsigned_abs());
-        });
+        put_list(place, posts, put_post);
+        put_list(place, balances, |out, purses| purses.iter().for_each(|&balance| put_uint(out, balance as u64)));
+        put_list(place, units, |out, &(_, _, balance)| put_uint(out, balance as u64));
         put_list(place, &self.changes, |out, change| change.encode(out));
     }
 
+    /// What the request says and how it was answered, and how many items, further cards, moves and changes follow.
+    #[inline(always)]
     fn encode_request(&self, base: i32, out: &mut impl Out) {
         let detail = &self.detail;
-        let states = [self.flags, self.status, detail.reason as u8, 0, 0, 0, 0, 0];
-        out.put_word(u64::from_le_bytes(states), 3);
-        put_uint(out, self.product.into());
-        put_uint(out, u64::from(self.expires.unsigned_abs()));
+        let issued = if let CardRef::Known { issued, .. } = self.card { issued } else { None };
         let amounts = [self.amount, detail.cash, detail.unpaid, detail.discount];
-        out.push(amounts.iter().enumerate().fold(0, |bits, (at, &amount)| bits | u8::from(amount != 0) << at));
+        let counts = [detail.items.len(), detail.cards.len(), detail.posts.len(), self.changes.len()];
+        let many = counts.iter().any(|&count| count > u8::MAX.into());
+        let fields = amounts.iter().enumerate().fold(0, |bits, (at, &amount)| bits | bit(amount != 0, 1 << at))
+            | bit(self.original.is_some(), HAS_ORIGINAL)
+            | bit(issued.is_some(), HAS_NUMBER)
+            | bit(self.product != 0 || self.expires != 0, HAS_PRODUCT)
+            | bit(many, MANY);
+        let states = u64::from(u32::from_le_bytes([self.flags, self.status, detail.reason as u8, fields]));
+        let packed = |bits: usize| counts.iter().enumerate().fold(0, |word, (at, &count)| word | (count as u64) << (at * bits));
+        if many {
+            assert!(counts.iter().all(|&count| count <= u16::MAX.into()), "there are limits on all of them");
+            out.put_word(states, 4);
+            out.put_word(packed(16), 8);
+        } else {
+            out.put_word(states | packed(8) << 32, 8);
+        }
+        if fields & HAS_PRODUCT != 0 {
+            put_uint(out, self.product.into());
+            put_uint(out, u64::from(self.expires.unsigned_abs()));
+        }
         amounts.into_iter().filter(|&amount| amount != 0).for_each(|amount| put_uint(out, amount as u64));
-        out.push(self.original.is_some().into());
         if self.original.is_some() {
             self.encode_original(base, out);
         }
-        if let CardRef::Known { issued, .. } = self.card {
-            out.push(issued.is_some().into());
+        if let CardRef::Known { .. } = self.card {
             issued.into_iter().for_each(|number| put_number(out, number));
-            self.balances.iter().for_each(|balance| put_uint(out, balance.unsigned_abs()));
+            self.balances.iter().for_each(|&balance| put_uint(out, balance as u64));
         }
     }
 
@@ -208,61 +256,66 @@ impl Transaction {
     ) -> Result<(), Malformed> {
         let lapses_before = self.lapses_before();
         let previous = |distance: u64| if distance == 0 { Some(0) } else { sequence.checked_sub(distance) };
-        (self.flags, self.status) = (from.byte()?, from.byte()?);
+        let &[flags, status, reason, fields] = from.chunk()?;
+        (self.flags, self.status) = (flags, status);
         let detail = &mut self.detail;
-        detail.reason = Reason::from_number(from.byte()?).ok_or("reason")?;
-        (self.product, self.expires) = (from.number()?, from.number()?);
-        let bits = from.byte()?;
+        detail.reason = Reason::from_number(reason).ok_or("reason")?;
+        let [items, cards, posts, changes] = from.counts(fields & MANY != 0)?;
+        (self.product, self.expires) = if fields & HAS_PRODUCT != 0 { (from.number()?, from.number()?) } else { (0, 0) };
         for (at, amount) in [&mut self.amount, &mut detail.cash, &mut detail.unpaid, &mut detail.discount].into_iter().enumerate()
         {
-            *amount = if bits >> at & 1 != 0 { from.number::<u64>()? as i64 } else { 0 };
+            *amount = if fields >> at & 1 != 0 { from.number::<u64>()? as i64 } else { 0 };
         }
-        self.original = match from.flag()? {
-            true => Some(from.original(self.key.programme, original_by_key, base)?),
-            false => None,
+        self.original = match fields & HAS_ORIGINAL {
+            0 => None,
+            _ => Some(from.original(self.key.programme, original_by_key, base)?),
         };
         self.balances = [0; 3];
         if let CardRef::Known { issued, .. } = &mut self.card {
-            *issued = if from.flag()? { Some(from.card_number()?) } else { None };
+            *issued = if fields & HAS_NUMBER != 0 { Some(from.card_number()?) } else { None };
             for balance in &mut self.balances {
                 *balance = from.number()?;
             }
         }
-        for _ in 0..from.count(2)? {
+        for _ in 0..items {
             detail.items.push(from.item()?);
         }
-        for _ in 0..from.count(2)? {
+        for _ in 0..cards {
             detail.cards.push((from.number()?, previous(from.number()?).ok_or("previous entry")?));
         }
-        for _ in 0..from.count(3)? {
+        for _ in 0..posts {
             let post = from.post()?;
             if usize::from(post.card) > detail.cards.len() {
                 return Err("card of a move");
             }
             detail.add(post, lapses_before);
         }
-        for _ in 0..from.count(3)? {
-            detail.balances.push((from.number()?, from.number()?, from.number()?));
+        for _ in 0..cards {
+            detail.balances.push([from.number()?, from.number()?, from.number()?]);
+        }
+        for (_, _, balance) in &mut detail.units {
+            *balance = from.number()?;
         }
         self.moves.clear();
         self.changes.clear();
-        for _ in 0..from.count(1)? {
+        for _ in 0..changes {
             self.changes.push(Change::decode(from)?);
         }
         Ok(())
     }
 }
 
-/// Writes how many there are, and each as a piece.
+#[inline(always)]
+fn bit(used: bool, field: u8) -> u8 {
+    if used { field } else { 0 }
+}
+
+/// Writes them one after the other, as many at a time as a room is sure to hold.
 #[inline(always)]
 fn put_list<T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T)) {
-    let mut room = place.room();
-    put_uint(&mut room, list.len() as u64);
-    let len = room.len;
-    place.keep(len);
-    for one in list {
+    for some in list.chunks(PER_ROOM) {
         let mut room = place.room();
-        put(&mut room, one);
+        some.iter().for_each(|one| put(&mut room, one));
         let len = room.len;
         place.keep(len);
     }
@@ -270,19 +323,9 @@ fn put_list<T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T
 
 #[inline(always)]
 fn put_item(out: &mut Room<'_>, item: &Item) {
-    let bit = |used: bool, field: u8| if used { field } else { 0 };
-    let bits = bit(item.digits != 0, HAS_DIGITS)
-        | bit(item.unit != 0, HAS_UNIT)
-        | bit(item.amount != 0, HAS_AMOUNT)
-        | bit(item.high != 0, HAS_HIGH)
-        | bit(item.low != 0, HAS_LOW);
-    out.put_word(u64::from(item.kind) | u64::from(bits) << 8, 2);
-    if item.digits != 0 {
-        out.push(item.digits);
-    }
-    if item.unit != 0 {
-        put_uint(out, item.unit.into());
-    }
+    let fields = bit(item.amount != 0, HAS_AMOUNT) | bit(item.high != 0, HAS_HIGH) | bit(item.low != 0, HAS_LOW);
+    let word = u64::from(item.kind) | u64::from(item.digits) << 8 | u64::from(item.unit) << 16;
+    out.put_word(word | u64::from(fields), 4);
     if item.amount != 0 {
         put_uint(out, item.amount as u64);
     }
@@ -293,39 +336,38 @@ fn put_item(out: &mut Room<'_>, item: &Item) {
     }
 }
 
+/// Accounts, unit and last date are a word, of which 2, 4 or 8 bytes are written: all but the zeros at its end.
 #[inline(always)]
 fn put_post(out: &mut Room<'_>, post: &Post) {
-    let bit = |used: bool, field: u8| if used { field } else { 0 };
-    let dates = post.begins != 0 || post.expires != 0;
-    let first = post.from as u8 | bit(post.card != 0, HAS_CARD) | bit(dates, HAS_DATES) | bit(post.unit != 0, HAS_UNIT_OF_POST);
-    out.put_word(u64::from(first) | (post.to as u64) << 8, 2);
-    if first >= HAS_CARD {
-        if post.card != 0 {
-            put_uint(out, post.card.into());
-        }
-        if dates {
-            put_uint(out, u64::from(post.begins.unsigned_abs()));
-            put_uint(out, u64::from(post.expires.unsigned_abs()));
-        }
-        if post.unit != 0 {
-            put_uint(out, post.unit.into());
-        }
+    let accounts = u64::from(post.from as u8) | u64::from(post.to as u8) << 8;
+    let word = accounts | u64::from(post.unit) << 16 | u64::from(post.expires as u32) << 32;
+    let form = u8::from(word >> 16 != 0) + u8::from(word >> 32 != 0);
+    let has_card = (u32::from(post.card) | post.begins as u32) != 0;
+    out.put_word(word | u64::from((form * FORM) | bit(has_card, HAS_CARD)), 2 << form);
+    if has_card {
+        put_uint(out, post.card.into());
+        put_uint(out, post.begins as u64);
     }
-    put_uint(out, post.amount.unsigned_abs());
+    put_uint(out, post.amount as u64);
 }
 
 impl Reader<'_> {
+    /// How many items, further cards, moves and changes there are.
+    fn counts(&mut self, many: bool) -> Result<[usize; 4], Malformed> {
+        let counts = if many {
+            let bytes = u64::from_le_bytes(*self.chunk()?);
+            [0, 16, 32, 48].map(|bit| (bytes >> bit) as u16 as usize)
+        } else {
+            self.chunk()?.map(usize::from)
+        };
+        if counts[2] <= POSTS_MAX { Ok(counts) } else { Err("moves") }
+    }
+
     fn item(&mut self) -> Result<Item, Malformed> {
-        let kind = self.byte()?;
+        let &[bits, digits, low, high] = self.chunk()?;
+        let kind = bits & KIND;
         ItemKind::from_number(kind).ok_or("item")?;
-        let bits = self.byte()?;
-        let mut item = Item { kind, ..Item::default() };
-        if bits & HAS_DIGITS != 0 {
-            item.digits = self.byte()?;
-        }
-        if bits & HAS_UNIT != 0 {
-            item.unit = self.number()?;
-        }
+        let mut item = Item { kind, digits, unit: u16::from_le_bytes([low, high]), ..Item::default() };
         if bits & HAS_AMOUNT != 0 {
             item.amount = self.number::<u64>()? as i64;
         }
@@ -339,15 +381,23 @@ impl Reader<'_> {
     }
 
     fn post(&mut self) -> Result<Post, Malformed> {
-        let (first, second) = (self.byte()?, self.byte()?);
+        let &[first, second] = self.chunk()?;
         let account = |place: u8| Account::ALL.get(usize::from(place)).copied().ok_or("account");
         let (from, to) = (account(first & PLACE)?, account(second)?);
-        let card = if first & HAS_CARD != 0 { self.number()? } else { 0 };
-        let (begins, expires) = if first & HAS_DATES != 0 { (self.number()?, self.number()?) } else { (0, 0) };
-        let unit = if first & HAS_UNIT_OF_POST != 0 { self.number()? } else { 0 };
+        let form = first / FORM % 4;
+        let unit = if form >= 1 { u16::from_le_bytes(*self.chunk()?) } else { 0 };
+        let expires = match form {
+            0 | 1 => 0,
+            2 => i32::try_from(u32::from_le_bytes(*self.chunk()?)).map_err(|_| "date")?,
+            _ => return Err("form of a move"),
+        };
+        let (card, begins) = if first & HAS_CARD != 0 { (self.number()?, self.number()?) } else { (0, 0) };
         let amount = self.number()?;
         if from.unit() != to.unit() || from == to || from.is_card() && to.is_card() {
             return Err("accounts");
+        }
+        if from.unit() == Unit::Counted && unit < UNIT_MIN {
+            return Err("unit of a move");
         }
         if !(1..=PURSE_MAX).contains(&amount) {
             return Err("amount");
@@ -380,6 +430,7 @@ mod tests {
         let post = (account(), account(), 0u16..300, any::<u16>(), 0..i32::MAX, 0..i32::MAX, 1..=PURSE_MAX);
         let posts = post.prop_map(|(from, to, card, unit, begins, expires, amount)| {
             let (begins, expires) = if unit % 2 == 0 { (0, 0) } else { (begins, expires) };
+            let unit = if from.unit() == Unit::Counted { unit.max(UNIT_MIN) } else { unit };
             Post { from, to, card, unit, begins, expires, amount }
         });
         let fits = |post: &Post| {
@@ -417,7 +468,7 @@ mod tests {
             items in prop::collection::vec(item(), 0..5),
             cards in prop::collection::vec((any::<u32>(), 0..SEQUENCE), 0..4),
             posts in prop::collection::vec(post(), 0..9),
-            balances in prop::collection::vec((any::<u16>(), any::<u16>(), 0..i64::MAX), 0..5),
+            balances in prop::collection::vec(0..i64::MAX, 30),
             changes in prop::collection::vec(change(), 0..20),
             numbers in (any::<u8>(), any::<u8>(), any::<u16>(), 0..i32::MAX, 0u8..12, any::<bool>()),
             amounts in [0..i64::MAX, 0i64..2, 0..i64::MAX, 0..i64::MAX],
@@ -437,11 +488,14 @@ mod tests {
             (transaction.detailed, transaction.changes) = (true, changes);
             let reason = Reason::from_number(reason).unwrap();
             let [_, cash, unpaid, discount] = amounts;
-            transaction.detail = Detail { items, cards, balances, cash, unpaid, discount, reason, ..Detail::default() };
+            transaction.detail = Detail { items, cards, cash, unpaid, discount, reason, ..Detail::default() };
             let before = transaction.lapses_before();
             let places = transaction.detail.cards.len() as u16 + 1;
             let posts = posts.into_iter().map(|post| Post { card: post.card % places, ..post });
             posts.for_each(|post| transaction.detail.add(post, before));
+            let (further, others) = balances.split_at(usize::from(places) * 3 - 3);
+            transaction.detail.balances = further.chunks(3).map(|of| [of[0], of[1], of[2]]).collect();
+            transaction.detail.units.iter_mut().zip(others).for_each(|(of, &balance)| of.2 = balance);
             transaction
         }
     }

@@ -10,7 +10,7 @@ use crate::commands::{Kind, Original, Registration, USE_POINTS};
 use crate::keys::{Key, KeyName};
 use crate::units::PURSE_MAX;
 
-pub use crate::journal::detail::{Detail, PinHash, PostSums};
+pub use crate::journal::detail::{Detail, POSTS_MAX, PinHash, PostSums};
 
 /// A transaction with its effects: kinds 1 to 20.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,6 +205,11 @@ pub trait Out {
     fn put_word(&mut self, word: u64, len: usize) {
         self.extend_from_slice(&word.to_le_bytes()[..len]);
     }
+    /// Appends a number of up to 16 bytes, in full.
+    fn put_full(&mut self, value: u128) {
+        self.push(0);
+        self.extend_from_slice(&value.to_le_bytes());
+    }
 }
 
 impl Out for Vec<u8> {
@@ -249,6 +254,21 @@ impl Out for Room<'_> {
         self.bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
         self.len += len;
     }
+    #[inline(always)]
+    fn put_full(&mut self, value: u128) {
+        self.len = put_full_at(self.bytes, self.len, value);
+    }
+}
+
+/// By value and back: that is how the place in the room stays in a register of who writes everything else.
+#[cold]
+#[inline(never)]
+fn put_full_at(bytes: &mut [u8; TRANSACTION_ROOM], len: usize, value: u128) -> usize {
+    let mut room = Room { bytes, len };
+    room.push(0);
+    room.put_word(value as u64, 8);
+    room.put_word((value >> 64) as u64, 8);
+    room.len
 }
 
 /// A place for any transaction: as many bytes as [`Transaction::bytes_max`] says.
@@ -773,10 +793,20 @@ const SHORT_END: u64 = 1 << 56;
 /// Without a loop or a branch: how long an amount is cannot be foreseen, and a wrong guess costs more than all of this.
 #[inline(always)]
 fn short(value: u64) -> (u64, usize) {
-    // Bytes after the first: a seventh of the highest bit's index, for all that are below 64.
-    let more = ((63 ^ (value | 1).leading_zeros()) * 37) >> 8;
-    ((value << 1 | 1) << more, more as usize + 1)
+    let more = MORE[value.leading_zeros() as usize];
+    ((value << 1 | 1) << more, usize::from(more) + 1)
 }
+
+/// How many bytes follow the first, by the number's leading zeros.
+const MORE: [u8; 65] = {
+    let mut more = [0; 65];
+    let mut zeros = 0;
+    while zeros < 64 {
+        more[zeros] = (63 - zeros as u8) / 7;
+        zeros += 1;
+    }
+    more
+};
 
 #[inline(always)]
 pub(super) fn put_uint(out: &mut impl Out, value: u64) {
@@ -784,21 +814,14 @@ pub(super) fn put_uint(out: &mut impl Out, value: u64) {
         let (word, len) = short(value);
         out.put_word(word, len);
     } else {
-        put_full(out, value.into());
+        out.put_full(value.into());
     }
-}
-
-#[cold]
-#[inline(never)]
-fn put_full(out: &mut impl Out, value: u128) {
-    out.push(0);
-    out.extend_from_slice(&value.to_le_bytes());
 }
 
 fn put_wide(out: &mut impl Out, value: u128) {
     match u64::try_from(value) {
         Ok(value) => put_uint(out, value),
-        Err(_) => put_full(out, value),
+        Err(_) => out.put_full(value),
     }
 }
 
@@ -878,7 +901,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+    pub(super) fn chunk<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
         let (chunk, rest) = self.bytes.split_first_chunk().ok_or("end")?;
         self.bytes = rest;
         Ok(chunk)
@@ -960,20 +983,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn word(&mut self) -> Result<u64, Malformed> {
         self.chunk().map(|&bytes| u64::from_le_bytes(bytes))
-    }
-
-    pub(super) fn flag(&mut self) -> Result<bool, Malformed> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err("flag"),
-        }
-    }
-
-    /// A count of things that take so many bytes at least: what cannot be there is not given room.
-    pub(super) fn count(&mut self, bytes_min: usize) -> Result<usize, Malformed> {
-        let count: usize = self.number()?;
-        if count <= self.bytes.len() / bytes_min { Ok(count) } else { Err("count") }
     }
 
     fn algorithm(&mut self) -> Result<(), Malformed> {

@@ -3,19 +3,17 @@
 //! Every record - a card, its wallet - says which entry it holds last, so that replay skips what a record that was read from the checkpoint
 //! holds already. What is shared - books, stores, series - is as of where replay begins, and takes every entry.
 
-use crate::accounts::{Account, Post};
+use crate::accounts::{Account, Post, Units};
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
 use crate::details::{PART_CASH, PART_UNPAID, Part};
-use crate::journal::entry::{CardRef, Change, PostSums, Transaction};
+use crate::journal::entry::{CardRef, Change, Detail, POSTS_MAX, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
-use crate::machine::{Admitted, Contradiction, Machine};
+use crate::machine::{Admitted, Contradiction, Machine, Purses};
 use crate::units::{PURSE_MAX, Unit};
 use crate::wallets::{Day, Hold, Wallet};
 
-/// Most moves of a transaction.
-const POSTS_MAX: usize = 8_192;
 /// Most lots of a wallet.
 const LOTS_MAX: usize = 4_096;
 
@@ -29,7 +27,6 @@ impl Machine {
         sequence: u64,
     ) {
         transaction.moves.clear();
-        self.note_balances(transaction);
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
         }
@@ -37,7 +34,6 @@ impl Machine {
             transaction.detail.clear_posts();
             transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
             transaction.store = self.organisation.stores[own_store as usize].number;
-            self.note_balances(transaction);
         }
         let store = match transaction.store {
             number if number == self.organisation.stores[own_store as usize].number => own_store,
@@ -45,19 +41,50 @@ impl Machine {
         };
         self.note_traces(Some(admitted.terminal), transaction);
         self.post_detailed(admitted.programme, store, transaction, sequence).expect("it was decided on this state");
+        self.note_balances(transaction);
     }
 
     /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be.
     fn are_within_limits(&self, transaction: &Transaction) -> bool {
         let detail = &transaction.detail;
-        let capped = |balance: &i64| *balance <= PURSE_MAX;
         let places = 0..=detail.cards.len() as u16;
         let owed = detail.sums.all(Account::CardShortfallMoney) | detail.sums.all(Account::CardShortfallPoints);
-        transaction.balances.iter().all(capped)
-            && detail.balances.iter().all(|(_, _, balance)| capped(balance))
-            && detail.posts.len() <= POSTS_MAX
-            && (detail.cards.is_empty() && owed == 0 || places.clone().all(|card| self.may_owe(transaction, card)))
+        let alone = detail.cards.is_empty();
+        detail.posts.len() <= POSTS_MAX
+            && self.after(transaction).into_iter().all(|balance| balance <= PURSE_MAX)
+            && (alone && owed == 0 || places.clone().all(|card| self.may_owe(transaction, card)))
             && (!detail.gives_lots || places.into_iter().all(|card| self.has_room_for_lots(transaction, card)))
+            && (alone && !detail.gives_lots || self.are_others_within_caps(transaction))
+    }
+
+    /// What the moves make of the three purses of the transaction's card; what is only held changes none.
+    fn after(&self, transaction: &Transaction) -> [i64; 3] {
+        let there =
+            card_at(transaction, 0).filter(|&index| index < self.cards.len()).map_or([0; 3], |index| self.balances(index));
+        if transaction.kind == Kind::Authorise {
+            return there;
+        }
+        let [principal, bonus, points] = there;
+        let sums = &transaction.detail.sums;
+        [
+            principal + sums.own(Account::CardPrincipal),
+            bonus + sums.own(Account::CardBonus),
+            points + sums.own(Account::CardPoints),
+        ]
+    }
+
+    /// No purse of a further card or of units above its cap.
+    fn are_others_within_caps(&self, transaction: &Transaction) -> bool {
+        let detail = &transaction.detail;
+        // No purse is given more than all are together: nearly always that says enough.
+        let gifts = detail.posts.iter().filter(|post| post.to.is_card());
+        let given = gifts.fold(0, |given: i64, post| given.saturating_add(post.amount));
+        let further = (1..=detail.cards.len() as u16).flat_map(|card| [(card, 1), (card, 2), (card, 3)]);
+        let units = detail.units.iter().map(|&(card, unit, _)| (card, unit));
+        further.chain(units).all(|(card, number)| {
+            let there = card_at(transaction, card).map_or(0, |index| self.purse(index, number));
+            there.saturating_add(given) <= PURSE_MAX || self.purse_after(transaction, Purse { card, number }) <= PURSE_MAX
+        })
     }
 
     /// True if the card at a place may have as many lots more as the moves give to it.
@@ -73,46 +100,19 @@ impl Machine {
         [Purse::PRINCIPAL, Purse::POINTS].into_iter().all(|number| self.owed(transaction, Purse { card, number }) <= PURSE_MAX)
     }
 
-    /// Fills in the balances afterwards: of the three purses of every card, and of every other purse that a move changes.
-    ///
-    /// As sums over the moves: there are few of them, and each purse is looked up once.
+    /// Fills in the balances, when it is applied: of the three purses of every card, and of every purse of units that a move names.
     fn note_balances(&self, transaction: &mut Transaction) {
-        let mut balances = std::mem::take(&mut transaction.detail.balances);
+        let own = card_at(transaction, 0).filter(|&index| index < self.cards.len());
+        transaction.balances = own.map_or([0; 3], |index| self.balances(index));
+        let Detail { cards, balances, .. } = &mut transaction.detail;
         balances.clear();
-        let mut own = [0; 3];
-        if let Some(index) = card_at(transaction, 0).filter(|&index| index < self.cards.len()) {
-            own = self.balances(index);
+        balances.extend(cards.iter().map(|&(index, _)| self.balances(index)));
+        let mut units = std::mem::take(&mut transaction.detail.units);
+        for (card, unit, balance) in &mut units {
+            let wallet = card_at(transaction, *card).and_then(|index| self.wallet(index));
+            *balance = wallet.map_or(0, |wallet| wallet.balance(*unit));
         }
-        for (at, &(index, _)) in transaction.detail.cards.iter().enumerate() {
-            let [principal, bonus, points] = self.balances(index);
-            let card = at as u16 + 1;
-            balances.extend([(card, 1, principal), (card, 2, bonus), (card, 3, points)]);
-        }
-        let moves = transaction.kind != Kind::Authorise;
-        if moves {
-            let sums = &transaction.detail.sums;
-            let accounts = [Account::CardPrincipal, Account::CardBonus, Account::CardPoints];
-            own.iter_mut().zip(accounts).for_each(|(own, account)| *own += sums.own(account));
-        }
-        for post in &transaction.detail.posts {
-            let (purse, card) = (post.purse(), post.card);
-            if purse == 0 || card == 0 && purse <= Purse::POINTS {
-                continue;
-            }
-            let change = post.card_end().filter(|_| moves).map_or(0, |(_, change)| change);
-            // The three of every further card stand in front.
-            let further = usize::from(card.saturating_sub(1)) * 3 + usize::from(purse) - 1;
-            let known =
-                if purse <= Purse::POINTS { Some(further) } else { balances.iter().position(|of| (of.0, of.1) == (card, purse)) };
-            let at = known.unwrap_or_else(|| {
-                let there = card_at(transaction, card).map_or(0, |index| self.purse(index, purse));
-                balances.push((card, purse, there));
-                balances.len() - 1
-            });
-            balances[at].2 += change;
-        }
-        transaction.balances = own;
-        transaction.detail.balances = balances;
+        transaction.detail.units = units;
     }
 
     /// Applies a transaction with details; `store` is the index of its store. An error says what contradicts the state.
@@ -126,14 +126,9 @@ impl Machine {
         self.issue_card(programme, store, transaction);
         let mut ahead = std::mem::take(&mut self.ahead);
         ahead.clear();
-        let cards = 0..=transaction.detail.cards.len() as u16;
-        ahead.extend(cards.map(|card| match card_at(transaction, card) {
-            Some(index) => Ahead {
-                card: self.cards.card(index).last >= sequence,
-                wallet: self.wallet(index).is_some_and(|wallet| wallet.last >= sequence),
-            },
-            None => Ahead { card: true, wallet: true },
-        }));
+        for card in 0..transaction.detail.cards.len() as u16 + 1 {
+            ahead.push(self.ahead_of(card_at(transaction, card), sequence));
+        }
         let applied = self.apply_detailed(programme, store, transaction, &ahead, sequence);
         for (card, ahead) in ahead.iter().enumerate() {
             if let Some(index) = card_at(transaction, card as u16).filter(|_| !ahead.card) {
@@ -143,6 +138,14 @@ impl Machine {
         }
         self.ahead = ahead;
         applied
+    }
+
+    /// Whether the records of a card hold the entry with this sequence already; where there is no card there is nothing to be done.
+    fn ahead_of(&self, index: Option<u32>, sequence: u64) -> Ahead {
+        index.map_or(Ahead { card: true, wallet: true }, |index| Ahead {
+            card: self.cards.card(index).last >= sequence,
+            wallet: self.wallet(index).is_some_and(|wallet| wallet.last >= sequence),
+        })
     }
 
     fn apply_detailed(
@@ -160,15 +163,8 @@ impl Machine {
         }
         if transaction.kind != Kind::Authorise {
             self.post_shared(programme, store, transaction);
-            for (place, ahead) in ahead.iter().enumerate() {
-                let Some(index) = card_at(transaction, place as u16) else { continue };
-                let posts = || transaction.detail.posts.iter().filter(move |post| usize::from(post.card) == place);
-                if !ahead.card {
-                    self.post_to_record(index, posts())?;
-                }
-                if !ahead.wallet && posts().any(Post::is_of_wallet) {
-                    self.post_to_wallet(index, posts(), sequence)?;
-                }
+            for (place, &ahead) in ahead.iter().enumerate() {
+                self.post_moves_of(programme, transaction, place as u16, ahead, sequence)?;
             }
         }
         for change in transaction.changes.iter().filter(|change| !first(change)) {
@@ -185,8 +181,6 @@ impl Machine {
         place.collection += i128::from(sums.all(Account::StoreCollection));
         books.add(|account| sums.all(account));
         books.issuer_units += i128::from(sums.all(Account::IssuerUnits));
-        let counted = transaction.detail.posts.iter().filter(|post| post.from.unit() == Unit::Counted);
-        counted.for_each(|post| books.units.add(post));
         if transaction.detail.cards.is_empty() {
             return self.owe_points(transaction, 0, sums.own(Account::CardPoints));
         }
@@ -205,55 +199,58 @@ impl Machine {
         }
     }
 
-    /// What moves change of the record of the card with this index.
-    fn post_to_record<'a>(&mut self, index: u32, posts: impl Iterator<Item = &'a Post>) -> Result<(), Contradiction> {
-        let (card, points) = self.cards.card_mut(index);
-        for post in posts {
-            let Some((account, change)) = post.card_end().filter(|_| !post.is_of_wallet()) else { continue };
-            let (balance, owed) = match account {
-                // In between a purse may be above its cap: where it ends was looked at.
-                Account::CardPrincipal => (&mut card.principal, false),
-                Account::CardBonus => (&mut card.bonus, false),
-                Account::CardPoints => (&mut *points, false),
-                Account::CardShortfallMoney => (&mut card.shortfall_money, true),
-                _ => (&mut card.shortfall_points, true),
-            };
-            match balance.checked_add(change) {
-                Some(after) if after == 0 || (after < 0) == owed => *balance = after,
-                _ => return Err(format!("a purse would go below zero: {post:?}")),
-            }
+    /// Posts the moves of the card at a place, and at 0 those of no card: on the totals of units, and on the card's record and its wallet,
+    /// unless these hold the entry already.
+    fn post_moves_of(
+        &mut self,
+        programme: usize,
+        transaction: &Transaction,
+        place: u16,
+        ahead: Ahead,
+        sequence: u64,
+    ) -> Result<(), Contradiction> {
+        let index = card_at(transaction, place);
+        let posts = transaction.detail.posts.iter().filter(|post| post.card == place);
+        let is_of_wallet = !ahead.wallet && posts.clone().any(Post::is_of_wallet);
+        let handle = index.filter(|_| is_of_wallet).map(|index| self.wallet_of(index));
+        let units = &mut self.organisation.programmes[programme].books.units;
+        let record = index.filter(|_| !ahead.card).map(|index| self.cards.card_mut(index));
+        let mut purses = record
+            .as_ref()
+            .map(|(card, points)| [card.principal, card.bonus, **points, card.shortfall_money, card.shortfall_points]);
+        let (short, wary) = match handle {
+            Some(handle) => self.wallets.change_lots(handle, |wallet| {
+                wallet.last = sequence;
+                post_all(posts, units, &mut purses, Some(wallet))
+            }),
+            None => (post_all(posts, units, &mut purses, None), None),
+        };
+        if let Some(post) = short {
+            return Err(format!("a purse or a lot would go below zero: {post:?}"));
+        }
+        if let Some(((card, points), purses)) = record.zip(purses) {
+            [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
+        }
+        if let Some((index, wary)) = index.zip(wary) {
+            self.cards.card_mut(index).0.wary = wary.into();
         }
         Ok(())
     }
 
-    /// What moves change of the wallet of the card with this index: all of them at once.
-    fn post_to_wallet<'a>(
-        &mut self,
-        index: u32,
-        posts: impl Iterator<Item = &'a Post>,
-        sequence: u64,
-    ) -> Result<(), Contradiction> {
-        let mut short = None;
-        self.change_wallet(index, sequence, |wallet| {
-            for post in posts {
-                let Some((_, change)) = post.card_end().filter(|_| post.is_of_wallet()) else { continue };
-                if !wallet.add(post.purse(), post.begins, post.expires, change) {
-                    short = Some(*post);
-                }
-            }
-        });
-        short.map_or(Ok(()), |post| Err(format!("a lot would go below zero: {post:?}")))
-    }
-
-    /// Changes the wallet of a card, which is made if there is none.
-    fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
-        let handle = self.cards.wallet(index).unwrap_or_else(|| {
+    /// The handle of a card's wallet, which is made if there is none.
+    fn wallet_of(&mut self, index: u32) -> u32 {
+        self.cards.wallet(index).unwrap_or_else(|| {
             let programme = self.organisation.programme(self.cards.card(index).programme);
             let grown = programme.map_or(0, |at| self.organisation.programmes[at].growths);
             let handle = self.wallets.push(Wallet::new(index, grown));
             self.cards.set_wallet(index, handle);
             handle
-        });
+        })
+    }
+
+    /// Changes the wallet of a card, which is made if there is none.
+    fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
+        let handle = self.wallet_of(index);
         let wary = self.wallets.change(handle, |wallet| {
             change(wallet);
             wallet.last = sequence;
@@ -357,7 +354,9 @@ impl Machine {
         {
             return Err(format!("card {index} has {:?}, the entry says {:?}", self.balances(index), transaction.balances));
         }
-        for &(card, purse, balance) in &transaction.detail.balances {
+        let three = |(card, of): (usize, &[i64; 3])| [1, 2, 3].map(|purse| (card as u16 + 1, purse, of[usize::from(purse) - 1]));
+        let further = transaction.detail.balances.iter().enumerate().flat_map(three);
+        for (card, purse, balance) in further.chain(transaction.detail.units.iter().copied()) {
             let Some(index) = card_at(transaction, card) else { return Err("a balance of no card".into()) };
             let own = self.purse(index, purse);
             if own != balance {
@@ -386,6 +385,42 @@ impl Machine {
             parts.push(Part { purse, begins, expires, amount, balance, ..Part::default() });
         }
     }
+}
+
+/// Posts moves on what is given: the totals of units, the purses of a card's record, its wallet. The first that takes more than is there, if
+/// one does.
+fn post_all<'a>(
+    posts: impl Iterator<Item = &'a Post>,
+    units: &mut Units,
+    purses: &mut Option<Purses>,
+    mut wallet: Option<&mut Wallet>,
+) -> Option<&'a Post> {
+    for post in posts {
+        if post.from.unit() == Unit::Counted {
+            units.add(post);
+        }
+        let Some((account, change)) = post.card_end() else { continue };
+        let is_there = if post.lies_in_wallet(account) {
+            wallet.as_mut().is_none_or(|wallet| wallet.add(post.purse_at(account), post.begins, post.expires, change))
+        } else {
+            purses.as_mut().is_none_or(|purses| add_to_purse(&mut purses[account as usize], account, change))
+        };
+        if !is_there {
+            return Some(post);
+        }
+    }
+    None
+}
+
+/// Adds to a purse or a shortfall of a card's record. False if it cannot be: a purse is not below zero, a shortfall not above.
+///
+/// In between a purse may be above its cap: where it ends was looked at.
+#[inline]
+fn add_to_purse(purse: &mut i64, account: Account, change: i64) -> bool {
+    let is_owed = account as u8 >= Account::CardShortfallMoney as u8;
+    let (after, over) = purse.overflowing_add(change);
+    *purse = after;
+    !over & ((after == 0) | ((after < 0) == is_owed))
 }
 
 /// Whether the records of a card hold an entry already.
@@ -424,8 +459,8 @@ fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change
 pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut Answer) {
     let detail = &transaction.detail;
     if card > 0 {
-        let balance = |purse: u16| detail.balances.iter().find(|of| (of.0, of.1) == (card, purse)).map_or(0, |of| of.2);
-        [answer.principal_balance, answer.bonus_balance, answer.points_balance] = [1, 2, 3].map(balance);
+        [answer.principal_balance, answer.bonus_balance, answer.points_balance] =
+            [1, 2, 3].map(|purse| detail.balance(card, purse));
     }
     answer.reason = detail.reason as u8;
     if !transaction.code.is_approved() {
@@ -492,12 +527,13 @@ pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
     }
     let balance = |card: u16, purse: u16| match (card, purse) {
         (0, 1..=3) => transaction.balances[usize::from(purse) - 1],
-        _ => detail.balances.iter().find(|of| (of.0, of.1) == (card, purse)).map_or(0, |of| of.2),
+        _ => detail.balance(card, purse),
     };
     let pays = |account| matches!(account, Account::IssuerPoints | Account::IssuerUnits);
     for post in &detail.posts {
-        let purse = post.purse();
-        if let Some((end, amount)) = post.card_end().filter(|_| purse != 0) {
+        if let Some((end, amount)) = post.card_end()
+            && let purse @ 1.. = post.purse_at(end)
+        {
             let (account, balance) = (end.code(), balance(post.card, purse));
             let Post { card, begins, expires, .. } = *post;
             parts.push(Part { account, card, purse, begins, expires, amount, balance, ..Part::default() });
