@@ -13,7 +13,7 @@ mod when;
 use serde::{Deserialize, Serialize};
 
 pub use self::explain::{Fate, Verdict};
-pub use self::stacking::{Accrual, Applying, Discount, Rule, Stacking, Stacks, earned, off};
+pub use self::stacking::{Accrual, Applying, Discount, Stacking, Stacks};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
 pub use self::waterfall::{Payer, Step, Waterfall};
 pub use self::when::{Condition, Moment, When};
@@ -357,8 +357,8 @@ impl Tables {
 
     /// Prices a purchase of `amount` (1 to 10^14), to which these rules apply, on a card with these purses and nothing else.
     #[inline]
-    pub fn price(&self, product: &Product, amount: i64, applying: &[Rule], use_points: bool, purses: Purses) -> Sale {
-        let due = amount - off(product, amount, applying);
+    pub fn price(&self, product: &Product, amount: i64, applying: &[u32], use_points: bool, purses: Purses) -> Sale {
+        let due = amount - self.off(product, amount, applying);
         let mut sale = Sale { due, ..Sale::default() };
         sale.unpaid = self.waterfall.pour(due, |step, most| match step.pay {
             Payer::Principal => {
@@ -375,7 +375,7 @@ impl Tables {
             }
             _ => 0,
         });
-        sale.earned = earned(product, sale.bonus + sale.principal, applying);
+        sale.earned = self.earned(product, amount, sale.bonus + sale.principal, applying);
         sale
     }
 }

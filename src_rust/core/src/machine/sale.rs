@@ -14,7 +14,7 @@ use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
 use crate::machine::tickets::{Tickets, lower_price, pay_with};
 use crate::machine::{Admitted, Machine, above, is_amount};
-use crate::rules::{Limits, Payer, Product, Rounding, Step, Tables, earned, off};
+use crate::rules::{Limits, Payer, Product, Rounding, Step, Tables};
 use crate::units::{PURSE_MAX, rate_of};
 
 /// Most holds of a card at a time.
@@ -87,7 +87,7 @@ impl Machine {
         (till.stored, till.principal, till.cash) = (0, 0, 0);
         self.fill(&mut till.stock, transaction, 0, today);
         self.look_at_tickets(admitted, tables, &till.stock, &mut till.tickets, transaction)?;
-        let off = off(product, amount, &self.applying);
+        let off = tables.off(product, amount, &self.applying);
         let lowered = lower_price(&till.tickets.lowering, &mut till.stock, transaction).min(amount - off);
         let due = amount - off - lowered;
         let demanded = product.pin_above != -1 && due > product.pin_above;
@@ -107,7 +107,7 @@ impl Machine {
             self.count_day(index, today, paid, limits, transaction)?;
         }
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
-        let earned = earned(product, till.stored + till.cash, &self.applying);
+        let earned = tables.earned(product, amount, till.stored + till.cash, &self.applying);
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }

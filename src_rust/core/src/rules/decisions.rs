@@ -23,16 +23,22 @@ pub(super) const ENTRIES_MAX: usize = 1 << 22;
 /// What a rule names, in the order of the kinds; 0 where it names none.
 type Key = [u32; KEYS];
 
-/// Some rules of one shape that name the same, each in one window.
+/// Some rules, each in one window.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Block {
     windows: Windows,
     rules: [u32; TOGETHER],
+    /// The next block goes with it.
+    goes_on: bool,
+}
+
+/// What rules of a shape name, and their first block. Stores that the same rules name share their blocks.
+#[derive(Clone, Copy)]
+struct Place {
     key: Key,
     shape: u8,
-    /// The next block is of the same shape and names the same, too.
-    goes_on: bool,
+    first: u32,
 }
 
 /// Which rules apply to which sales.
@@ -40,14 +46,15 @@ struct Block {
 pub(super) struct Decisions {
     /// Those that occur, ascending.
     shapes: Vec<u8>,
-    blocks: Vec<Block>,
-    /// Numbers of first blocks, by the hash of shape and key.
+    /// Numbers of places, by the hash of shape and key.
     table: Table,
+    places: Vec<Place>,
+    blocks: Vec<Block>,
 }
 
 impl fmt::Debug for Decisions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} blocks of rules, of {} shapes", self.blocks.len(), self.shapes.len())
+        write!(out, "{} blocks of rules at {} places", self.blocks.len(), self.places.len())
     }
 }
 
@@ -66,25 +73,30 @@ impl Decisions {
             });
         }
         let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
+        let mut firsts = BTreeMap::new();
         for ((shape, key), entries) in sorted {
             if decisions.shapes.last() != Some(&shape) {
                 decisions.shapes.push(shape);
             }
-            decisions.table.insert(hash(shape, &key), decisions.blocks.len() as u32);
-            decisions.push(shape, key, &entries);
+            decisions.table.insert(hash(shape, &key), decisions.places.len() as u32);
+            let first = *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries));
+            decisions.places.push(Place { key, shape, first });
         }
         Some(decisions)
     }
 
-    fn push(&mut self, shape: u8, key: Key, entries: &[(Window, u32)]) {
+    /// Adds the blocks of some rules; the number of the first.
+    fn push(&mut self, entries: &[(Window, u32)]) -> u32 {
+        let first = self.blocks.len() as u32;
         for some in entries.chunks(TOGETHER) {
             let windows: Vec<Window> = some.iter().map(|entry| entry.0).collect();
             let rules = std::array::from_fn(|at| some.get(at).map_or(0, |entry| entry.1));
-            self.blocks.push(Block { windows: Windows::of(&windows), rules, key, shape, goes_on: true });
+            self.blocks.push(Block { windows: Windows::of(&windows), rules, goes_on: true });
         }
         if let Some(last) = self.blocks.last_mut() {
             last.goes_on = false;
         }
+        first
     }
 
     /// True if there is no rule.
@@ -96,30 +108,31 @@ impl Decisions {
     /// Tells the number of every rule that applies, as far as its least amount lets it.
     pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(u32)) {
         let whole: Key = [moment.product.into(), moment.store, moment.merchant, moment.channel.into()];
-        // Where the searches begin and what they lead to is asked for together: else each shape would wait for its own.
+        // Step by step for all shapes, each asking for what the next one reads: else every shape would wait for its own.
         let mut hashes = [0; SHAPES];
         for (hash_of, &shape) in hashes.iter_mut().zip(&self.shapes) {
             *hash_of = hash(shape, &named(&whole, shape));
             self.table.prefetch(*hash_of);
         }
         for &hash in &hashes[..self.shapes.len()] {
-            if let Some(first) = self.table.first(hash) {
-                let block = &self.blocks[first as usize];
+            if let Some(place) = self.table.first(hash) {
+                prefetch(&self.places[place as usize]);
+            }
+        }
+        let (mut firsts, mut found) = ([0; SHAPES], 0);
+        for (&shape, &hash) in self.shapes.iter().zip(&hashes) {
+            let key = named(&whole, shape);
+            let mut places = self.table.get(hash).map(|place| &self.places[place as usize]);
+            if let Some(place) = places.find(|place| place.shape == shape && place.key == key) {
+                let block = &self.blocks[place.first as usize];
                 prefetch(&block.windows);
                 prefetch(&block.rules);
+                firsts[found] = place.first as usize;
+                found += 1;
             }
         }
         let hour = Hour::of(moment);
-        for (&shape, &hash) in self.shapes.iter().zip(&hashes) {
-            let key = named(&whole, shape);
-            let is = |first: &u32| {
-                let block = &self.blocks[*first as usize];
-                block.shape == shape && block.key == key
-            };
-            if let Some(first) = self.table.get(hash).find(is) {
-                self.each_from(first as usize, &hour, &mut tell);
-            }
-        }
+        firsts[..found].iter().for_each(|&first| self.each_from(first, &hour, &mut tell));
     }
 
     #[inline]

@@ -49,11 +49,7 @@ impl Tables {
     /// order of their ids, then those that nearly do: at most 20, those that miss the least amount or the hour first, then those that would
     /// give most.
     pub fn explain(&self, product: &Product, moment: &Moment, paid: i64) -> Vec<Verdict> {
-        let held = |rule: Rule, when: &When, gives: Option<i64>| Held {
-            rank: rule.rank,
-            gives: gives.unwrap_or(0),
-            missed: when.missed(moment),
-        };
+        let held = |rule: Rule, when: &When, gives| Held { rank: rule.rank, gives, missed: when.missed(moment) };
         let amount = moment.amount;
         let own = Held { rank: Rank::PRODUCT, gives: product.off(amount), missed: Vec::new() };
         let discounts = self.discounts.iter().map(|of| (Rule::from(of), &of.when));
@@ -89,8 +85,8 @@ fn judge(is_discount: bool, held: Vec<Held>) -> Vec<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Applying;
     use crate::rules::tests::TABLES;
-    use crate::rules::{Applying, earned, off};
     use proptest::prelude::*;
 
     fn with(rules: &str) -> Tables {
@@ -169,8 +165,8 @@ mod tests {
                 let counted = told.iter().filter(|of| of.is_discount == is_discount && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()
             };
-            prop_assert_eq!(sum(true).min(10_000), off(product, 10_000, &applying));
-            prop_assert_eq!(sum(false), earned(product, 3_000, &applying));
+            prop_assert_eq!(sum(true).min(10_000), tables.off(product, 10_000, &applying));
+            prop_assert_eq!(sum(false), tables.earned(product, 10_000, 3_000, &applying));
         }
     }
 }

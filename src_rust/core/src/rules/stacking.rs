@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::memory::prefetch;
 use crate::rules::decisions::Decisions;
 use crate::rules::when::{Moment, When};
 use crate::rules::{Product, Tables};
@@ -102,53 +103,78 @@ pub struct Accrual {
     pub when: When,
 }
 
-/// What a rule gives.
-#[derive(Clone, Copy, Debug)]
-enum Gives {
-    Off { rate: u64, value: i64, max: i64 },
-    Points { factor: u64, rate: u64, points: i64, max: i64 },
+/// How a rule gives by its one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Off the list amount, over 10^12.
+    Share,
+    /// Money off.
+    Value,
+    /// Times the product's points, over 10^12.
+    Factor,
+    /// Points units per minor unit of money paid, over 10^12.
+    PerMoney,
+    /// Points units.
+    Points,
 }
 
-/// A rule as it is when it applies.
+/// A rule as it is when it applies. Half a line of the cache: those of a sale lie far apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
+pub(super) struct Rule {
     pub(super) rank: Rank,
+    way: Way,
+    by: u64,
+    /// Most that it gives; 0: no limit.
+    max: i64,
     min_spend: i64,
-    gives: Gives,
 }
+
+const _: () = assert!(size_of::<Rule>() <= 40);
 
 impl Rule {
-    /// What it takes off a list amount; None: it is no discount.
+    /// What a discount takes off a list amount.
     #[inline]
-    pub(super) fn off(&self, amount: i64) -> Option<i64> {
-        let Gives::Off { rate, value, max } = self.gives else { return None };
-        Some(up_to(max, i128::from(value) + rate_of(amount, rate)).min(i128::from(amount)) as i64)
+    pub(super) fn off(&self, amount: i64) -> i64 {
+        let off = if self.way == Way::Share { rate_of(amount, self.by) } else { self.by.into() };
+        up_to(self.max, off).min(amount.into()) as i64
     }
 
-    /// The points that it gives for so much paid, which earns so many by itself; None: it is no accrual.
+    /// The points that an accrual gives for so much paid, which earns so many by itself.
     #[inline]
-    pub(super) fn points(&self, paid: i64, base: i64) -> Option<i64> {
-        let Gives::Points { factor, rate, points, max } = self.gives else { return None };
-        if paid == 0 {
-            return Some(0);
-        }
-        let more = rate_of(base, factor.saturating_sub(RATE_ONE)) + rate_of(paid, rate);
-        Some(clamped(up_to(max, more + i128::from(points))))
+    pub(super) fn points(&self, paid: i64, base: i64) -> i64 {
+        let more = match self.way {
+            _ if paid == 0 => 0,
+            Way::Factor => rate_of(base, self.by - RATE_ONE),
+            Way::PerMoney => rate_of(paid, self.by),
+            _ => self.by.into(),
+        };
+        clamped(up_to(self.max, more))
+    }
+
+    /// True if a list amount is enough for it.
+    #[inline]
+    fn is_reached(&self, amount: i64) -> bool {
+        self.min_spend <= amount
     }
 }
 
 impl From<&Discount> for Rule {
     fn from(of: &Discount) -> Rule {
         let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
-        Rule { rank, min_spend: of.when.min_spend, gives: Gives::Off { rate: of.rate, value: of.value, max: of.max } }
+        let (way, by) = if of.rate > 0 { (Way::Share, of.rate) } else { (Way::Value, of.value.unsigned_abs()) };
+        Rule { rank, way, by, max: of.max, min_spend: of.when.min_spend }
     }
 }
 
 impl From<&Accrual> for Rule {
     fn from(of: &Accrual) -> Rule {
         let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
-        let gives = Gives::Points { factor: of.factor, rate: of.rate, points: of.points, max: of.max };
-        Rule { rank, min_spend: of.when.min_spend, gives }
+        let (way, by) = match (of.factor, of.rate) {
+            (0, 0) => (Way::Points, of.points.unsigned_abs()),
+            (0, rate) => (Way::PerMoney, rate),
+            (factor, _) => (Way::Factor, factor),
+        };
+        Rule { rank, way, by, max: of.max, min_spend: of.when.min_spend }
     }
 }
 
@@ -208,7 +234,9 @@ impl Stack {
 #[derive(Debug, Default)]
 pub struct Stacks {
     decisions: Decisions,
+    /// The discounts, then the accruals.
     rules: Vec<Rule>,
+    discounts: u32,
 }
 
 impl Stacks {
@@ -216,12 +244,20 @@ impl Stacks {
     pub(super) fn of(discounts: &[Discount], accruals: &[Accrual]) -> Result<Stacks, String> {
         let whens = discounts.iter().map(|rule| &rule.when).chain(accruals.iter().map(|rule| &rule.when));
         let decisions = Decisions::of(whens).ok_or("discounts and accruals: too many combinations of what they name")?;
-        Ok(Stacks { decisions, rules: discounts.iter().map(Rule::from).chain(accruals.iter().map(Rule::from)).collect() })
+        let rules = discounts.iter().map(Rule::from).chain(accruals.iter().map(Rule::from)).collect();
+        Ok(Stacks { decisions, rules, discounts: discounts.len() as u32 })
+    }
+
+    /// Those of some rules that apply which are of one kind, and whose least amount is reached.
+    #[inline]
+    fn reached<'a>(&'a self, applying: &'a [u32], discounts: bool, amount: i64) -> impl Iterator<Item = &'a Rule> {
+        let of_kind = applying.iter().filter(move |&&number| (number < self.discounts) == discounts);
+        of_kind.map(|&number| &self.rules[number as usize]).filter(move |rule| rule.is_reached(amount))
     }
 }
 
-/// The rules that apply to a sale, in no order that means anything.
-pub type Applying = Vec<Rule>;
+/// Numbers of the rules that apply to a sale if its amount lets them, in no order that means anything.
+pub type Applying = Vec<u32>;
 
 impl Tables {
     /// True if there are rules that look at more of a sale than its product and its amount.
@@ -230,15 +266,43 @@ impl Tables {
         !self.stacks.decisions.is_empty()
     }
 
-    /// Adds the rules that apply to a sale.
+    /// Adds the rules that apply to a sale, and asks for their memory.
     #[inline(never)]
     pub fn add_applying(&self, moment: &Moment, applying: &mut Applying) {
         self.stacks.decisions.each(moment, |number| {
-            let rule = self.stacks.rules[number as usize];
-            if rule.min_spend <= moment.amount {
-                applying.push(rule);
-            }
+            prefetch(&self.stacks.rules[number as usize]);
+            applying.push(number);
         });
+    }
+
+    /// What is taken off a list amount: by the product itself, and by the discounts that apply.
+    #[inline]
+    pub fn off(&self, product: &Product, amount: i64, applying: &[u32]) -> i64 {
+        let own = product.off(amount);
+        if applying.is_empty() { own } else { self.off_by_rules(own, amount, applying) }
+    }
+
+    #[inline(never)]
+    fn off_by_rules(&self, own: i64, amount: i64, applying: &[u32]) -> i64 {
+        let mut stack = Stack::default();
+        stack.add(Rank::PRODUCT, own);
+        self.stacks.reached(applying, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
+        stack.total().min(amount.into()) as i64
+    }
+
+    /// Points that so much money paid earns of a list amount: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or
+    /// more.
+    #[inline]
+    pub fn earned(&self, product: &Product, amount: i64, paid: i64, applying: &[u32]) -> i64 {
+        let base = product.earned(paid);
+        if applying.is_empty() { base } else { self.earned_by_rules(base, amount, paid, applying) }
+    }
+
+    #[inline(never)]
+    fn earned_by_rules(&self, base: i64, amount: i64, paid: i64, applying: &[u32]) -> i64 {
+        let mut stack = Stack::default();
+        self.stacks.reached(applying, false, amount).for_each(|rule| stack.add(rule.rank, rule.points(paid, base)));
+        clamped(i128::from(base) + stack.total())
     }
 }
 
@@ -254,35 +318,6 @@ impl Product {
     pub(super) fn earned(&self, paid: i64) -> i64 {
         clamped(rate_of(paid, self.accrual))
     }
-}
-
-/// What is taken off a list amount: by the product itself, and by the discounts that apply.
-#[inline]
-pub fn off(product: &Product, amount: i64, applying: &[Rule]) -> i64 {
-    let own = product.off(amount);
-    if applying.is_empty() { own } else { off_by_rules(own, amount, applying) }
-}
-
-#[inline(never)]
-fn off_by_rules(own: i64, amount: i64, applying: &[Rule]) -> i64 {
-    let mut stack = Stack::default();
-    stack.add(Rank::PRODUCT, own);
-    applying.iter().for_each(|rule| rule.off(amount).into_iter().for_each(|off| stack.add(rule.rank, off)));
-    stack.total().min(amount.into()) as i64
-}
-
-/// Points that so much money paid earns: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or more.
-#[inline]
-pub fn earned(product: &Product, paid: i64, applying: &[Rule]) -> i64 {
-    let base = product.earned(paid);
-    if applying.is_empty() { base } else { earned_by_rules(base, paid, applying) }
-}
-
-#[inline(never)]
-fn earned_by_rules(base: i64, paid: i64, applying: &[Rule]) -> i64 {
-    let mut stack = Stack::default();
-    applying.iter().for_each(|rule| rule.points(paid, base).into_iter().for_each(|points| stack.add(rule.rank, points)));
-    clamped(i128::from(base) + stack.total())
 }
 
 impl Tables {
@@ -342,7 +377,7 @@ mod tests {
 
     /// What is off 100.00 at a store.
     fn off(tables: &Tables, store: u32) -> i64 {
-        super::off(&tables.products[0], 10_000, &applying(tables, store))
+        tables.off(&tables.products[0], 10_000, &applying(tables, store))
     }
 
     #[test]
@@ -389,7 +424,7 @@ mod tests {
             {"id": 4, "name": "capped", "factor": 100000000000000, "max": 30000, "when": {"stores": [4]}},
             {"id": 5, "name": "alone", "points": 1, "stacking": "exclusive", "when": {"stores": [5]}}]"#;
         let tables = with(rules).unwrap();
-        let earned = |store, paid| super::earned(&tables.products[0], paid, &applying(&tables, store));
+        let earned = |store, paid| tables.earned(&tables.products[0], 10_000, paid, &applying(&tables, store));
         assert_eq!([1, 2, 3, 4, 5, 6].map(|store| earned(store, 2_000)), [400_000, 500_000, 300_000, 230_000, 200_001, 200_000]);
         assert_eq!(earned(3, 0), 0, "nothing was paid for");
     }

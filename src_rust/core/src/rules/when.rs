@@ -172,7 +172,7 @@ impl When {
 }
 
 /// Dates, days and a time of day: what a rule asks for beside its amount and the places and products that it is found by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Window {
     from: i32,
     until: i32,
