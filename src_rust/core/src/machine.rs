@@ -477,14 +477,20 @@ impl Machine {
 
     #[inline(never)]
     fn look_up_rules(&mut self, admitted: &Admitted<'_>, card: u32) {
-        let (request, organisation) = (admitted.request, &self.organisation);
-        let Some(rules) = &organisation.programmes[admitted.programme].rules else { return };
-        let store = &organisation.stores[organisation.store_of(admitted.terminal) as usize];
+        let moment = self.moment(admitted.request, admitted.terminal, card);
+        if let Some(rules) = &self.organisation.programmes[admitted.programme].rules {
+            rules.tables.add_applying(&moment, &mut self.applying);
+        }
+    }
+
+    /// What rules look at in a sale on a card at a terminal.
+    pub(crate) fn moment(&self, request: &Request, terminal: u32, card: u32) -> Moment {
+        let organisation = &self.organisation;
+        let store = &organisation.stores[organisation.store_of(terminal) as usize];
         let merchant = organisation.merchants[store.merchant as usize].number;
-        let moment = Moment::new(self.cards.card(card).product, request.amount)
+        Moment::new(self.cards.card(card).product, request.amount)
             .at(store.number, merchant, request.channel)
-            .on(request.business_date, request.local_time);
-        rules.tables.add_applying(&moment, &mut self.applying);
+            .on(request.business_date, request.local_time)
     }
 
     /// The limits of the card with this index: when its holder's real name is known they may be others.

@@ -13,24 +13,34 @@ use crate::memory::prefetch;
 use crate::rules::when::{Hour, Moment, TOGETHER, When, Window, Windows};
 use crate::table::{Table, mix};
 
-/// Kinds of things that rules name: product, store, merchant, channel.
-const KEYS: usize = 4;
-/// Shapes: which of them a rule names, as bits.
-const SHAPES: usize = 1 << KEYS;
+/// Kinds of things that rules name: product, store, merchant, channel, weekday.
+const KEYS: usize = 5;
 /// Most entries: one for every combination of what a rule names and every time of day.
 pub(super) const ENTRIES_MAX: usize = 1 << 22;
 
 /// What a rule names, in the order of the kinds; 0 where it names none.
 type Key = [u32; KEYS];
 
-/// Some rules, each in one window.
+/// Some rules, each in one window: three lines of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Block {
     windows: Windows,
+    /// Their numbers; the last has [`GOES_ON`] besides if the next block goes with this one.
     rules: [u32; TOGETHER],
-    /// The next block goes with it.
-    goes_on: bool,
+}
+
+const _: () = assert!(size_of::<Block>() == 192);
+
+/// A bit that no number of a rule has.
+const GOES_ON: u32 = 1 << 31;
+
+impl Block {
+    /// Asks for all of its lines.
+    #[inline]
+    fn prefetch(&self) {
+        self.windows.prefetch();
+    }
 }
 
 /// What rules of a shape name, and their first block. Stores that the same rules name share their blocks.
@@ -91,11 +101,10 @@ impl Decisions {
         for some in entries.chunks(TOGETHER) {
             let windows: Vec<Window> = some.iter().map(|entry| entry.0).collect();
             let rules = std::array::from_fn(|at| some.get(at).map_or(0, |entry| entry.1));
-            self.blocks.push(Block { windows: Windows::of(&windows), rules, goes_on: true });
+            self.blocks.push(Block { windows: Windows::of(&windows), rules });
         }
-        if let Some(last) = self.blocks.last_mut() {
-            last.goes_on = false;
-        }
+        let end = self.blocks.len();
+        self.blocks[first as usize..end - 1].iter_mut().for_each(|block| block.rules[TOGETHER - 1] |= GOES_ON);
         first
     }
 
@@ -105,34 +114,33 @@ impl Decisions {
         self.blocks.is_empty()
     }
 
+    /// Asks for the memory in which the rules that apply to some sales are found, step by step for all of them.
+    pub(super) fn ask(&self, moments: &[Moment]) {
+        let mut hashes = Vec::with_capacity(moments.len() * self.shapes.len());
+        for moment in moments {
+            let whole = key_of(moment);
+            hashes.extend(self.shapes.iter().map(|&shape| hash(shape, &named(&whole, shape))));
+        }
+        hashes.iter().for_each(|&hash| self.table.prefetch(hash));
+        let place = |hash: &u64| self.table.first(*hash).map(|place| &self.places[place as usize]);
+        hashes.iter().filter_map(place).for_each(prefetch);
+        for place in hashes.iter().filter_map(place) {
+            // Nearly always it is one or two.
+            let first = place.first as usize;
+            self.blocks[first..].iter().take(2).for_each(Block::prefetch);
+        }
+    }
+
     /// Tells the number of every rule that applies, as far as its least amount lets it.
     pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(u32)) {
-        let whole: Key = [moment.product.into(), moment.store, moment.merchant, moment.channel.into()];
-        // Step by step for all shapes, each asking for what the next one reads: else every shape would wait for its own.
-        let mut hashes = [0; SHAPES];
-        for (hash_of, &shape) in hashes.iter_mut().zip(&self.shapes) {
-            *hash_of = hash(shape, &named(&whole, shape));
-            self.table.prefetch(*hash_of);
-        }
-        for &hash in &hashes[..self.shapes.len()] {
-            if let Some(place) = self.table.first(hash) {
-                prefetch(&self.places[place as usize]);
-            }
-        }
-        let (mut firsts, mut found) = ([0; SHAPES], 0);
-        for (&shape, &hash) in self.shapes.iter().zip(&hashes) {
+        let (whole, hour) = (key_of(moment), Hour::of(moment));
+        for &shape in &self.shapes {
             let key = named(&whole, shape);
-            let mut places = self.table.get(hash).map(|place| &self.places[place as usize]);
+            let mut places = self.table.get(hash(shape, &key)).map(|place| &self.places[place as usize]);
             if let Some(place) = places.find(|place| place.shape == shape && place.key == key) {
-                let block = &self.blocks[place.first as usize];
-                prefetch(&block.windows);
-                prefetch(&block.rules);
-                firsts[found] = place.first as usize;
-                found += 1;
+                self.each_from(place.first as usize, &hour, &mut tell);
             }
         }
-        let hour = Hour::of(moment);
-        firsts[..found].iter().for_each(|&first| self.each_from(first, &hour, &mut tell));
     }
 
     #[inline]
@@ -140,37 +148,49 @@ impl Decisions {
         for block in &self.blocks[first..] {
             let mut held = block.windows.hold(hour);
             while held != 0 {
-                tell(block.rules[held.trailing_zeros() as usize]);
+                tell(block.rules[held.trailing_zeros() as usize] & !GOES_ON);
                 held &= held - 1;
             }
-            if !block.goes_on {
+            if block.rules[TOGETHER - 1] & GOES_ON == 0 {
                 return;
             }
         }
     }
 }
 
-/// A channel may be 0, which stands for none in a key: kinds are told by the shape.
+#[inline]
+fn key_of(moment: &Moment) -> Key {
+    [moment.product.into(), moment.store, moment.merchant, moment.channel.into(), moment.weekday()]
+}
+
+/// What a rule names, kind by kind.
+fn lists_of(when: &When) -> [Vec<u32>; KEYS] {
+    let products = when.products.iter().copied().map(u32::from).collect();
+    let channels = when.channels.iter().copied().map(u32::from).collect();
+    [products, when.stores.clone(), when.merchants.clone(), channels, when.named_weekdays()]
+}
+
+/// Tells of every combination of what a rule names, and of its shape. A channel or a weekday may be 0, which stands for none in a key: kinds are
+/// told by the shape.
 fn each_key(when: &When, mut tell: impl FnMut(u8, Key)) {
-    fn of<T: Copy + Into<u32>>(list: &[T]) -> Vec<u32> {
-        if list.is_empty() { vec![0] } else { list.iter().map(|&one| one.into()).collect() }
-    }
-    let is_named = [!when.products.is_empty(), !when.stores.is_empty(), !when.merchants.is_empty(), !when.channels.is_empty()];
-    let shape = is_named.iter().enumerate().fold(0, |shape, (at, &named)| shape | u8::from(named) << at);
-    for product in of(&when.products) {
-        for store in of(&when.stores) {
-            for merchant in of(&when.merchants) {
-                for channel in of(&when.channels) {
-                    tell(shape, [product, store, merchant, channel]);
-                }
+    let lists = lists_of(when);
+    let shape = (0..).zip(&lists).fold(0, |shape, (at, list)| shape | u8::from(!list.is_empty()) << at);
+    let mut keys = vec![[0; KEYS]];
+    for (at, list) in lists.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
+        let with = |one: u32| {
+            move |mut key: Key| {
+                key[at] = one;
+                key
             }
-        }
+        };
+        keys = list.iter().flat_map(|&one| keys.iter().copied().map(with(one))).collect();
     }
+    keys.into_iter().for_each(|key| tell(shape, key));
 }
 
 fn combinations(when: &When) -> Option<usize> {
-    let lists = [when.products.len(), when.stores.len(), when.merchants.len(), when.channels.len(), when.times.len()];
-    lists.into_iter().map(|len| len.max(1)).try_fold(1, usize::checked_mul)
+    let lists = lists_of(when);
+    lists.iter().map(Vec::len).chain([when.times.len()]).map(|len| len.max(1)).try_fold(1, usize::checked_mul)
 }
 
 /// The part of a key that a shape names.
@@ -181,8 +201,8 @@ fn named(whole: &Key, shape: u8) -> Key {
 
 #[inline]
 fn hash(shape: u8, key: &Key) -> u64 {
-    let [product, store, merchant, channel] = key.map(u64::from);
-    mix(product << 32 | store, merchant << 32 | channel << 8 | u64::from(shape))
+    let [product, store, merchant, channel, weekday] = key.map(u64::from);
+    mix(product << 32 | store, merchant << 32 | weekday << 16 | channel << 8 | u64::from(shape))
 }
 
 #[cfg(test)]

@@ -266,6 +266,11 @@ impl Tables {
         !self.stacks.decisions.is_empty()
     }
 
+    /// Asks for the memory in which the rules that apply to some sales are found.
+    pub fn ask_for_rules(&self, moments: &[Moment]) {
+        self.stacks.decisions.ask(moments);
+    }
+
     /// Adds the rules that apply to a sale, and asks for their memory.
     #[inline(never)]
     pub fn add_applying(&self, moment: &Moment, applying: &mut Applying) {

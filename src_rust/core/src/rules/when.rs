@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wide::i32x8;
 
 use crate::calendar::{is_date, to_yyyymmdd};
+use crate::memory::prefetch;
 use crate::units::AMOUNT_MAX;
 
 /// Seconds of a day.
@@ -55,7 +56,7 @@ impl Moment {
 
     /// From 0 for Monday.
     #[inline]
-    fn weekday(&self) -> u32 {
+    pub(super) fn weekday(&self) -> u32 {
         (self.date + FIRST_WEEKDAY).rem_euclid(7).unsigned_abs()
     }
 
@@ -114,17 +115,20 @@ impl When {
             && (0..=AMOUNT_MAX).contains(&self.min_spend)
     }
 
-    /// The windows in which it applies: one, or one for each of its times of day. No two share an instant.
+    /// The weekdays on which it applies, from 0 for Monday; none: all.
+    pub(super) fn named_weekdays(&self) -> Vec<u32> {
+        (0..7).filter(|day| self.weekdays >> day & 1 != 0).collect()
+    }
+
+    /// The windows in which it applies on these: one, or one for each of its times of day. No two share an instant.
     pub(super) fn windows(&self) -> impl Iterator<Item = Window> {
         let times = if self.times.is_empty() { vec![(0, DAY)] } else { self.times.clone() };
-        let bits = |set: u32, all: u32| if set == 0 { all } else { set };
         let window = Window {
             from: self.from,
             until: if self.until == 0 { i32::MAX } else { self.until },
             start: 0,
             end: DAY,
-            weekdays: bits(self.weekdays.into(), WEEKDAYS.into()) as i32,
-            month_days: bits(self.month_days, MONTH_DAYS) as i32,
+            month_days: if self.month_days == 0 { MONTH_DAYS } else { self.month_days } as i32,
         };
         times.into_iter().map(move |(start, end)| Window { start, end, ..window })
     }
@@ -171,14 +175,13 @@ impl When {
     }
 }
 
-/// Dates, days and a time of day: what a rule asks for beside its amount and the places and products that it is found by.
+/// Dates, days of the month and a time of day: what a rule asks for beside its amount and what it is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Window {
     from: i32,
     until: i32,
     start: i32,
     end: i32,
-    weekdays: i32,
     month_days: i32,
 }
 
@@ -192,7 +195,6 @@ pub(super) struct Windows {
     until: i32x8,
     start: i32x8,
     end: i32x8,
-    weekdays: i32x8,
     month_days: i32x8,
 }
 
@@ -205,9 +207,16 @@ impl Windows {
             until: field(|window| window.until),
             start: field(|window| window.start),
             end: field(|window| window.end),
-            weekdays: field(|window| window.weekdays),
             month_days: field(|window| window.month_days),
         }
+    }
+
+    /// Asks for their memory: two fields lie in each line.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.from);
+        prefetch(&self.start);
+        prefetch(&self.month_days);
     }
 
     /// A bit for each: set if a sale lies in it.
@@ -216,17 +225,15 @@ impl Windows {
         let outside = self.from.simd_gt(hour.date)
             | hour.date.simd_gt(self.until)
             | self.start.simd_gt(hour.second)
-            | (self.weekdays & hour.weekday).simd_eq(i32x8::ZERO)
             | (self.month_days & hour.of_month).simd_eq(i32x8::ZERO);
         (self.end.simd_gt(hour.second) & !outside).to_bitmask()
     }
 }
 
-/// When a sale is made, as windows ask: its weekday and its day of the month as bits, and all of it as often as there are windows together.
+/// When a sale is made, as windows ask: its day of the month as a bit, and all of it as often as there are windows together.
 pub(super) struct Hour {
     date: i32x8,
     second: i32x8,
-    weekday: i32x8,
     of_month: i32x8,
 }
 
@@ -237,7 +244,6 @@ impl Hour {
         Hour {
             date: i32x8::splat(moment.date),
             second: i32x8::splat(moment.second),
-            weekday: i32x8::splat(1 << moment.weekday()),
             of_month: i32x8::splat(1 << moment.month_day()),
         }
     }
@@ -251,7 +257,11 @@ mod tests {
     fn applies(when: &When, moment: &Moment) -> usize {
         assert!(when.is_ok());
         let windows: Vec<Window> = when.windows().collect();
-        Windows::of(&windows).hold(&Hour::of(moment)).count_ones() as usize
+        let held = Windows::of(&windows).hold(&Hour::of(moment)).count_ones();
+        let missed = when.missed(moment);
+        let others = missed.iter().filter(|&&condition| condition != Condition::Weekdays).count();
+        assert_eq!(held == 1, others == 0);
+        usize::from(missed.is_empty())
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Writer {
             if whole {
                 self.ask_for_lots(&ahead);
             }
+            self.ask_for_rules(rows, &ahead);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 // In place: an answer is too large to be handed from function to function.
                 answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
@@ -127,6 +128,22 @@ impl Writer {
     fn ask_for_lots(&self, ahead: &[Ahead; AHEAD_ROWS]) {
         let handles = ahead.iter().filter_map(|ahead| self.machine.cards.wallet(ahead.likely_card?));
         handles.for_each(|handle| self.machine.wallets.prefetch_lots(handle));
+    }
+
+    /// Asks for where the rules are found that apply to the sales of a run, those of one programme; nearly always there is one.
+    #[inline]
+    fn ask_for_rules(&self, rows: &[Request], ahead: &[Ahead; AHEAD_ROWS]) {
+        let organisation = &self.machine.organisation;
+        let number = rows.first().map_or(0, Request::programme);
+        let programme = organisation.programme(number).map(|at| &organisation.programmes[at]);
+        if let Some(rules) = programme.and_then(|programme| programme.rules.as_ref())
+            && rules.tables.look_at_sales()
+        {
+            let sales = rows.iter().zip(ahead).filter(|(row, _)| is_sale(row) && row.programme() == number);
+            let moments =
+                sales.filter_map(|(row, ahead)| Some(self.machine.moment(row, ahead.likely_terminal?, ahead.likely_card?)));
+            rules.tables.ask_for_rules(&moments.collect::<Vec<_>>());
+        }
     }
 
     /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.
@@ -334,6 +351,11 @@ impl Writer {
             }),
         }
     }
+}
+
+/// True for what rules are looked up for.
+fn is_sale(row: &Request) -> bool {
+    (row.kind == Kind::Purchase as u8) | (row.kind == Kind::Authorise as u8)
 }
 
 /// An original as it was looked up.
