@@ -224,6 +224,35 @@ def test_a_rule_that_never_counts_is_named(wide: list[str], narrow: list[str], n
         assert len(Rules.parse(after(text)).tables["discounts"]) == 2
 
 
+def test_rules_that_name_too_much_together_are_named() -> None:
+    stores, merchants = list(range(1, 10_001)), list(range(1, 501))
+    wide = f"when = {{ stores = {stores}, merchants = {merchants} }}"
+    text = discount('value = "1"', number=1) + accrual('points = "1"', wide)
+    assert problems(after(text)) == [
+        "14: discounts and accruals name 5,000,001 combinations of stores, products and so on, this one "
+        "5,000,000: at most 4,194,304; name merchants instead of stores, or leave out what all have"
+    ]
+
+
+def test_without_a_discount_of_the_product_one_of_low_priority_counts(shop: Engine) -> None:
+    low = discount('rate = "10%"', "priority = -1")
+    open_card(shop, GOOD + low)
+    assert sell(shop, 11, 10) == (9_000, 1_000, 0)
+    own = GOOD.replace('name = "standard"\n', 'name = "standard"\ndiscount = "2%"\n')
+    assert shop.publish(Rules.parse(own + low)) == Code.APPROVED
+    assert sell(shop, 11, 11) == (9_800, 200, 0)
+
+
+@pytest.mark.parametrize("date", [2**31 - 1, -(2**31), -1])
+@pytest.mark.parametrize("second", [-1, 0, 2**31 - 1, -(2**31)])
+def test_a_date_that_is_none_is_refused_where_there_are_rules(shop: Engine, date: int, second: int) -> None:
+    open_card(shop, GOOD + discount('rate = "10%"'))
+    row = rows.purchase(card=CARD, amount=100, terminal=11, trace=10, business_date=DAY)
+    row["business_date"], row["local_time"] = date, second
+    assert shop.execute(row)["code"].tolist() == [Code.INVALID_TRANSACTION]
+    assert sell(shop, 11, 10) == (9_000, 1_000, 0)
+
+
 # What a purchase makes of them
 
 

@@ -23,7 +23,8 @@ def discount(draft: Draft) -> int:
         share: int = amount * rule["rate"] // ONE
         return min(share, rule["max"]) if rule.get("max") else share
 
-    rules = [{"id": 0, "value": own}, *applying(draft, "discounts")]
+    product = [{"id": 0, "value": own}] if own else []
+    rules = [*product, *applying(draft, "discounts")]
     return min(stacked(rules, off), amount)
 
 

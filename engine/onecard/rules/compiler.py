@@ -90,6 +90,7 @@ class Compiler:
             "discounts": self._stacking.discount_lines(),
             "accruals": self._stacking.accrual_lines(),
         }
+        self._stacking.check_size()
         return {
             "money": self._unit("money", source.units.money),
             "points": self._unit("points", source.units.points),

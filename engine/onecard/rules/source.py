@@ -45,11 +45,15 @@ def _decimal(value: object) -> Decimal:
 def _percent(value: object) -> Decimal:
     if not isinstance(value, str) or not value.endswith("%"):
         raise ValueError('write a percentage as a string in quotes, like "5%"')
-    return _decimal(value[:-1].rstrip())
+    return _decimal(value[:-1].rstrip(" "))
 
 
 def _time(value: object) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", value) if isinstance(value, str) else None
+    found = (
+        re.fullmatch(r"([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})", value)
+        if isinstance(value, str)
+        else None
+    )
     if found is None:
         raise ValueError('write times of day as a string in quotes, like "10:00-14:00"')
     first, first_minute, last, last_minute = map(int, found.groups())
@@ -151,7 +155,7 @@ class Product(Limits):
     discount: Percent = Decimal(0)
     """Off every purchase; below 100%."""
     points_per_money: Number = Decimal(0)
-    """Points earned per unit of money paid from principal and bonus."""
+    """Points earned per unit of money paid from principal and bonus, and in cash."""
     rebate: Percent = Decimal(0)
     """Share of what principal and cash pay that comes back as bonus."""
     pin_above: Number | None = None

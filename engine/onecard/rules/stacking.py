@@ -6,7 +6,8 @@ that are at their default are left out.
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -15,6 +16,8 @@ from onecard.rules.scaling import Scaler, changed
 from onecard.rules.source import Accrual, Discount, RuleFile, Stacked, Weekday, When
 
 FACTOR_MAX = 100
+COMBINATIONS_MAX = 4_194_304
+"""Of all that all rules name, and of their times of day."""
 
 _DATE_0 = 719_163  # ordinal of 1970-01-01
 _WEEKDAYS = get_args(Weekday)
@@ -52,6 +55,23 @@ class Stacking:
     def accrual_lines(self) -> list[dict[str, Any]]:
         """Table of the accruals, by ascending id."""
         return self._lines("accruals", "accrual", self._source.accruals, self._accrual)
+
+    def check_size(self) -> None:
+        """All rules together do not name too much: the engine has an entry for every combination."""
+        whens = [(path, rule.when) for path, rule in self._rules()]
+        count = sum(_combinations(when) for _, when in whens)
+        if count > COMBINATIONS_MAX:
+            path, widest = max(whens, key=lambda found: _combinations(found[1]))
+            self._scaler.problem(
+                path,
+                f"discounts and accruals name {count:,} combinations of stores, products and so on, this one "
+                f"{_combinations(widest):,}: at most {COMBINATIONS_MAX:,}; name merchants instead of stores, "
+                "or leave out what all have",
+            )
+
+    def _rules(self) -> Iterator[tuple[KeyPath, Stacked]]:
+        for table, rules in (("discounts", self._source.discounts), ("accruals", self._source.accruals)):
+            yield from (((table, at), rule) for at, rule in enumerate(rules))
 
     def _lines(self, table: str, what: str, rules: Sequence[Any], gives: Any) -> list[dict[str, Any]]:
         self._scaler.unique(table, what, (rule.id for rule in rules))
@@ -202,6 +222,11 @@ def _anchors(when: When) -> list[tuple[str, object]]:
     """What a rule is found by: all that it names of one kind."""
     kind = next((name for name in _NAMED if getattr(when, name)), None)
     return [(kind, one) for one in getattr(when, kind)] if kind else [_NOTHING]
+
+
+def _combinations(when: When) -> int:
+    named = [len(getattr(when, name)) for name in (*_NAMED, "weekdays", "times")]
+    return math.prod(max(1, count) for count in named)
 
 
 def _by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

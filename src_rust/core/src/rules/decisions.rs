@@ -4,7 +4,7 @@
 //! sale asks once for every shape that occurs, of which there are few, and looks at the windows of what it finds: the rules of its
 //! own store, product and so on, however many others there are (tuple space search: Srinivasan, Suri, Varghese, SIGCOMM 1999).
 //!
-//! Invariant: what is found does not depend on the order in the tables; rules are given in the order of the file.
+//! Invariant: which rules are found does not depend on how the tables lie; in which order they are told means nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,7 +74,7 @@ impl Decisions {
         let mut sorted: BTreeMap<(u8, Key), Vec<(Window, u32)>> = BTreeMap::new();
         let mut count = 0;
         for (number, when) in (0..).zip(rules) {
-            count += combinations(when)?;
+            count = combinations(when)?.checked_add(count)?;
             if count > ENTRIES_MAX {
                 return None;
             }

@@ -51,10 +51,11 @@ impl Tables {
     pub fn explain(&self, product: &Product, moment: &Moment, paid: i64) -> Vec<Verdict> {
         let held = |rule: Rule, when: &When, gives| Held { rank: rule.rank, gives, missed: when.missed(moment) };
         let amount = moment.amount;
-        let own = Held { rank: Rank::PRODUCT, gives: product.off(amount), missed: Vec::new() };
+        let own = product.off(amount);
+        let own = (own > 0).then(|| Held { rank: Rank::PRODUCT, gives: own, missed: Vec::new() });
         let discounts = self.discounts.iter().map(|of| (Rule::from(of), &of.when));
         let discounts = discounts.map(|(rule, when)| held(rule, when, rule.off(amount)));
-        let mut verdicts = judge(true, [own].into_iter().chain(discounts).collect());
+        let mut verdicts = judge(true, own.into_iter().chain(discounts).collect());
         let base = product.earned(paid);
         verdicts.push(Verdict { is_discount: false, id: 0, gives: base, fate: Fate::Counts });
         let accruals = self.accruals.iter().map(|of| (Rule::from(of), &of.when));

@@ -290,7 +290,9 @@ impl Tables {
     #[inline(never)]
     fn off_by_rules(&self, own: i64, amount: i64, applying: &[u32]) -> i64 {
         let mut stack = Stack::default();
-        stack.add(Rank::PRODUCT, own);
+        if own > 0 {
+            stack.add(Rank::PRODUCT, own);
+        }
         self.stacks.reached(applying, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
         stack.total().min(amount.into()) as i64
     }
@@ -334,7 +336,8 @@ impl Tables {
         }
         for rule in &self.discounts {
             let amounts_ok = (0..=AMOUNT_MAX).contains(&rule.value) && (0..=AMOUNT_MAX).contains(&rule.max);
-            let gives = (rule.value > 0) != (rule.rate > 0) && rule.rate <= RATE_ONE && amounts_ok;
+            let gives =
+                (rule.value > 0) != (rule.rate > 0) && rule.rate <= RATE_ONE && (rule.rate > 0 || rule.max == 0) && amounts_ok;
             if rule.id == 0 || !is_named(&rule.name) || !gives || !self.is_known(&rule.when) {
                 return Err(format!("tables: discount {}: its id, name, rate, value, max or `when` is out of range", rule.id));
             }
@@ -441,6 +444,7 @@ mod tests {
             (r#""discounts": [{"id": 9, "name": "a"}]"#, "discount 9"),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "rate": 1}]"#, "discount 9"),
             (r#""discounts": [{"id": 9, "name": "a", "rate": 1000000000001}]"#, "discount 9"),
+            (r#""discounts": [{"id": 9, "name": "a", "value": 5, "max": 2}]"#, "discount 9"),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"products": [2]}}]"#, "discount 9"),
             (r#""discounts": [{"id": 2, "name": "a", "value": 1}, {"id": 1, "name": "b", "value": 1}]"#, "ascending"),
             (r#""accruals": [{"id": 9, "name": "a", "factor": 1000000000000}]"#, "accrual 9"),

@@ -124,11 +124,11 @@ impl When {
     pub(super) fn windows(&self) -> impl Iterator<Item = Window> {
         let times = if self.times.is_empty() { vec![(0, DAY)] } else { self.times.clone() };
         let window = Window {
-            from: self.from,
+            from: if self.from == 0 { i32::MIN } else { self.from },
             until: if self.until == 0 { i32::MAX } else { self.until },
             start: 0,
             end: DAY,
-            month_days: if self.month_days == 0 { MONTH_DAYS } else { self.month_days } as i32,
+            month_days: if self.month_days == 0 { -1 } else { self.month_days as i32 },
         };
         times.into_iter().map(move |(start, end)| Window { start, end, ..window })
     }
@@ -164,7 +164,7 @@ impl When {
             (Times, self.times.is_empty() || self.times.iter().any(within)),
             (Weekdays, has(self.weekdays.into(), moment.weekday())),
             (MonthDays, has(self.month_days, moment.month_day())),
-            (From, self.from <= moment.date),
+            (From, self.from == 0 || self.from <= moment.date),
             (Until, self.until == 0 || moment.date <= self.until),
             (Channels, lists(&self.channels, moment.channel)),
             (Products, lists(&self.products, moment.product)),

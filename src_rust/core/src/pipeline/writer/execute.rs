@@ -4,6 +4,7 @@
 //! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap. One place leads to
 //! the next: what an earlier step asked for is there when the next step reads it, because a run of rows was executed in between.
 
+use crate::calendar::is_date;
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
 use crate::details::{Item, ItemKind, Part};
@@ -353,9 +354,9 @@ impl Writer {
     }
 }
 
-/// True for what rules are looked up for.
+/// True for what rules are looked up for. Nothing of the row was looked at yet: what is no date is nowhere.
 fn is_sale(row: &Request) -> bool {
-    (row.kind == Kind::Purchase as u8) | (row.kind == Kind::Authorise as u8)
+    ((row.kind == Kind::Purchase as u8) | (row.kind == Kind::Authorise as u8)) & is_date(row.business_date)
 }
 
 /// An original as it was looked up.
