@@ -69,7 +69,13 @@ def card_numbers(indexes: npt.NDArray[np.int64]) -> Column:
 
 
 def build(
-    engine: Engine, cards: int, tell: Tell = lambda _: None, *, rules: Path | Rules = RULES, products: int = 1
+    engine: Engine,
+    cards: int,
+    tell: Tell = lambda _: None,
+    *,
+    rules: Path | Rules = RULES,
+    products: int = 1,
+    opening: int = OPENING_AMOUNT,
 ) -> None:
     """Registers the chain, publishes the rules, issues cards of the products by turns, and tops them up."""
     engine.register_programme(1, "bench", DAY)
@@ -78,7 +84,7 @@ def build(
     for first in (0, STORES):
         engine.register([("terminal", 1, first + store, store, "") for store in _to(STORES)])
     expect(engine.publish(rules) == codes.Code.APPROVED, "the rules were not published")
-    issue(engine, 0, cards, DAY, tell, products=products)
+    issue(engine, 0, cards, DAY, tell, products=products, opening=opening)
 
 
 def issue(
@@ -89,6 +95,7 @@ def issue(
     tell: Tell = lambda _: None,
     *,
     products: int = 1,
+    opening: int = OPENING_AMOUNT,
 ) -> None:
     """Issues the cards from index `first` up to `cards` and tops each of them up."""
     numbers = CardNumbers(cards)
@@ -99,7 +106,7 @@ def issue(
         batch["kind"], batch["product"] = codes.Kind.ISSUE, 1 + indexes % products
         expect(not engine.execute(batch)["code"].any(), "a card was not issued")
         batch["kind"], batch["product"] = codes.Kind.TOP_UP, 0
-        batch["amount"] = OPENING_AMOUNT
+        batch["amount"] = opening
         batch["trace"] += 1
         expect(not engine.execute(batch)["code"].any(), "a card was not topped up")
 

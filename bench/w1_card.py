@@ -29,6 +29,8 @@ RULES = Path(__file__).with_name("card.toml")
 VISIT, ONE_OFF, TWO_OFF = 16, 17, 18
 BUNDLE = 1
 AMOUNTS = (2_000, 20_000)
+# Nothing is paid in while it runs: enough for thousands of purchases a card.
+OPENING_AMOUNT = 100_000_000
 # Of a purchase: two coupons and a visit are taken, and these accounts told of.
 ITEMS = 3
 PURSES = (Account.CARD_POINTS, Account.CARD_BONUS, Account.CARD_PRINCIPAL)
@@ -88,7 +90,7 @@ def run(options: Options) -> dict[str, object]:
         _open(directory / "plain", options) as plain_engine,
     ):
         build(plain_engine, cards, options.tell)
-        build(engine, cards, options.tell, rules=RULES)
+        build(engine, cards, options.tell, rules=RULES, opening=OPENING_AMOUNT)
         granted = _grant(engine, cards, options)
         plain_trace = trace = 1
         for number in range(1, options.runs + 1):
