@@ -133,7 +133,7 @@ def test_the_rules_of_w1_rules_divide_all_there_is(cells: int) -> None:
 
 
 def test_w1_rules_tells_if_other_rules_apply(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(w1_rules, "PARTS", w1_rules.PARTS | {"stores": 9_999})
+    monkeypatch.setattr(w1_rules, "PARTS", w1_rules.PARTS | {"stores": 5_000})
     with pytest.raises(BenchError, match="not just four"):
         w1_rules.run(options)
 

@@ -4,19 +4,16 @@ A unit is written by its name wherever the file refers to it, and by its id in t
 does not use is a problem, not ignored. Fields of the tables that are at their default are left out.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from onecard.rules.located import KeyPath
-from onecard.rules.scaling import AMOUNT_MAX, Scaler, changed
+from onecard.rules.scaling import AMOUNT_MAX, Scaler, changed, days
 from onecard.rules.source import Bundle, CardUnit, Channel, Grant
 
 PURSES = {"bonus": 2, "points": 3}
 """Purses that every card has, and that bundles may grant."""
-
-_DATE_0 = 719_163  # ordinal of 1970-01-01
 
 _KINDS_OF = {
     "worth": ("visits", "time"),
@@ -79,7 +76,7 @@ class Cards:
             "max": scaler.limit((*path, "max"), row.max),
             "min_spend": scaler.money((*path, "min_spend"), row.min_spend or Decimal(0)),
             "funded": row.funded,
-            "stores": self._stores((*path, "stores"), row.stores),
+            "stores": scaler.numbers((*path, "stores"), row.stores, "store"),
             "per_purchase": row.per_purchase,
         }
         first = {"id": row.id, "name": scaler.name((*path, "name"), row.name), "kind": row.kind}
@@ -111,14 +108,6 @@ class Cards:
         elif row.max is not None:
             scaler.problem((*path, "max"), "`max` limits a `rate`: remove it, `value` is the limit itself")
 
-    def _stores(self, path: KeyPath, stores: list[int]) -> list[int]:
-        seen = set[int]()
-        for at, store in enumerate(stores):
-            if store in seen:
-                self._scaler.problem((*path, at), f"store {store} stands twice: remove one")
-            seen.add(store)
-        return sorted(seen)
-
     def bundle_lines(self, rows: list[Bundle]) -> list[dict[str, Any]]:
         """Table of the bundles, by ascending id."""
         self._scaler.unique("bundles", "bundle", (row.id for row in rows))
@@ -139,7 +128,7 @@ class Cards:
         fields = {
             "from": grant.from_days,
             "days": grant.days,
-            "until": grant.until.toordinal() - _DATE_0 if grant.until else 0,
+            "until": days(grant.until),
         }
         unit = PURSES.get(grant.unit) or self.unit_id((*path, "unit"), grant.unit, tuple(PURSES))
         amount = self._amount((*path, "amount"), grant)
@@ -162,15 +151,7 @@ class Cards:
         """Id of the unit with a name; a problem names one that is near, or all."""
         if name in self.units:
             return self.units[name].id
-        known = [*others, *self.units]
-        near = difflib.get_close_matches(name, known, 1)
-        if near:
-            mend = f"did you mean `{near[0]}`?"
-        elif known:
-            mend = f"add it to [[card_units]], or use one of {', '.join(known)}"
-        else:
-            mend = "add it to [[card_units]]"
-        self._scaler.problem(path, f"unknown unit `{name}`: {mend}")
+        self._scaler.unknown(path, "unit", name, [*others, *self.units], "card_units")
         return 0
 
     def channel_lines(self, rows: list[Channel]) -> list[dict[str, Any]]:

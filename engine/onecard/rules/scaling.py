@@ -4,6 +4,8 @@ A `Scaler` collects problems, each at the path of its key, and always returns so
 come together; what it returns is of use only if there are none.
 """
 
+import datetime
+import difflib
 from collections.abc import Iterable
 from decimal import Context, Decimal
 from typing import Any
@@ -20,8 +22,14 @@ ACCRUAL_MAX = 10**18
 """Points units per minor unit of money, over 10^12."""
 
 
+_DATE_0 = datetime.date(1970, 1, 1).toordinal()
 _EXACT = Context(prec=100)
 """More digits than a number of the file has, scaled."""
+
+
+def days(date: datetime.date | None) -> int:
+    """Days since 1970-01-01; 0 for none."""
+    return date.toordinal() - _DATE_0 if date else 0
 
 
 class Scaler:
@@ -103,6 +111,22 @@ class Scaler:
         if scaled != scaled.to_integral_value():
             self.problem(path, f"{number:f} has too many decimal places: {what} can have at most {places}")
         return int(scaled)
+
+    def numbers(self, path: KeyPath, numbers: list[int], what: str) -> list[int]:
+        """Numbers in ascending order, each once."""
+        seen = set[int]()
+        for at, number in enumerate(numbers):
+            if number in seen:
+                self.problem((*path, at), f"{what} {number} stands twice: remove one")
+            seen.add(number)
+        return sorted(seen)
+
+    def unknown(self, path: KeyPath, what: str, name: str, known: Iterable[str], table: str) -> None:
+        """A name that nothing has: the problem names one that is near, or all."""
+        known = list(known)
+        near = difflib.get_close_matches(name, known, 1)
+        others = f"add it to [[{table}]]" + (f", or use one of {', '.join(known)}" if known else "")
+        self.problem(path, f"unknown {what} `{name}`: " + (f"did you mean `{near[0]}`?" if near else others))
 
     def unique(self, table: str, what: str, keys: Iterable[str | int], key: str = "id") -> None:
         """No two rows of a table have the same id, or the same name."""

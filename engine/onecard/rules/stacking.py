@@ -4,7 +4,6 @@ A product and a channel are written by their names, and stand in the tables by t
 that are at their default are left out.
 """
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,14 +11,13 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from onecard.rules.located import KeyPath
-from onecard.rules.scaling import Scaler, changed
+from onecard.rules.scaling import Scaler, changed, days
 from onecard.rules.source import Accrual, Discount, RuleFile, Stacked, Weekday, When
 
 FACTOR_MAX = 100
 COMBINATIONS_MAX = 4_194_304
 """Of all that all rules name, and of their times of day."""
 
-_DATE_0 = 719_163  # ordinal of 1970-01-01
 _WEEKDAYS = get_args(Weekday)
 
 _WHEN_DEFAULTS = {
@@ -157,24 +155,16 @@ class Stacking:
                 scaler.problem((*path, "times"), "two of the times overlap: write each part of the day once")
         return {
             "products": self._named((*path, "products"), when.products, self._products, "products"),
-            "stores": self._once((*path, "stores"), when.stores, "store"),
-            "merchants": self._once((*path, "merchants"), when.merchants, "merchant"),
+            "stores": scaler.numbers((*path, "stores"), when.stores, "store"),
+            "merchants": scaler.numbers((*path, "merchants"), when.merchants, "merchant"),
             "channels": self._named((*path, "channels"), when.channels, self._channels, "channels"),
-            "from": when.from_.toordinal() - _DATE_0 if when.from_ else 0,
-            "until": when.until.toordinal() - _DATE_0 if when.until else 0,
+            "from": days(when.from_),
+            "until": days(when.until),
             "weekdays": sum(1 << _WEEKDAYS.index(day) for day in set(when.weekdays)),
             "month_days": sum(1 << day for day in set(when.month_days)),
             "times": [[start * 60, end * 60] for start, end in times],
             "min_spend": scaler.money((*path, "min_spend"), when.min_spend or Decimal(0)),
         }
-
-    def _once(self, path: KeyPath, numbers: list[int], what: str) -> list[int]:
-        seen = set[int]()
-        for at, number in enumerate(numbers):
-            if number in seen:
-                self._scaler.problem((*path, at), f"{what} {number} stands twice: remove one")
-            seen.add(number)
-        return sorted(seen)
 
     def _named(self, path: KeyPath, names: list[str], known: dict[str, list[int]], table: str) -> list[int]:
         """Ids of what is named; a problem names one that is near, or all."""
@@ -186,10 +176,7 @@ class Stacking:
                     self._scaler.problem((*path, at), f"several {table} are called `{name}`: {mend}")
                 found.update(known[name])
                 continue
-            near = difflib.get_close_matches(name, known, 1)
-            others = f"add it to [[{table}]]" + (f", or use one of {', '.join(known)}" if known else "")
-            mend = f"did you mean `{near[0]}`?" if near else others
-            self._scaler.problem((*path, at), f"unknown {table[:-1]} `{name}`: {mend}")
+            self._scaler.unknown((*path, at), table[:-1], name, known, table)
         return sorted(found)
 
     # Which never count
