@@ -90,7 +90,8 @@ def details(spec: dict[str, Any], original: bytes) -> bytes:
     parts += [uint(index) + uint(before) for index, before in further]
     parts += [post(*one[:3], **(one[3] if len(one) > 3 else {})) for one in posted]
     parts += [uint(balance) for _, _, balance in spec.get("purses", [])]
-    return b"".join(parts + [bytes([change[0]]) + change[1] for change in changes])
+    parts += [bytes([change[0]]) + change[1] for change in changes]
+    return b"".join([*parts, *map(uint, spec.get("lines", []))])
 
 
 def legs(posted: list[tuple[int, ...]]) -> bytes:

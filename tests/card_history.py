@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.history import (
     AS_IS,
+    CATEGORIES,
     DECK,
     Author,
     History,
@@ -44,6 +45,7 @@ from tests.model import (
     HOLDER,
     ISSUE,
     ISSUE_CODES,
+    LINE,
     LOST,
     MEMBER,
     NEW_PIN,
@@ -88,6 +90,7 @@ CARD_COMMANDS = (
     "close a card",
     "issue codes",
     "bulk top-up",
+    "sale: line by line",
     "card: by alias",
     "card: a former number",
     "item: malformed",
@@ -299,6 +302,8 @@ class CardAuthor(Author):
     def write(self, row: Row, *labels: str, names: int = AS_IS) -> int:
         if row.kind != BIND and any(item.kind == ALIAS for item in row.items):
             labels += ("card: by alias",)
+        if any(item.kind == LINE for item in row.items):
+            labels += ("sale: line by line",)
         if (row.card_digits, row.card) in self.former:
             labels += ("card: a former number",)
         return super().write(row, *labels, names=names)
@@ -353,11 +358,28 @@ class CardAuthor(Author):
                 items[-1] = Item(STAFF, digits=digits, low=low)
         if kind == PURCHASE and rng.random() < 0.2:
             items.append(Item(CASH, amount=self.amount(self.scale)))
+        amount = self.amount(most)
+        if rng.random() < 0.35:
+            items += self.basket(amount)
         rng.shuffle(items)
         if kind == PURCHASE and rng.random() < 0.25:
             for _ in range(pick(rng, (1, 1, 2))):
                 items += self.further(0.5)
-        return self.with_pin(self.named(kind, amount=self.amount(most), flags=flags, items=tuple(items)))
+        return self.with_pin(self.named(kind, amount=amount, flags=flags, items=tuple(items)))
+
+    def basket(self, amount: int) -> list[Item]:
+        """Lines that come to an amount, now and then not quite."""
+        rng = self.rng
+        if not 0 <= amount <= AMOUNT_MAX:
+            return [Item(LINE, unit=1, amount=1)]
+        cuts = sorted(int(rng.random() * (amount + 1)) for _ in range(pick(rng, (0, 1, 2, 2, 3, 7, 30))))
+        amounts = [end - start for start, end in zip([0, *cuts], [*cuts, amount], strict=True)]
+        if rng.random() < 0.02:
+            amounts[0] += 1
+        return [
+            Item(LINE, unit=pick(rng, (0, 9, *CATEGORIES)), amount=part, low=pick(rng, (0, 7, 2**63 - 1)))
+            for part in amounts
+        ]
 
     def voucher(self, kind: int) -> Item:
         rng = self.rng
@@ -680,7 +702,9 @@ def alias_item(alias: tuple[int, int, int]) -> Item:
 
 BAD_ITEMS: tuple[tuple[Item, ...], ...] = (
     (Item(),),
-    (Item(12),),
+    (Item(15),),
+    (Item(LINE, unit=1, amount=-1),),
+    (Item(LINE, digits=1),),
     (Item(255, amount=1),),
     (Item(COUPON, unit=16),),
     (Item(COUPON, unit=16, amount=101),),

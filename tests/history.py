@@ -50,6 +50,9 @@ from tests.model import (
     Row,
 )
 
+CATEGORIES = (1, 2, 65_535)
+"""Categories of goods in all rules."""
+
 PROGRAMMES_MAX = 65_500
 """Histories use programmes 1 to this one; those above are never registered."""
 
@@ -199,6 +202,8 @@ def random_tables(
         "waterfall": waterfall,
         "compounding_rate": pick(rng, (0, 10**8, up_to(rng, 10**11), 10**11, 123_456_789)),
         "time_tolerance_s": pick(rng, (TOLERANCE_S, TOLERANCE_S, 3_600, 0, 604_800)),
+        "categories": [{"id": number, "name": f"category {number}"} for number in CATEGORIES],
+        "regions": region_tables(rng, stores),
         "discounts": [
             stacked_table(rng, rule, discount_table(rng, scale), scale, products, stores, today)
             for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
@@ -208,6 +213,17 @@ def random_tables(
             for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
         ],
     }
+
+
+def region_tables(rng: Random, stores: list[int]) -> list[dict[str, Any]]:
+    """Two regions: of stores, of a merchant, of nothing."""
+    north = sorted(store for store in stores if rng.random() < 0.5)
+    south = sorted(store for store in stores if store not in north and rng.random() < 0.4)
+    merchants = [[1], []] if rng.random() < 0.5 else [[], [1]]
+    return [
+        {"name": name, "stores": own, "merchants": of}
+        for name, own, of in zip(("north", "south"), (north, south), merchants, strict=True)
+    ]
 
 
 def discount_table(rng: Random, scale: int) -> dict[str, Any]:
@@ -250,6 +266,8 @@ def stacked_table(
         "products": some(0.3, products, 2),
         "stores": some(0.3, stores, 3),
         "merchants": some(0.2, (1, 4_294_967_295), 2),
+        "regions": some(0.2, (1, 2), 2),
+        "categories": some(0.25, CATEGORIES, 2),
         "channels": some(0.2, (0, 1, 2, 255), 3),
         "from": pick(rng, (0, 0, 0, 0, today - 2, today, today + 1)),
         "until": pick(rng, (0, 0, 0, 0, today - 1, today, today + 3)),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from onecard import Engine, Rules, rows
-from onecard.codes import Code
+from onecard.codes import LINE_PART, Code
 from tests.conftest import DAY
 from tests.test_rules import GOOD, after, problems
 
@@ -37,7 +37,10 @@ def accrual(*lines: str, number: int = 1) -> str:
 def test_the_example_of_the_docs_compiles() -> None:
     page = (ROOT / "docs" / "rules.md").read_text()
     section = page.partition("## Discounts and accruals")[2].partition("\n## ")[0]
-    (text,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    text, *others = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    baskets, regions = (Rules.parse(after(other)).tables for other in others)
+    assert [one["when"] for one in baskets["discounts"]] == [{"categories": [2]}]
+    assert [one["name"] for one in regions["regions"]] == ["country", "north"]
     tables = Rules.parse(after(text)).tables
     assert tables["discounts"] == [
         {"id": 1, "name": "member day", "rate": 10**11, "max": 5_000}
@@ -352,3 +355,98 @@ def test_many_rules_are_found(shop: Engine) -> None:
         store = 1 + trace % 2
         best = max(value for of, start, end, value in found if of == store and start <= second < end)
         assert sell(shop, 10 + store, trace, at=second)[1] == best
+
+
+# Baskets, regions
+
+BASKET = """
+categories = [{ id = 1, name = "fruit" }, { id = 2, name = "fish" }]
+"""
+
+
+def basket(engine: Engine, trace: int, *lines: tuple[int, int], terminal: int = 11) -> list[int]:
+    """What is off each line of a purchase."""
+    header: rows.Header = {"terminal": terminal, "business_date": DAY, "trace": trace}
+    amount = sum(amount for _, amount in lines)
+    items = [rows.line(amount, category) for category, amount in lines]
+    answers = engine.execute(rows.with_items(rows.purchase(card=CARD, amount=amount, **header), [items]))
+    assert answers["code"].tolist() == [Code.APPROVED]
+    parts = [part for part in answers.parts_of(0) if part["account"] == LINE_PART]
+    assert [(int(part["purse"]), int(part["balance"])) for part in parts] == list(lines)
+    off = [int(part["amount"]) for part in parts]
+    assert sum(off) == answers["discount"][0]
+    return off
+
+
+def test_a_basket_by_hand(shop: Engine) -> None:
+    own = GOOD.replace('name = "standard"\n', 'name = "standard"\ndiscount = "5%"\n')
+    fish = discount('rate = "20%"', 'when = { categories = ["fish"], min_spend = "10" }', number=1)
+    cent = discount('value = "0.10"', 'stacking = "add"', number=2)
+    open_card(shop, BASKET + own + fish + cent)
+    assert basket(shop, 10, (2, 2_000), (1, 1_000), (0, 1_000)) == [405, 53, 52]
+    # Two lines of fish are enough together; ten cents go to the largest remainders, of equal ones to the first.
+    assert basket(shop, 11, (2, 500), (2, 500), (1, 500)) == [104, 103, 28]
+    assert basket(shop, 12, (2, 999)) == [49 + 10]
+    assert basket(shop, 13, (0, 0), (9, 100)) == [0, 15]
+
+
+def test_lines_that_do_not_come_to_the_amount_are_malformed(shop: Engine) -> None:
+    open_card(shop, BASKET + GOOD)
+    row = rows.purchase(card=CARD, amount=100, terminal=11, trace=10, business_date=DAY)
+    for lines in ([rows.line(99)], [rows.line(100), rows.line(1)], [rows.line(-1), rows.line(101)]):
+        assert shop.execute(rows.with_items(row, [lines]))["code"].tolist() == [Code.FORMAT_ERROR]
+    assert shop.execute(rows.with_items(row, [[rows.line(100), rows.line(0)]]))["code"].tolist() == [0]
+
+
+def test_a_region_has_its_stores_and_those_of_its_merchants_and_of_regions_within(shop: Engine) -> None:
+    regions = """
+[[regions]]
+name = "country"
+merchants = [1]
+[[regions]]
+name = "north"
+within = "country"
+stores = [2]
+"""
+    off = discount('value = "1"', 'when = { regions = ["country"] }', number=1)
+    more = discount('value = "2"', 'stacking = "add"', 'when = { regions = ["north"] }', number=2)
+    open_card(shop, GOOD + regions + off + more)
+    assert [sell(shop, terminal, 10)[1] for terminal in (11, 12)] == [100, 300]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[[regions]]\nname = "a"\nwithin = "b"\n[[regions]]\nname = "b"\nwithin = "a"\n',
+            [
+                "12: `a` lies in itself: take `within` out of one of a, b",
+                "15: `b` lies in itself: take `within` out of one of b, a",
+            ],
+        ),
+        (
+            '[[regions]]\nname = "a"\nwithin = "c"\n',
+            ["12: unknown region `c`: add it to [[regions]], or use one of a"],
+        ),
+        (
+            '[[regions]]\nname = "a"\nstores = [1]\n[[regions]]\nname = "b"\nstores = [2, 1]\n',
+            [
+                "15: store 1 is in `a` already: a store lies in one region; larger regions have it by `within`",
+            ],
+        ),
+        (
+            '[[tiers]]\nid = 1\nname = "a"\nfrom = "10"\n[[tiers]]\nid = 2\nname = "b"\nfrom = "10"\n',
+            ["17: `b` has a higher id than `a`, and must ask for more growth value than 10"],
+        ),
+        (
+            discount('value = "1"', 'when = { categories = ["fruit"], tiers = ["gold"], regions = ["up"] }'),
+            [
+                "14: unknown region `up`: add it to [[regions]]",
+                "14: unknown tier `gold`: add it to [[tiers]]",
+                "14: unknown category `fruit`: add it to [[categories]]",
+            ],
+        ),
+    ],
+)
+def test_mistakes_of_places_are_named(text: str, says: list[str]) -> None:
+    assert problems(after(text)) == says

@@ -32,6 +32,7 @@ from onecard.client import (
     Issue,
     IssueCodes,
     Key,
+    Line,
     Pass,
     Purchase,
     Refund,
@@ -166,9 +167,10 @@ class Asker:
 
     def purchase(self) -> Request:
         pick = self.rng.choice
+        amount = self.number()
         return Purchase(
             card=self.card(),
-            amount=self.number(),
+            amount=amount,
             use_points=self.often(),
             accept_partial=self.often(),
             coupons=tuple(Coupon(pick(COUPONS), pick([1, 1, 2])) for _ in range(pick([0, 0, 0, 1, 2]))),
@@ -178,14 +180,16 @@ class Asker:
             pin=self.pin(),
             cash=pick([0, 0, 700, 10**6]),
             staff=pick(["", "", "90000001", "90000001", CARDS[0]]),
+            lines=self.lines(amount),
             **self.header(),
         )
 
     def authorise(self) -> Request:
         pick = self.rng.choice
+        amount = self.number()
         return Authorise(
             card=self.card(),
-            amount=self.number(),
+            amount=amount,
             use_points=self.often(),
             accept_partial=self.often(),
             expires=self.date(),
@@ -193,8 +197,14 @@ class Asker:
             passes=tuple(Pass(pick(PASSES), 1) for _ in range(pick([0, 0, 0, 1]))),
             pin=self.pin(),
             staff=pick(["", "", "90000001"]),
+            lines=self.lines(amount),
             **self.header(),
         )
+
+    def lines(self, amount: int) -> tuple[Line, ...]:
+        first = self.rng.randrange(amount + 1)
+        two = (Line(first, self.rng.choice([0, 1, 9])), Line(amount - first, 2, goods=690_123))
+        return self.rng.choice([(), (), (Line(amount),), two])
 
     def top_up(self) -> Request:
         return TopUp(card=self.card(), amount=self.number() * 3, pin=self.pin(), **self.header())
@@ -313,6 +323,7 @@ def sale_as_rows(
             items += further_items(other)
         items += [rows.cash(request.cash)] if request.cash else []
     items += [rows.staff(request.staff)] if request.staff else []
+    items += [rows.line(line.amount, line.category, line.goods) for line in request.lines]
     return rows.with_items(batch, [items])
 
 

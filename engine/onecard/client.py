@@ -43,6 +43,7 @@ from onecard.messages import (
     Issue,
     IssueCodes,
     Key,
+    Line,
     Part,
     Pass,
     Purchase,
@@ -111,6 +112,7 @@ __all__ = [
     "Issue",
     "IssueCodes",
     "Key",
+    "Line",
     "OutcomeUnknown",
     "Part",
     "Pass",
@@ -285,6 +287,7 @@ class Client:
         pin: str = "",
         cash: int = 0,
         staff: str = "",
+        lines: Iterable[Line] = (),
         **header: Unpack[Header],
     ) -> Answer:
         """Buy for a list amount, paid by all that is named; see `Purchase`."""
@@ -301,6 +304,7 @@ class Client:
                 pin=pin,
                 cash=cash,
                 staff=staff,
+                lines=tuple(lines),
                 **self._filled(header),
             )
         )
@@ -359,6 +363,7 @@ class Client:
         passes: Iterable[Pass] = (),
         pin: str = "",
         staff: str = "",
+        lines: Iterable[Line] = (),
         **header: Unpack[Header],
     ) -> Answer:
         """Hold what a purchase would take, up to the last date `expires` (None: by the rules)."""
@@ -373,6 +378,7 @@ class Client:
                 passes=tuple(passes),
                 pin=pin,
                 staff=staff,
+                lines=tuple(lines),
                 **self._filled(header),
             )
         )

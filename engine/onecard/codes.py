@@ -107,6 +107,10 @@ UNIT_MIN = 16
 """First unit that the rules may give."""
 
 
+LINE_PART = 18
+"""Account of a part that is a line of the basket: no part is of the store's account with this code."""
+
+
 class Account(IntEnum):
     """Account codes (docs/transactions.md)."""
 

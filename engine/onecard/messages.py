@@ -67,6 +67,21 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a basket: goods, or all goods of a category together. All lines come to the list amount."""
+
+    amount: int
+    category: int = 0
+    """A category of the rules; 0: none of them."""
+    goods: int = 0
+    """Number of the goods, for those who read the journal; 0: not said."""
+
+    def message(self) -> transaction_pb2.Line:
+        """The line as a message."""
+        return transaction_pb2.Line(category=self.category, amount=self.amount, goods=self.goods)
+
+
+@dataclass(frozen=True, slots=True)
 class FurtherCard:
     """A card besides that of the request, by its number, and its PIN if one is given."""
 
@@ -166,7 +181,8 @@ class Purchase(Request):
     """Buy for a list amount, paid by all that is named (docs/card.md).
 
     `use_points`: pay with points, too, as far as the rules allow. `accept_partial`: approve what there is.
-    `cash`: at most so much is paid in cash. `staff`: number of the staff card of who sells.
+    `cash`: at most so much is paid in cash. `staff`: number of the staff card of who sells. `lines`: what is
+    sold; their amounts come to the list amount.
     """
 
     FIELD: ClassVar[str] = "purchase"
@@ -181,6 +197,7 @@ class Purchase(Request):
     pin: str = field(default="", repr=False)
     cash: int = 0
     staff: str = ""
+    lines: tuple[Line, ...] = ()
 
     def message(self) -> transaction_pb2.PurchaseRequest:
         """The request as a message."""
@@ -196,6 +213,7 @@ class Purchase(Request):
             pin=self.pin,
             cash=self.cash,
             staff=self.staff,
+            lines=[line.message() for line in self.lines],
             **_named(self.card),
         )
 
@@ -302,6 +320,7 @@ class Authorise(Request):
     passes: tuple[Pass, ...] = ()
     pin: str = field(default="", repr=False)
     staff: str = ""
+    lines: tuple[Line, ...] = ()
 
     def message(self) -> transaction_pb2.AuthoriseRequest:
         """The request as a message."""
@@ -315,6 +334,7 @@ class Authorise(Request):
             passes=[one.message() for one in self.passes],
             pin=self.pin,
             staff=self.staff,
+            lines=[line.message() for line in self.lines],
             **_named(self.card),
         )
 
@@ -504,7 +524,8 @@ class Part:
 
     account: int
     """Account code: 1, 2, 3, 6 a card's purse; 33, 34 money that points or a unit paid; 17 cash; 16 what is
-    left to pay; 0 a balance."""
+    left to pay; 18 a line of the basket: its category as purse, what is off it, its list amount as balance;
+    0 a balance."""
     card: int = 0
     """0: the request's card; 1 and more: the further cards in their order."""
     purse: int = 0

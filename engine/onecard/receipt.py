@@ -49,6 +49,8 @@ WORDS: Mapping[str, str] = {
     "close": "Card closing",
     "issue_codes": "Coupon codes",
     "bulk_top_up": "Bulk top-up",
+    "goods": "Goods",
+    "category": "Category",
     "list": "Price",
     "discount": "Discount",
     "due": "To pay",
@@ -83,6 +85,8 @@ class Style:
     """Decimal places of money."""
     units: Mapping[int, str] = field(default_factory=dict)
     """Names of the units of the rules; one without a name is called by its number."""
+    categories: Mapping[int, str] = field(default_factory=dict)
+    """Names of the categories of goods; one without a name is called by its number."""
     words: Mapping[str, str] = field(default_factory=dict)
     """Words of another language in place of `WORDS`."""
 
@@ -180,6 +184,7 @@ class _Receipt:
         if answer.kind == Kind.TRANSFER and not (answer.principal or answer.bonus):
             return  # of points or a unit: their own lines say it
         due = answer.amount + answer.unpaid
+        yield from self._lines()
         if answer.discount:
             yield from self._pair(word("list"), self._money(due + answer.discount))
             yield from self._pair(word("discount"), self._money(-answer.discount))
@@ -189,6 +194,18 @@ class _Receipt:
             yield "-" * self.style.width
         if answer.code == Code.PARTLY_APPROVED:
             yield word("partly")
+
+    def _lines(self) -> Iterator[str]:
+        """What was sold, category by category, and below each what is off it."""
+        lines = [part for part in self.answer.parts if part.account == codes.LINE_PART]
+        for part in lines:
+            name = self.style.categories.get(part.purse)
+            name = name or (f"{self._word('category')} {part.purse}" if part.purse else self._word("goods"))
+            yield from self._pair(name, self._money(part.balance))
+            if part.amount:
+                yield from self._pair(f"  {self._word('discount')}", self._money(-part.amount))
+        if lines:
+            yield "-" * self.style.width
 
     def _tenders(self) -> Iterator[str]:
         """What each purse paid in a sale; else what each got or gave."""

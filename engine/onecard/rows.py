@@ -5,8 +5,8 @@ for row. `issue`, `top_up`, `purchase` and so on build batches from columns, one
 argument is one value for all rows or a column of them.
 
 What a row has besides its fields are items, rows of dtype `ITEM`: `coupon`, `code`, `pass_`, `card`,
-`pin`, `cash`, `staff`, `alias`, `number`, `member` and `new_pin` make them, `with_items` puts them to
-their rows, and `Requests` is what comes of it. Answers are `Answers`: rows with the parts, of dtype
+`pin`, `cash`, `staff`, `line`, `alias`, `number`, `member` and `new_pin` make them, `with_items` puts them
+to their rows, and `Requests` is what comes of it. Answers are `Answers`: rows with the parts, of dtype
 `PART`, that tell what happened to each lot.
 
 Money counts minor units, points count 1/10,000, business dates are days since 1970-01-01 and local
@@ -135,7 +135,7 @@ FLAG_BY_OPERATOR = 32
 """Flag of a set PIN: an operator does it, and the old PIN is not asked for."""
 
 ITEM_COUPON, ITEM_CODE, ITEM_PASS, ITEM_CARD, ITEM_PIN, ITEM_CASH = range(1, 7)
-ITEM_STAFF, ITEM_ALIAS, ITEM_NUMBER, ITEM_MEMBER, ITEM_NEW_PIN = range(7, 12)
+ITEM_STAFF, ITEM_ALIAS, ITEM_NUMBER, ITEM_MEMBER, ITEM_NEW_PIN, ITEM_LINE = range(7, 13)
 
 NOON = 43_200
 """Local time that is read when none is given, in seconds since midnight."""
@@ -544,6 +544,11 @@ def staff(number: str) -> Items:
     """The staff card of who sells."""
     value, digits = card_number(number)
     return _item(ITEM_STAFF, low=value, digits=digits)
+
+
+def line(amount: int, category: int = 0, goods: int = 0) -> Items:
+    """A line of a basket: goods of a category of the rules (0: none), and their number (0: not said)."""
+    return _item(ITEM_LINE, unit=category, amount=amount, low=goods)
 
 
 def alias(kind: int, digest: int) -> Items:

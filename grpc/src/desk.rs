@@ -3,7 +3,7 @@
 //! Invariants: items stand in the order that the core reads them in - the own PIN before the further cards, each of these followed by its
 //! own PIN. An alias leaves here as a keyed hash. No error has what was sent.
 
-use onecard_core::details::{BULK_MAX, TAKEN_MAX};
+use onecard_core::details::{BULK_MAX, GOODS_MAX, TAKEN_MAX};
 use onecard_core::units::{AMOUNT_MAX, UNIT_MIN};
 use onecard_core::{Item, ItemKind, Secrets};
 
@@ -119,6 +119,22 @@ impl<'a> Desk<'a> {
     pub fn number(&mut self, kind: ItemKind, text: &str, field: &'static str) -> Result<(), Refusal> {
         let (low, digits) = digits(text).ok_or(malformed(field, "send 8 to 19 digits"))?;
         self.put(kind, Item { digits, low, ..Item::default() });
+        Ok(())
+    }
+
+    /// The lines of a basket.
+    #[inline]
+    pub fn lines(&mut self, lines: &[v1::Line]) -> Result<(), Refusal> {
+        for line in lines {
+            if !(0..=AMOUNT_MAX).contains(&line.amount) {
+                return Err(malformed("lines.amount", "send 0 to 10^14").into());
+            }
+            if line.goods > GOODS_MAX {
+                return Err(malformed("lines.goods", "send a number below 2^63").into());
+            }
+            let unit = sixteen_bits(line.category, "lines.category")?;
+            self.put(ItemKind::Line, Item { unit, amount: line.amount, low: line.goods, ..Item::default() });
+        }
         Ok(())
     }
 

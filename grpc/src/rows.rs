@@ -8,7 +8,7 @@
 use onecard_core::calendar::{from_yyyymmdd, to_yyyymmdd};
 use onecard_core::cards::CardNumber;
 use onecard_core::commands::{ACCEPT_PARTIAL, BY_OPERATOR, FINAL, FROM_CARD, Kind, Request, UNBIND, USE_POINTS};
-use onecard_core::details::items_fit;
+use onecard_core::details::{items_fit, lines_fit};
 use onecard_core::{Item, ItemKind, Secrets};
 use tonic::Status;
 
@@ -77,10 +77,14 @@ pub trait Ask {
         let mut row = self.convert(&mut Desk::new(secrets, items))?;
         // Every other case is named by `convert`.
         const NAMED_ITSELF: Malformed = malformed("original", "name another transaction, not this request itself");
-        const TOO_MANY: Malformed = malformed("items", "send at most 64 coupons, codes, passes, cards and PINs");
+        const TOO_MANY: Malformed = malformed("items", "send at most 64 coupons, codes, passes, cards, PINs and lines");
+        const NOT_THE_SUM: Malformed = malformed("lines.amount", "send amounts that come to that of the sale");
         row.items = u16::try_from(items.len()).map_err(|_| TOO_MANY)?;
         let kind = row.check_format().ok_or(NAMED_ITSELF)?;
-        if items.is_empty() || items_fit(kind, items, row.names_card()) { Ok(row) } else { Err(TOO_MANY.into()) }
+        if !lines_fit(items, row.amount) {
+            return Err(NOT_THE_SUM.into());
+        }
+        if items.is_empty() || items_fit(kind, items, row.names_card(), row.amount) { Ok(row) } else { Err(TOO_MANY.into()) }
     }
 
     /// Its row; a refund or a reversal may still name itself, and there may still be too many items.
@@ -115,6 +119,7 @@ impl Ask for v1::PurchaseRequest {
         desk.cards(&self.cards)?;
         desk.cash(self.cash)?;
         desk.staff(&self.staff)?;
+        desk.lines(&self.lines)?;
         Ok(Request { amount: self.amount, flags: sale_flags(self.use_points, self.accept_partial), ..row })
     }
 }
@@ -181,6 +186,7 @@ impl Ask for v1::AuthoriseRequest {
         desk.coupons(&self.coupons)?;
         desk.passes(&self.passes)?;
         desk.staff(&self.staff)?;
+        desk.lines(&self.lines)?;
         let flags = sale_flags(self.use_points, self.accept_partial);
         Ok(Request { amount: self.amount, flags, expires: last_date(self.expires)?, ..row })
     }

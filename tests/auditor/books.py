@@ -31,6 +31,7 @@ from tests.auditor.form import (
     ISSUE_CODES,
     ISSUER_UNITS,
     KINDS,
+    LINE,
     MARKED,
     MEMBER,
     MERCHANT,
@@ -116,6 +117,7 @@ ITEMS = {
     ALIAS: BY_CARD - {ISSUE},
     NUMBER: {REPLACE},
     MEMBER: {HOLDER},
+    LINE: {PURCHASE, AUTHORISE},
 }
 ITEM_FIELDS = {
     COUPON: {"unit", "amount"},
@@ -127,6 +129,7 @@ ITEM_FIELDS = {
     ALIAS: {"digits", "high", "low"},
     NUMBER: {"digits", "low"},
     MEMBER: {"low", "amount"},
+    LINE: {"unit", "low", "amount"},
 }
 SPENDING = frozenset({PURCHASE, AUTHORISE, TRANSFER, GRANT})
 OF_A_CLOSE = frozenset({DUE, RESERVE, GROWTH})
@@ -337,6 +340,10 @@ class Books(State):
             fits = entry.kind in ITEMS[item.kind] and fields <= ITEM_FIELDS[item.kind]
             fits = fits and (not item.amount or item.kind != CARD or entry.kind == BULK_TOP_UP)
             self.check(fits, f"{item} in a kind {entry.kind}")
+        lines = [item.amount for item in entry.items_of(LINE)]
+        self.check(not lines or sum(lines) == entry.amount, f"lines of {sum(lines)}, and not {entry.amount}")
+        off = all(0 <= less <= amount for less, amount in zip(entry.lines, lines, strict=not entry.approved))
+        self.check(off and sum(entry.lines) <= entry.discount, f"{entry.lines} off {lines}")
         self.states(entry)
 
     def states(self, entry: Entry) -> None:

@@ -43,8 +43,8 @@ BY_ID, HAS_CARD, NO_CARD, POSTED_LATER, WITH_POINTS, ORIGINAL_BY_KEY = 1, 2, 4, 
 OTHER_PROGRAMME, OTHER_DATE = 64, 128
 TIME_LEAST = -(1 << 23)
 
-COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER = 1, 2, 3, 4, 6, 7, 8, 9, 10
-ITEM_KINDS = frozenset({COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER})
+COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE = 1, 2, 3, 4, 6, 7, 8, 9, 10, 12
+ITEM_KINDS = frozenset({COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE})
 
 REFUNDED, REVERSED, MARKED, NEW_STATUS, TAKEN, SPENT, TRIES, NEW_PIN = 1, 2, 3, 4, 5, 6, 7, 8
 NEW_HOLDER, NEW_NUMBER, NEW_ALIAS, HELD, CAPTURED, CODES_OUT, CODE_USED, SOLD = 9, 10, 11, 12, 13, 14, 15, 16
@@ -214,6 +214,7 @@ class Entry:
     original: int = 0
     original_key: tuple[object, ...] | None = None
     items: list[Item] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
     further: list[tuple[int, int]] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)
     changes: list[tuple[int, ...]] = field(default_factory=list)
@@ -409,6 +410,7 @@ def decode_details(read: Reader, entry: Entry) -> None:
         raise Damage(f"a move of card {place} of {further}")
     entry.purses = [(*purse, read.uint()) for purse in told(entry)]
     entry.changes = [decode_change(read) for _ in range(changes)]
+    entry.lines = [read.uint() for _ in entry.items_of(LINE)] if entry.approved else []
 
 
 def decode_counts(read: Reader, *, many: bool) -> tuple[int, ...]:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from tests.model.rows import (
     CAP,
+    LINE,
+    LINE_PART,
     WINDOW_DAYS,
     Answer,
     Item,
@@ -79,6 +81,7 @@ class Card:
     carries: dict[Place, int] = field(default_factory=dict)
     pin: tuple[int, int] | None = None
     tries: int = 0
+    tier: int = 0
     member: int = 0
     real_name: int = 0
     bundles: Counter[int] = field(default_factory=Counter)
@@ -324,6 +327,7 @@ class Draft(Books):
         self.code = 0
         self.amount = 0
         self.discount = 0
+        self.off: list[int] = []
         self.spent = 0
         self.earned = 0
         self.cash = 0
@@ -454,6 +458,9 @@ class Draft(Books):
             for place, amount in ((move.giver, move.amount), (move.taker, -move.amount)):
                 if place.account in (ISSUER_POINTS, ISSUER_UNITS):
                     parts.append(Part(place.account, purse=place.unit, amount=amount))
+        lines = self.transaction.items(LINE)
+        for line, off in zip(lines, self.off if lines else (), strict=True):
+            parts.append(Part(LINE_PART, purse=line.unit, amount=off, balance=line.amount))
         if self.codes is not None:
             parts.append(self.codes)
         if self.cash:

@@ -19,7 +19,10 @@ ACTIVE, FROZEN, LOST, STOLEN, NOT_YET, CLOSED = range(1, 7)
 
 WITH_POINTS, ACCEPT_PARTIAL, FINAL, BY_CARD, TAKE_OFF, BY_OPERATOR = 1, 2, 4, 8, 16, 32
 
-COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN = range(1, 12)
+COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN, LINE = range(1, 13)
+
+LINE_PART = 18
+"""Account of a part that is a line of the basket."""
 
 UNIT_MIN = 16
 ITEMS_MAX = 64
@@ -160,6 +163,7 @@ ITEM_USES = {
     NUMBER: {"digits", "low"},
     MEMBER: {"low", "amount"},
     NEW_PIN: {"digits", "low"},
+    LINE: {"unit", "amount", "low"},
 }
 
 _NAMED = tuple(kind for kind in WITH_CARD if kind != ISSUE)
@@ -175,6 +179,7 @@ ALLOWED_IN = {
     NUMBER: (REPLACE,),
     MEMBER: (HOLDER,),
     NEW_PIN: (SET_PIN,),
+    LINE: (PURCHASE, AUTHORISE),
 }
 
 
@@ -253,6 +258,9 @@ def malformed_items(row: Row) -> bool:
     def count(kind: int) -> int:
         return sum(item.kind == kind for item in row.items)
 
+    lines = [item.amount for item in row.items if item.kind == LINE]
+    if lines and sum(lines) != row.amount:
+        return True
     if any(count(kind) > 1 for kind in (CASH, STAFF, ALIAS, NEW_PIN)):
         return True
     wrong = {
@@ -282,6 +290,7 @@ def malformed_item(kind: int, item: Item) -> bool:
         CASH: 1 <= item.amount <= AMOUNT_MAX,
         ALIAS: item.digits >= 1,
         MEMBER: item.amount in (0, 1) and (item.low != 0 or item.amount == 0),
+        LINE: 0 <= item.amount <= AMOUNT_MAX and item.low < 2**63,
     }
     if item.kind in (CARD, STAFF, NUMBER):
         return not is_number(item.digits, item.low)

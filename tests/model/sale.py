@@ -71,7 +71,7 @@ def purchase(draft: Draft) -> None:
         if move.giver.account == PRINCIPAL and move.giver.owner is draft.card
     )
     product = draft.product_of(draft.card)
-    earned = stacking.earned(draft, bonus_and_principal + draft.cash)
+    earned = stacking.earned(draft, bonus_and_principal + draft.cash, draft.off)
     rebate = (own + draft.cash) * product.get("rebate", 0) // ONE
     if earned > CAP:
         raise Refused(61)
@@ -110,7 +110,8 @@ def sell(draft: Draft) -> None:
     card = draft.card
     check_staff(draft)
     check_vouchers(draft)
-    off = stacking.discount(draft)
+    draft.off = stacking.discounts(draft)
+    off = sum(draft.off)
     lowered = min(take_off(draft), row.amount - off)
     due = row.amount - off - lowered
     draft.discount = off + lowered

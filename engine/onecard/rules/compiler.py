@@ -1,8 +1,8 @@
 """Tables of integers from a rule file, and the checks of what spans several keys.
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
-`cards`, discounts and accruals by `stacking`. All problems are collected; the tables are of use only if
-there are none.
+`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`. All problems are
+collected; the tables are of use only if there are none.
 """
 
 from decimal import Decimal
@@ -10,6 +10,7 @@ from typing import Any
 
 from onecard.rules.cards import Cards
 from onecard.rules.located import KeyPath
+from onecard.rules.places import Places
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
 from onecard.rules.source import POINTS_SCALE, UNIT_NAME_MAX, Product, RuleFile, Step, Unit
 from onecard.rules.stacking import Stacking
@@ -39,6 +40,9 @@ _TABLE_DEFAULTS = {
     "grace_days": 0,
     "discounts": [],
     "accruals": [],
+    "categories": [],
+    "regions": [],
+    "tiers": [],
 }
 
 _OWN = ("points", "bonus", "principal", "unit")
@@ -67,7 +71,8 @@ class Compiler:
         self._source = source
         self._scaler = Scaler(source)
         self._cards = Cards(self._scaler, source.card_units)
-        self._stacking = Stacking(self._scaler, source)
+        self._places = Places(self._scaler, source)
+        self._stacking = Stacking(self._scaler, source, self._places)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -89,6 +94,9 @@ class Compiler:
             "grace_days": source.refunds.grace_days,
             "discounts": self._stacking.discount_lines(),
             "accruals": self._stacking.accrual_lines(),
+            "categories": self._places.category_lines(),
+            "regions": self._places.region_lines(),
+            "tiers": self._places.tier_lines(),
         }
         self._stacking.check_size()
         return {

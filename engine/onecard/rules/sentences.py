@@ -11,9 +11,11 @@ from onecard.rules.source import (
     Grant,
     Limits,
     Product,
+    Region,
     RuleFile,
     Stacked,
     Step,
+    Tier,
     When,
 )
 
@@ -25,6 +27,11 @@ def sentences(rules: RuleFile) -> Iterator[str]:
     yield f"Money is {money}, counted to {places}; points are called {rules.units.points.name}."
     for product in sorted(rules.products, key=lambda product: product.id):
         yield from _product(product, money)
+    for category in sorted(rules.categories, key=lambda category: category.id):
+        yield f"Goods of category {category.id} are called {category.name}."
+    yield from map(_region, rules.regions)
+    for tier in sorted(rules.tiers, key=lambda tier: tier.id):
+        yield f"Tier {tier.id}, {tier.name}, from a growth value of {tier.from_} on{_benefits(tier)}."
     for discount in sorted(rules.discounts, key=lambda discount: discount.id):
         yield f"Discount {discount.id}, {discount.name}: {_off(discount, money)}{_stacked(discount, money)}."
     for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
@@ -95,6 +102,19 @@ def _limits(limits: Limits, money: str) -> Iterator[str]:
         yield f"at most {_count(limits.day_count, 'purchase')} a day"
 
 
+def _region(region: Region) -> str:
+    has = [
+        *_listed("has", "store", sorted(region.stores)),
+        *_listed("has the stores of", "merchant", sorted(region.merchants)),
+    ]
+    words = [f"lies in {region.within}"] * bool(region.within) + has
+    return f"Region {region.name} {' and '.join(words) or 'has no stores of its own'}."
+
+
+def _benefits(tier: Tier) -> str:
+    return f": {', '.join(tier.benefits)}" if tier.benefits else ""
+
+
 # Discounts and accruals
 
 _DAYS = {
@@ -140,7 +160,11 @@ def _when(when: When, money: str) -> str:
         *_listed("for", "product", when.products),
         *_listed("in", "store", sorted(when.stores)),
         *_listed("at", "merchant", sorted(when.merchants)),
+        *_listed("in", "region", when.regions),
         *_listed("by", "channel", when.channels),
+        *_listed("for", "tier", when.tiers),
+        *_goods(when.categories),
+        *_birthday(when.birthday),
     ]
     if when.weekdays:
         words.append("on " + ", ".join(name for day, name in _DAYS.items() if day in when.weekdays))
@@ -154,6 +178,18 @@ def _when(when: When, money: str) -> str:
     if when.min_spend:
         words.append(f"from {when.min_spend} {money} on")
     return (" " + ", ".join(words)) if words else ""
+
+
+def _goods(categories: list[str]) -> Iterator[str]:
+    if categories:
+        word = "goods of category" if len(categories) == 1 else "goods of categories"
+        yield f"on {word} {', '.join(categories)}"
+
+
+def _birthday(around: str | None) -> Iterator[str]:
+    if around:
+        when = {"day": "on", "week": "from three days before to three after", "month": "in the month of"}
+        yield f"{when[around]} the holder's birthday"
 
 
 def _listed(where: str, what: str, names: list[int] | list[str], of: str = "") -> Iterator[str]:

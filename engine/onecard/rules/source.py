@@ -27,6 +27,7 @@ DAYS_MAX = 36_525
 DAY_MINUTES = 24 * 60
 RULES_MAX = 200_000
 PRIORITY_MAX = 1_000
+TIERS_MAX = 31
 
 _DECIMAL = r"[0-9]+(\.[0-9]+)?"
 _TIME = "([01][0-9]|2[0-4]):[0-5][0-9]"
@@ -267,6 +268,41 @@ class Channel(Table):
     """Who takes in the money."""
 
 
+class Category(Table):
+    """A category of goods, by which tills tell what is sold."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    """Its number in requests; never used again for another category."""
+    name: Name
+    """What it is called everywhere else in the file, in at most 64 bytes."""
+
+
+class Region(Table):
+    """A region: stores, all other stores of merchants, and the regions that lie within it."""
+
+    name: Name
+    """What it is called everywhere else in the file, in at most 64 bytes."""
+    within: Name | None = None
+    """The name of the larger region that it lies in; leave it out: none."""
+    stores: list[Store] = Field(default_factory=list, min_length=1, max_length=100_000)
+    """The numbers of its stores; each is in one region."""
+    merchants: list[Store] = Field(default_factory=list, min_length=1, max_length=100_000)
+    """The numbers of merchants whose stores are in it, but for those that another region names."""
+
+
+class Tier(Table):
+    """A level of membership, by growth value."""
+
+    id: Annotated[int, Field(ge=1, le=TIERS_MAX)]
+    """Its number, the higher the better; never used again for another tier."""
+    name: Name
+    """What it is called everywhere else in the file, in at most 64 bytes."""
+    from_: Annotated[Number, Field(alias="from")]
+    """Growth value that reaches it: a whole number, more than the tier below asks."""
+    benefits: list[Name] = Field(default_factory=list, min_length=1, max_length=32)
+    """What its members have besides what the rules give, in words for people."""
+
+
 class When(Table):
     """When a rule applies: all that is written must be met; what is left out is always met."""
 
@@ -276,8 +312,16 @@ class When(Table):
     """The numbers of stores."""
     merchants: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
     """The numbers of merchants: all of their stores."""
+    regions: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
+    """The names of regions: their stores, and those of all regions within."""
     channels: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
     """The names of channels."""
+    tiers: list[Name] = Field(default_factory=list, min_length=1, max_length=TIERS_MAX)
+    """The names of tiers that the card has one of."""
+    categories: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
+    """The names of categories: the rule looks at the lines of these alone."""
+    birthday: Literal["day", "week", "month"] | None = None
+    """Around the birthday of the card's holder: the day, three days before to three after, or its month."""
     from_: Annotated[Date | None, Field(alias="from")] = None
     """The first date, at the terminal."""
     until: Date | None = None
@@ -289,7 +333,7 @@ class When(Table):
     times: list[Times] = Field(default_factory=list, min_length=1, max_length=24)
     """Times of the day, at the terminal; each ends before its last minute."""
     min_spend: Number | None = None
-    """Least list amount."""
+    """Least list amount of what the rule looks at."""
 
 
 class Stacked(Table):
@@ -373,6 +417,9 @@ class RuleFile(Table):
     discounts: list[Discount] = Field(default_factory=list, max_length=RULES_MAX)
     accruals: list[Accrual] = Field(default_factory=list, max_length=RULES_MAX)
     channels: list[Channel] = Field(default_factory=list, max_length=256)
+    categories: list[Category] = Field(default_factory=list, max_length=NUMBER_MAX)
+    regions: list[Region] = Field(default_factory=list, max_length=4_095)
+    tiers: list[Tier] = Field(default_factory=list, max_length=TIERS_MAX)
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

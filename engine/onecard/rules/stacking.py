@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, get_args
 
 from onecard.rules.located import KeyPath
+from onecard.rules.places import Places, by_name
 from onecard.rules.scaling import Scaler, changed, days
 from onecard.rules.source import Accrual, Discount, RuleFile, Stacked, Weekday, When
 
@@ -20,11 +21,15 @@ COMBINATIONS_MAX = 4_194_304
 
 _WEEKDAYS = get_args(Weekday)
 
-_WHEN_DEFAULTS = {
+_WHEN_DEFAULTS: dict[str, Any] = {
     "products": [],
     "stores": [],
     "merchants": [],
+    "regions": [],
     "channels": [],
+    "tiers": [],
+    "categories": [],
+    "birthday": None,
     "from": 0,
     "until": 0,
     "weekdays": 0,
@@ -40,11 +45,12 @@ _ACCRUAL_DEFAULTS = {"factor": 0, "rate": 0, "points": 0, "max": 0} | _STACKING_
 class Stacking:
     """Compiles discounts and accruals."""
 
-    def __init__(self, scaler: Scaler, source: RuleFile) -> None:
+    def __init__(self, scaler: Scaler, source: RuleFile, places: Places) -> None:
         self._scaler = scaler
         self._source = source
-        self._products = _by_name((product.name, product.id) for product in source.products)
-        self._channels = _by_name((channel.name, channel.id) for channel in source.channels)
+        self._places = places
+        self._products = by_name((product.name, product.id) for product in source.products)
+        self._channels = by_name((channel.name, channel.id) for channel in source.channels)
 
     def discount_lines(self) -> list[dict[str, Any]]:
         """Table of the discounts, by ascending id."""
@@ -157,7 +163,13 @@ class Stacking:
             "products": self._named((*path, "products"), when.products, self._products, "products"),
             "stores": scaler.numbers((*path, "stores"), when.stores, "store"),
             "merchants": scaler.numbers((*path, "merchants"), when.merchants, "merchant"),
+            "regions": self._named((*path, "regions"), when.regions, self._places.regions, "regions"),
             "channels": self._named((*path, "channels"), when.channels, self._channels, "channels"),
+            "tiers": self._named((*path, "tiers"), when.tiers, self._places.tiers, "tiers"),
+            "categories": self._named(
+                (*path, "categories"), when.categories, self._places.categories, "categories"
+            ),
+            "birthday": when.birthday,
             "from": days(when.from_),
             "until": days(when.until),
             "weekdays": sum(1 << _WEEKDAYS.index(day) for day in set(when.weekdays)),
@@ -171,12 +183,12 @@ class Stacking:
         found = set[int]()
         for at, name in enumerate(names):
             if name in known:
-                if len(known[name]) > 1:
+                if len(known[name]) > 1 and table != "regions":
                     mend = "give each a name of its own"
                     self._scaler.problem((*path, at), f"several {table} are called `{name}`: {mend}")
                 found.update(known[name])
                 continue
-            self._scaler.unknown((*path, at), table[:-1], name, known, table)
+            self._scaler.unknown((*path, at), _ONE_OF.get(table, table[:-1]), name, known, table)
         return sorted(found)
 
     # Which never count
@@ -201,7 +213,8 @@ class Stacking:
                 )
 
 
-_NAMED = ("stores", "merchants", "products", "channels")
+_NAMED = ("stores", "merchants", "products", "regions", "channels", "tiers", "categories")
+_ONE_OF = {"categories": "category"}
 _NOTHING = ("", None)
 
 
@@ -213,14 +226,9 @@ def _anchors(when: When) -> list[tuple[str, object]]:
 
 def _combinations(when: When) -> int:
     named = [len(getattr(when, name)) for name in (*_NAMED, "weekdays", "times")]
+    # A day is in a week or not, and in a month or not.
+    named.append(4 if when.birthday else 0)
     return math.prod(max(1, count) for count in named)
-
-
-def _by_name(pairs: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    ids: dict[str, list[int]] = {}
-    for name, number in pairs:
-        ids.setdefault(name, []).append(number)
-    return ids
 
 
 def _gives_way(rule: Stacked, master: Stacked) -> bool:
@@ -248,6 +256,7 @@ def _covers(wide: When, narrow: When) -> bool:
         first
         and last
         and within
+        and wide.birthday in (None, narrow.birthday)
         and (wide.min_spend or 0) <= (narrow.min_spend or 0)
         and all(
             all_of(getattr(wide, name), getattr(narrow, name)) for name in (*_NAMED, "weekdays", "month_days")

@@ -90,6 +90,8 @@ class _PartKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartKind.Val
     """Money that is left to pay."""
     PART_KIND_CASH: _PartKind.ValueType  # 17
     """Money that was paid in cash."""
+    PART_KIND_LINE: _PartKind.ValueType  # 18
+    """A line of the basket: its category as purse, what is off it as amount, its list amount as balance."""
     PART_KIND_PAID_BY_POINTS: _PartKind.ValueType  # 33
     """Money that points paid."""
     PART_KIND_PAID_BY_UNIT: _PartKind.ValueType  # 34
@@ -112,6 +114,8 @@ PART_KIND_UNPAID: PartKind.ValueType  # 16
 """Money that is left to pay."""
 PART_KIND_CASH: PartKind.ValueType  # 17
 """Money that was paid in cash."""
+PART_KIND_LINE: PartKind.ValueType  # 18
+"""A line of the basket: its category as purse, what is off it as amount, its list amount as balance."""
 PART_KIND_PAID_BY_POINTS: PartKind.ValueType  # 33
 """Money that points paid."""
 PART_KIND_PAID_BY_UNIT: PartKind.ValueType  # 34
@@ -619,6 +623,36 @@ class TopUpResponse(_message.Message):
 Global___TopUpResponse: _TypeAlias = TopUpResponse  # noqa: Y015
 
 @_typing.final
+class Line(_message.Message):
+    """A line of a basket: goods, or all goods of a category together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    GOODS_FIELD_NUMBER: _builtins.int
+    category: _builtins.int
+    """Category of the rules; 0: none of them."""
+    amount: _builtins.int
+    """List amount."""
+    goods: _builtins.int
+    """Number of the goods, for those who read the journal; 0: not said."""
+    def __init__(
+        self,
+        *,
+        category: _builtins.int = ...,
+        amount: _builtins.int = ...,
+        goods: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "category", b"category", "goods", b"goods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Line: _TypeAlias = Line  # noqa: Y015
+
+@_typing.final
 class PurchaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -635,6 +669,7 @@ class PurchaseRequest(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     CASH_FIELD_NUMBER: _builtins.int
     STAFF_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
     """List amount, before the programme's discount."""
@@ -665,6 +700,10 @@ class PurchaseRequest(_message.Message):
     def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___FurtherCard]:
         """Cards that pay what this one cannot, in their order."""
 
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Line]:
+        """What is sold, line by line; the amounts come to the list amount. None: nothing is said of it."""
+
     def __init__(
         self,
         *,
@@ -681,10 +720,11 @@ class PurchaseRequest(_message.Message):
         pin: _builtins.str = ...,
         cash: _builtins.int = ...,
         staff: _builtins.str = ...,
+        lines: _abc.Iterable[Global___Line] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "cards", b"cards", "cash", b"cash", "codes", b"codes", "coupons", b"coupons", "header", b"header", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "cards", b"cards", "cash", b"cash", "codes", b"codes", "coupons", b"coupons", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1031,6 +1071,7 @@ class AuthoriseRequest(_message.Message):
     PASSES_FIELD_NUMBER: _builtins.int
     PIN_FIELD_NUMBER: _builtins.int
     STAFF_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
     """List amount, before the programme's discount."""
@@ -1049,6 +1090,10 @@ class AuthoriseRequest(_message.Message):
     def coupons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Coupon]: ...
     @_builtins.property
     def passes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pass]: ...
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Line]:
+        """As in a purchase."""
+
     def __init__(
         self,
         *,
@@ -1063,10 +1108,11 @@ class AuthoriseRequest(_message.Message):
         passes: _abc.Iterable[Global___Pass] | None = ...,
         pin: _builtins.str = ...,
         staff: _builtins.str = ...,
+        lines: _abc.Iterable[Global___Line] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "coupons", b"coupons", "expires", b"expires", "header", b"header", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "coupons", b"coupons", "expires", b"expires", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ use onecard_core::commands::{Kind, USE_POINTS};
 use onecard_core::journal::BlockBuilder;
 use onecard_core::journal::entry::{CardRef, Detail, Entry, Transaction};
 use onecard_core::keys::{Key, KeyName};
-use onecard_core::rules::{Purses, Tables};
+use onecard_core::rules::{Applying, Purses, Tables};
 use onecard_core::table::{Table, mix};
 use onecard_core::{Code, units};
 
@@ -66,9 +66,10 @@ fn tables(criterion: &mut Criterion) {
 
 fn pricing(criterion: &mut Criterion) {
     let tables = Tables::parse(TABLES).expect("the tables are good");
+    let applying = Applying::default();
     let purses = Purses { principal: 1_000_000, bonus: 20_000, points: 30_000_000 };
     criterion.bench_function("price a purchase", |bench| {
-        bench.iter(|| tables.price(&tables.products[0], black_box(12_345), &[], true, black_box(purses)));
+        bench.iter(|| tables.price(&tables.products[0], black_box(12_345), &applying, true, black_box(purses)));
     });
 }
 

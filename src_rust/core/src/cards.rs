@@ -138,7 +138,9 @@ pub struct Card {
     pub status: u8,
     /// 1: its wallet concerns every purchase and top-up; kept by who changes the wallet.
     pub wary: u8,
-    unused: [u8; 2],
+    /// A tier of the rules; 0: none.
+    pub tier: u8,
+    unused: u8,
 }
 
 // Slabs begin on a page: a card of this size is one line of the cache.

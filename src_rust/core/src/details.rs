@@ -15,6 +15,8 @@ use crate::units::AMOUNT_MAX;
 pub const ITEMS_MAX: usize = 64;
 /// Most cards of a bulk top-up.
 pub const BULK_MAX: usize = 1_000;
+/// Greatest number of goods.
+pub const GOODS_MAX: u64 = u64::MAX >> 1;
 /// Most coupons or visits that an item takes.
 pub const TAKEN_MAX: i64 = 100;
 
@@ -69,6 +71,7 @@ pub enum ItemKind {
     Number = 9,
     Member = 10,
     NewPin = 11,
+    Line = 12,
 }
 
 /// Fields of an item that some kinds use: bits of [`ItemKind::fields`].
@@ -84,7 +87,7 @@ impl ItemKind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<ItemKind> {
         use ItemKind::*;
-        const ALL: [ItemKind; 11] = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin];
+        const ALL: [ItemKind; 12] = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin, Line];
         ALL.get(usize::from(number).wrapping_sub(1)).copied()
     }
 
@@ -99,6 +102,7 @@ impl ItemKind {
             Cash => AMOUNT,
             Alias => DIGITS | HIGH | LOW,
             Member => LOW | AMOUNT,
+            Line => UNIT | AMOUNT | LOW,
         }
     }
 
@@ -106,7 +110,7 @@ impl ItemKind {
     fn stands_in(self, kind: Kind) -> bool {
         use ItemKind::*;
         match self {
-            Coupon | Pass | Staff => matches!(kind, Kind::Purchase | Kind::Authorise),
+            Coupon | Pass | Staff | Line => matches!(kind, Kind::Purchase | Kind::Authorise),
             Code | Cash => kind == Kind::Purchase,
             Card => matches!(kind, Kind::Purchase | Kind::Transfer | Kind::Bind | Kind::BulkTopUp),
             Pin | Alias => kind.has_card() && kind != Kind::Issue,
@@ -166,6 +170,7 @@ impl Item {
             ItemKind::Pin | ItemKind::NewPin => (4..=12).contains(&self.digits) && self.low < 10u64.pow(self.digits.into()),
             ItemKind::Cash => (1..=AMOUNT_MAX).contains(&self.amount),
             ItemKind::Alias => self.digits != 0,
+            ItemKind::Line => (0..=AMOUNT_MAX).contains(&self.amount) && self.low <= GOODS_MAX,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
         }
     }
@@ -194,8 +199,19 @@ pub fn item_of(items: &[Item], kind: ItemKind) -> Option<&Item> {
     items.iter().find(|item| item.kind == kind as u8)
 }
 
-/// True if these may be the items of a request of this kind, which names its card in the row or does not.
-pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool) -> bool {
+/// The lines of a basket among items: category of the goods, 0: none, and list amount.
+pub fn lines_of(items: &[Item]) -> impl Iterator<Item = (u16, i64)> {
+    items.iter().filter(|item| item.kind == ItemKind::Line as u8).map(|item| (item.unit, item.amount))
+}
+
+/// True if there are no lines, or what they come to is the amount of the sale.
+pub fn lines_fit(items: &[Item], amount: i64) -> bool {
+    let sum = lines_of(items).map(|line| line.1).try_fold(0, i64::checked_add);
+    lines_of(items).next().is_none() || sum == Some(amount)
+}
+
+/// True if these may be the items of a request of this kind and amount, which names its card in the row or does not.
+pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool, amount: i64) -> bool {
     let count = |what: ItemKind| items.iter().filter(|item| item.kind == what as u8).count();
     let most = if kind == Kind::BulkTopUp { BULK_MAX } else { ITEMS_MAX };
     let once = |what: ItemKind| count(what) <= 1;
@@ -216,6 +232,7 @@ pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool) -> bool {
         _ => true,
     };
     items.len() <= most
+        && lines_fit(items, amount)
         && named_once
         && needed
         && [ItemKind::Cash, ItemKind::Staff, ItemKind::Alias, ItemKind::NewPin].into_iter().all(once)
@@ -250,6 +267,8 @@ const _: () = assert!(size_of::<Part>() == 32);
 
 /// Account of a part that says what was paid in cash.
 pub const PART_CASH: u8 = 17;
+/// Account of a part that is a line of the basket: its category, what is off it, and its list amount.
+pub const PART_LINE: u8 = 18;
 /// Account of a part that says what is left to pay.
 pub const PART_UNPAID: u8 = 16;
 

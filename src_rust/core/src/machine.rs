@@ -25,7 +25,7 @@ use crate::calendar::is_date;
 use crate::cards::{Card, CardNumber, Cards, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
-use crate::details::{Item, ItemKind, Part, item_of};
+use crate::details::{Item, ItemKind, Part, item_of, lines_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
@@ -152,7 +152,7 @@ impl Default for Machine {
             decided: Some(Box::new(Transaction::blank())),
             ahead: Vec::new(),
             till: Some(Box::default()),
-            applying: Applying::new(),
+            applying: Applying::default(),
         }
     }
 }
@@ -470,26 +470,28 @@ impl Machine {
     fn look_up(&mut self, admitted: &Admitted<'_>, card: u32) {
         self.applying.clear();
         let rules = self.organisation.programmes[admitted.programme].rules.as_ref();
-        if rules.is_some_and(|rules| rules.tables.look_at_sales()) {
+        if rules.is_some_and(|rules| rules.tables.look_at_sales()) || lines_of(admitted.items()).next().is_some() {
             self.look_up_rules(admitted, card);
         }
     }
 
     #[inline(never)]
     fn look_up_rules(&mut self, admitted: &Admitted<'_>, card: u32) {
-        let moment = self.moment(admitted.request, admitted.terminal, card);
-        if let Some(rules) = &self.organisation.programmes[admitted.programme].rules {
-            rules.tables.add_applying(&moment, &mut self.applying);
-        }
+        let Some(rules) = &self.organisation.programmes[admitted.programme].rules else { return };
+        let moment = self.moment(&rules.tables, admitted.request, admitted.terminal, card);
+        rules.tables.add_applying(&moment, &mut self.applying);
+        rules.tables.add_lines(&moment, lines_of(admitted.items()), &mut self.applying);
     }
 
     /// What rules look at in a sale on a card at a terminal.
-    pub(crate) fn moment(&self, request: &Request, terminal: u32, card: u32) -> Moment {
+    pub(crate) fn moment(&self, tables: &Tables, request: &Request, terminal: u32, card: u32) -> Moment {
         let organisation = &self.organisation;
         let store = &organisation.stores[organisation.store_of(terminal) as usize];
         let merchant = organisation.merchants[store.merchant as usize].number;
-        Moment::new(self.cards.card(card).product, request.amount)
+        let card = self.cards.card(card);
+        Moment::new(card.product, request.amount)
             .at(store.number, merchant, request.channel)
+            .of(tables.region(store.number, merchant), card.tier)
             .on(request.business_date, request.local_time)
     }
 

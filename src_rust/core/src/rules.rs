@@ -3,8 +3,10 @@
 //! The tables come as JSON (`docs/rules.md`) and are checked once, at the door; behind it pricing cannot overflow.
 //! Pricing reads and computes; it changes nothing.
 
+mod basket;
 mod decisions;
 mod explain;
+mod places;
 mod stacking;
 mod units;
 mod waterfall;
@@ -13,10 +15,12 @@ mod when;
 use serde::{Deserialize, Serialize};
 
 pub use self::explain::{Fate, Verdict};
+pub use self::places::{Category, Region, Tier};
 pub use self::stacking::{Accrual, Applying, Discount, Stacking, Stacks};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
 pub use self::waterfall::{Payer, Step, Waterfall};
-pub use self::when::{Condition, Moment, When};
+pub use self::when::{Birthday, Condition, Moment, When};
+use crate::rules::places::Places;
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
 /// Days that an authorisation holds unless it says otherwise.
@@ -66,6 +70,18 @@ pub struct Tables {
     /// Both, so that those that apply are found.
     #[serde(skip)]
     stacks: Stacks,
+    /// By ascending id.
+    #[serde(default)]
+    pub categories: Vec<Category>,
+    /// By number.
+    #[serde(default)]
+    pub regions: Vec<Region>,
+    /// By their stores and merchants.
+    #[serde(skip)]
+    places: Places,
+    /// By ascending id and growth value.
+    #[serde(default)]
+    pub tiers: Vec<Tier>,
 }
 
 fn hold_days() -> u32 {
@@ -225,6 +241,7 @@ impl Tables {
         let mut tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
         tables.check()?;
         tables.stacks = Stacks::of(&tables.discounts, &tables.accruals)?;
+        tables.places = Places::of(&tables.regions).ok_or("tables: regions: a store or a merchant is in two regions")?;
         Ok(tables)
     }
 
@@ -260,6 +277,7 @@ impl Tables {
         }
         self.check_units()?;
         self.check_waterfall()?;
+        self.check_places()?;
         self.check_stacks()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
@@ -357,8 +375,8 @@ impl Tables {
 
     /// Prices a purchase of `amount` (1 to 10^14), to which these rules apply, on a card with these purses and nothing else.
     #[inline]
-    pub fn price(&self, product: &Product, amount: i64, applying: &[u32], use_points: bool, purses: Purses) -> Sale {
-        let due = amount - self.off(product, amount, applying);
+    pub fn price(&self, product: &Product, amount: i64, applying: &Applying, use_points: bool, purses: Purses) -> Sale {
+        let due = amount - self.off(product, amount, applying, &mut Vec::new());
         let mut sale = Sale { due, ..Sale::default() };
         sale.unpaid = self.waterfall.pour(due, |step, most| match step.pay {
             Payer::Principal => {
@@ -375,7 +393,7 @@ impl Tables {
             }
             _ => 0,
         });
-        sale.earned = self.earned(product, amount, sale.bonus + sale.principal, applying);
+        sale.earned = self.earned(product, amount, sale.bonus + sale.principal, applying, &[]);
         sale
     }
 }
@@ -398,11 +416,11 @@ pub(crate) mod tests {
         let tables = Tables::parse(TABLES).unwrap();
         let purses = Purses { principal: 10_000, bonus: 1_000, points: 20_000_000 };
         // 100.00 less 5% is 95.00; points pay 2,000 x 0.01 = 20.00 of at most 28.50; bonus 10.00; principal 65.00.
-        let sale = tables.price(&tables.products[0], 10_000, &[], true, purses);
+        let sale = tables.price(&tables.products[0], 10_000, &Applying::default(), true, purses);
         let expected =
             Sale { due: 9_500, offset: 2_000, spent: 20_000_000, bonus: 1_000, principal: 6_500, earned: 750_000, unpaid: 0 };
         assert_eq!(sale, expected);
-        let without = tables.price(&tables.products[0], 10_000, &[], false, purses);
+        let without = tables.price(&tables.products[0], 10_000, &Applying::default(), false, purses);
         assert_eq!((without.offset, without.spent, without.principal), (0, 0, 8_500));
         assert_eq!((tables.top_up_bonus(49_999), tables.top_up_bonus(50_000)), (0, 5_000));
     }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::accounts::{ACCOUNTS, Account, CARD_ACCOUNTS, Post};
 use crate::commands::Kind;
-use crate::details::{Item, ItemKind, Reason};
+use crate::details::{Item, ItemKind, Reason, lines_of};
 use crate::journal::entry::{CardRef, Change, Malformed, Out, Place, Reader, Room, Transaction, put_id, put_number, put_uint};
 use crate::units::{PURSE_MAX, UNIT_MIN, Unit};
 
@@ -23,6 +23,8 @@ pub struct Detail {
     pub balances: Vec<[i64; 3]>,
     /// Card, unit and balance afterwards of each purse of units that a move names, in the order in which they do so first.
     pub units: Vec<(u16, u16, i64)>,
+    /// Of a sale that is told line by line what is off each; none if it is refused.
+    pub lines: Vec<i64>,
     /// Paid in cash.
     pub cash: i64,
     /// Left to pay.
@@ -161,6 +163,7 @@ impl Detail {
     pub fn clear_posts(&mut self) {
         self.posts.clear();
         self.units.clear();
+        self.lines.clear();
         self.sums = PostSums::default();
         self.gives_lots = false;
         (self.cash, self.unpaid, self.discount) = (0, 0, 0);
@@ -168,12 +171,13 @@ impl Detail {
 
     /// Takes out all of it.
     pub fn clear(&mut self) {
-        let Detail { items, cards, posts, balances, units, .. } = self;
+        let Detail { items, cards, posts, balances, units, lines, .. } = self;
         items.clear();
         cards.clear();
         posts.clear();
         balances.clear();
         units.clear();
+        lines.clear();
         self.sums = PostSums::default();
         (self.cash, self.unpaid, self.discount, self.reason) = (0, 0, 0, Reason::None);
         self.gives_lots = false;
@@ -186,15 +190,15 @@ impl Transaction {
         if matches!(self.kind, Kind::Refund | Kind::Reversal) { self.posted } else { i32::MIN }
     }
 
-    /// Most bytes that its details take: of an item, a move or a balance of units 40, of a change 64, of a further card 96, of the rest 384.
+    /// Most bytes that its details take: of an item, a move, a balance of units or a line 40, of a change 64, of a further card 96, of the rest 384.
     pub(super) fn details_bytes_max(&self) -> usize {
-        let Detail { items, posts, cards, units, .. } = &self.detail;
-        384 + (items.len() + posts.len() + units.len()) * 40 + self.changes.len() * 64 + cards.len() * 96
+        let Detail { items, posts, cards, units, lines, .. } = &self.detail;
+        384 + (items.len() + posts.len() + units.len() + lines.len()) * 40 + self.changes.len() * 64 + cards.len() * 96
     }
 
     #[inline(never)]
     pub(super) fn encode_details(&self, sequence: u64, base: i32, place: &mut Place<'_>) {
-        let Detail { items, cards, posts, balances, units, .. } = &self.detail;
+        let Detail { items, cards, posts, balances, units, lines, .. } = &self.detail;
         let mut room = place.room();
         self.encode_request(base, &mut room);
         let len = room.len;
@@ -208,6 +212,9 @@ impl Transaction {
         put_list(place, balances, |out, purses| purses.iter().for_each(|&balance| put_uint(out, balance as u64)));
         put_list(place, units, |out, &(_, _, balance)| put_uint(out, balance as u64));
         put_list(place, &self.changes, |out, change| change.encode(out));
+        if !lines.is_empty() {
+            put_list(place, lines, |out, &off| put_uint(out, off as u64));
+        }
     }
 
     /// What the request says and how it was answered, and how many items, further cards, moves and changes follow.
@@ -300,6 +307,11 @@ impl Transaction {
         self.changes.clear();
         for _ in 0..changes {
             self.changes.push(Change::decode(from)?);
+        }
+        if self.code.is_approved() {
+            for _ in lines_of(&detail.items) {
+                detail.lines.push(from.number()?);
+            }
         }
         Ok(())
     }
@@ -421,7 +433,7 @@ mod tests {
     const SEQUENCE: u64 = 1 << 40;
 
     fn item() -> impl Strategy<Value = Item> {
-        (1u8..=11, any::<u8>(), any::<u16>(), 0..i64::MAX, any::<u64>(), any::<u64>())
+        (1u8..=12, any::<u8>(), any::<u16>(), 0..i64::MAX, any::<u64>(), any::<u64>())
             .prop_map(|(kind, digits, unit, amount, high, low)| Item { kind, digits, unit, number: 0, amount, high, low })
     }
 
@@ -488,7 +500,8 @@ mod tests {
             (transaction.detailed, transaction.changes) = (true, changes);
             let reason = Reason::from_number(reason).unwrap();
             let [_, cash, unpaid, discount] = amounts;
-            transaction.detail = Detail { items, cards, cash, unpaid, discount, reason, ..Detail::default() };
+            let lines = lines_of(&items).map(|line| line.1 / 2).collect();
+            transaction.detail = Detail { items, cards, lines, cash, unpaid, discount, reason, ..Detail::default() };
             let before = transaction.lapses_before();
             let places = transaction.detail.cards.len() as u16 + 1;
             let posts = posts.into_iter().map(|post| Post { card: post.card % places, ..post });

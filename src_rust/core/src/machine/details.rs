@@ -7,7 +7,7 @@ use crate::accounts::{Account, Post, Units};
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
-use crate::details::{PART_CASH, PART_UNPAID, Part};
+use crate::details::{PART_CASH, PART_LINE, PART_UNPAID, Part, lines_of};
 use crate::journal::entry::{CardRef, Change, Detail, POSTS_MAX, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::{Admitted, Contradiction, Machine, Purses};
@@ -543,6 +543,9 @@ pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
         } else if pays(post.to) {
             parts.push(Part { account: post.to.code(), purse: post.unit, amount: -post.amount, ..Part::default() });
         }
+    }
+    for ((category, amount), &off) in lines_of(&detail.items).zip(&detail.lines) {
+        parts.push(Part { account: PART_LINE, purse: category, amount: off, balance: amount, ..Part::default() });
     }
     for change in &transaction.changes {
         if let Change::Codes { unit, first, count, expires } = *change {

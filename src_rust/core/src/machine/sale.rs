@@ -87,7 +87,7 @@ impl Machine {
         (till.stored, till.principal, till.cash) = (0, 0, 0);
         self.fill(&mut till.stock, transaction, 0, today);
         self.look_at_tickets(admitted, tables, &till.stock, &mut till.tickets, transaction)?;
-        let off = tables.off(product, amount, &self.applying);
+        let off = tables.off(product, amount, &self.applying, &mut transaction.detail.lines);
         let lowered = lower_price(&till.tickets.lowering, &mut till.stock, transaction).min(amount - off);
         let due = amount - off - lowered;
         let demanded = product.pin_above != -1 && due > product.pin_above;
@@ -107,7 +107,7 @@ impl Machine {
             self.count_day(index, today, paid, limits, transaction)?;
         }
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
-        let earned = tables.earned(product, amount, till.stored + till.cash, &self.applying);
+        let earned = tables.earned(product, amount, till.stored + till.cash, &self.applying, &transaction.detail.lines);
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }

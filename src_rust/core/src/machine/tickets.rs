@@ -144,7 +144,8 @@ impl Machine {
         unit: &UnitRule,
     ) -> Result<usize, Refused> {
         // A code has no amount.
-        let asked = || admitted.items().iter().filter(|item| item.unit == unit.id).map(|item| item.amount).sum();
+        let of_unit = |item: &&Item| (item.unit == unit.id) & item.is_ticket();
+        let asked = || admitted.items().iter().filter(of_unit).map(|item| item.amount).sum();
         let wanted = if unit.kind == UnitKind::Time { 1 } else { asked() };
         let first = stock.first(unit.id);
         if stock.of_unit(first, unit.id) < wanted {
@@ -187,7 +188,7 @@ fn must_fit<'a>(
     if admitted.request.amount < unit.min_spend {
         return no(Reason::BelowMinimum);
     }
-    let of_unit = admitted.items().iter().filter(|other| other.unit == item.unit);
+    let of_unit = admitted.items().iter().filter(|other| (other.unit == item.unit) & other.is_ticket());
     if unit.per_purchase != 0 && of_unit.map(count_of).sum::<i64>() > unit.per_purchase.into() {
         return Err((Code::ExceedsCount, Reason::TooMany));
     }

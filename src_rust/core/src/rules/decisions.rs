@@ -13,13 +13,35 @@ use crate::memory::prefetch;
 use crate::rules::when::{Hour, Moment, TOGETHER, When, Window, Windows};
 use crate::table::{Table, mix};
 
-/// Kinds of things that rules name: product, store, merchant, channel, weekday.
-const KEYS: usize = 5;
 /// Most entries: one for every combination of what a rule names and every time of day.
 pub(super) const ENTRIES_MAX: usize = 1 << 22;
 
-/// What a rule names, in the order of the kinds; 0 where it names none.
-type Key = [u32; KEYS];
+/// What a rule names, each kind of thing in its own bits; 0 where it names none.
+type Key = u128;
+/// Which kinds of things a rule names: a bit for each of [`KINDS`].
+type Shape = u16;
+
+/// First bit and number of bits of each kind of thing that rules name.
+const KINDS: [(u32, u32); 9] = [STORE, MERCHANT, PRODUCT, CATEGORY, REGION, CHANNEL, TIER, WEEKDAY, BIRTHDAY];
+const STORE: (u32, u32) = (0, 32);
+const MERCHANT: (u32, u32) = (32, 32);
+const PRODUCT: (u32, u32) = (64, 16);
+const CATEGORY: (u32, u32) = (80, 16);
+const REGION: (u32, u32) = (96, 12);
+const CHANNEL: (u32, u32) = (108, 8);
+const TIER: (u32, u32) = (116, 5);
+const WEEKDAY: (u32, u32) = (121, 3);
+const BIRTHDAY: (u32, u32) = (124, 3);
+/// The bit of shapes that is that of categories.
+const BY_LINE: Shape = 1 << 3;
+
+const _: () = assert!(KINDS[3].0 == CATEGORY.0);
+
+/// The bits of a key that a shape names.
+fn mask(shape: Shape) -> Key {
+    let bits = |&(first, len): &(u32, u32)| (((1u128 << len) - 1) << first) as Key;
+    (0..).zip(&KINDS).filter(|(at, _)| shape >> at & 1 != 0).map(|(_, kind)| bits(kind)).sum()
+}
 
 /// Some rules, each in one window: three lines of the cache.
 #[derive(Clone, Copy)]
@@ -47,15 +69,15 @@ impl Block {
 #[derive(Clone, Copy)]
 struct Place {
     key: Key,
-    shape: u8,
     first: u32,
+    shape: Shape,
 }
 
 /// Which rules apply to which sales.
 #[derive(Default)]
 pub(super) struct Decisions {
-    /// Those that occur, ascending.
-    shapes: Vec<u8>,
+    /// Those that occur and name no category, and those that do; ascending, with the bits that they name.
+    shapes: [Vec<(Shape, Key)>; 2],
     /// Numbers of places, by the hash of shape and key.
     table: Table,
     places: Vec<Place>,
@@ -71,7 +93,7 @@ impl fmt::Debug for Decisions {
 impl Decisions {
     /// The tables of rules, which are numbered as they come; None if there are too many combinations of what they name.
     pub(super) fn of<'a>(rules: impl Iterator<Item = &'a When>) -> Option<Decisions> {
-        let mut sorted: BTreeMap<(u8, Key), Vec<(Window, u32)>> = BTreeMap::new();
+        let mut sorted: BTreeMap<(Shape, Key), Vec<(Window, u32)>> = BTreeMap::new();
         let mut count = 0;
         for (number, when) in (0..).zip(rules) {
             count = combinations(when)?.checked_add(count)?;
@@ -85,12 +107,13 @@ impl Decisions {
         let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
         let mut firsts = BTreeMap::new();
         for ((shape, key), entries) in sorted {
-            if decisions.shapes.last() != Some(&shape) {
-                decisions.shapes.push(shape);
+            let shapes = &mut decisions.shapes[usize::from(shape & BY_LINE != 0)];
+            if shapes.last().is_none_or(|last| last.0 != shape) {
+                shapes.push((shape, mask(shape)));
             }
-            decisions.table.insert(hash(shape, &key), decisions.places.len() as u32);
+            decisions.table.insert(hash(shape, key), decisions.places.len() as u32);
             let first = *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries));
-            decisions.places.push(Place { key, shape, first });
+            decisions.places.push(Place { key, first, shape });
         }
         Some(decisions)
     }
@@ -114,12 +137,24 @@ impl Decisions {
         self.blocks.is_empty()
     }
 
+    /// The shapes that are looked up for a sale, or for goods of a category in it.
+    #[inline]
+    fn shapes(&self, moment: &Moment) -> &[(Shape, Key)] {
+        &self.shapes[usize::from(moment.category != 0)]
+    }
+
+    /// True if some name categories.
+    #[inline]
+    pub(super) fn look_at_lines(&self) -> bool {
+        !self.shapes[1].is_empty()
+    }
+
     /// Asks for the memory in which the rules that apply to some sales are found, step by step for all of them.
     pub(super) fn ask(&self, moments: &[Moment]) {
-        let mut hashes = Vec::with_capacity(moments.len() * self.shapes.len());
+        let mut hashes = Vec::with_capacity(moments.len() * self.shapes[0].len());
         for moment in moments {
             let whole = key_of(moment);
-            hashes.extend(self.shapes.iter().map(|&shape| hash(shape, &named(&whole, shape))));
+            hashes.extend(self.shapes(moment).iter().map(|&(shape, mask)| hash(shape, whole & mask)));
         }
         hashes.iter().for_each(|&hash| self.table.prefetch(hash));
         let place = |hash: &u64| self.table.first(*hash).map(|place| &self.places[place as usize]);
@@ -131,12 +166,13 @@ impl Decisions {
         }
     }
 
-    /// Tells the number of every rule that applies, as far as its least amount lets it.
+    /// Tells the number of every rule that applies, as far as its least amount lets it: to a sale as a whole, or, of a moment with a category,
+    /// to goods of this category alone.
     pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(u32)) {
         let (whole, hour) = (key_of(moment), Hour::of(moment));
-        for &shape in &self.shapes {
-            let key = named(&whole, shape);
-            let mut places = self.table.get(hash(shape, &key)).map(|place| &self.places[place as usize]);
+        for &(shape, mask) in self.shapes(moment) {
+            let key = whole & mask;
+            let mut places = self.table.get(hash(shape, key)).map(|place| &self.places[place as usize]);
             if let Some(place) = places.find(|place| place.shape == shape && place.key == key) {
                 self.each_from(place.first as usize, &hour, &mut tell);
             }
@@ -160,30 +196,44 @@ impl Decisions {
 
 #[inline]
 fn key_of(moment: &Moment) -> Key {
-    [moment.product.into(), moment.store, moment.merchant, moment.channel.into(), moment.weekday()]
+    let put = |(first, _): (u32, u32), one: u32| Key::from(one) << first;
+    put(STORE, moment.store)
+        | put(MERCHANT, moment.merchant)
+        | put(PRODUCT, moment.product.into())
+        | put(CATEGORY, moment.category.into())
+        | put(REGION, moment.region.into())
+        | put(CHANNEL, moment.channel.into())
+        | put(TIER, moment.tier.into())
+        | put(WEEKDAY, moment.weekday())
+        | put(BIRTHDAY, moment.birthday.into())
 }
 
-/// What a rule names, kind by kind.
-fn lists_of(when: &When) -> [Vec<u32>; KEYS] {
-    let products = when.products.iter().copied().map(u32::from).collect();
-    let channels = when.channels.iter().copied().map(u32::from).collect();
-    [products, when.stores.clone(), when.merchants.clone(), channels, when.named_weekdays()]
+/// What a rule names, in the order of the [`KINDS`].
+fn lists_of(when: &When) -> [Vec<u32>; KINDS.len()] {
+    fn wide<T: Copy + Into<u32>>(list: &[T]) -> Vec<u32> {
+        list.iter().map(|&one| one.into()).collect()
+    }
+    [
+        when.stores.clone(),
+        when.merchants.clone(),
+        wide(&when.products),
+        wide(&when.categories),
+        wide(&when.regions),
+        wide(&when.channels),
+        wide(&when.tiers),
+        when.named_weekdays(),
+        when.named_birthdays(),
+    ]
 }
 
 /// Tells of every combination of what a rule names, and of its shape. A channel or a weekday may be 0, which stands for none in a key: kinds are
 /// told by the shape.
-fn each_key(when: &When, mut tell: impl FnMut(u8, Key)) {
+fn each_key(when: &When, mut tell: impl FnMut(Shape, Key)) {
     let lists = lists_of(when);
-    let shape = (0..).zip(&lists).fold(0, |shape, (at, list)| shape | u8::from(!list.is_empty()) << at);
-    let mut keys = vec![[0; KEYS]];
-    for (at, list) in lists.iter().enumerate().filter(|(_, list)| !list.is_empty()) {
-        let with = |one: u32| {
-            move |mut key: Key| {
-                key[at] = one;
-                key
-            }
-        };
-        keys = list.iter().flat_map(|&one| keys.iter().copied().map(with(one))).collect();
+    let shape = (0..).zip(&lists).fold(0, |shape, (at, list)| shape | Shape::from(!list.is_empty()) << at);
+    let mut keys: Vec<Key> = vec![0];
+    for ((first, _), list) in KINDS.into_iter().zip(&lists).filter(|(_, list)| !list.is_empty()) {
+        keys = list.iter().flat_map(|&one| keys.iter().map(move |key| key | Key::from(one) << first)).collect();
     }
     keys.into_iter().for_each(|key| tell(shape, key));
 }
@@ -193,22 +243,16 @@ fn combinations(when: &When) -> Option<usize> {
     lists.iter().map(Vec::len).chain([when.times.len()]).map(|len| len.max(1)).try_fold(1, usize::checked_mul)
 }
 
-/// The part of a key that a shape names.
 #[inline]
-fn named(whole: &Key, shape: u8) -> Key {
-    std::array::from_fn(|at| if shape >> at & 1 != 0 { whole[at] } else { 0 })
-}
-
-#[inline]
-fn hash(shape: u8, key: &Key) -> u64 {
-    let [product, store, merchant, channel, weekday] = key.map(u64::from);
-    mix(product << 32 | store, merchant << 32 | weekday << 16 | channel << 8 | u64::from(shape))
+fn hash(shape: Shape, key: Key) -> u64 {
+    // Where bits of both meet, others still tell them apart: who asks compares shape and key.
+    mix(key as u64, (key >> 64) as u64 ^ u64::from(shape).rotate_right(16))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Condition;
+    use crate::rules::{Birthday, Condition};
     use proptest::prelude::*;
 
     /// Small numbers, so that rules and sales meet.
@@ -223,36 +267,45 @@ mod tests {
             0..3i32,
             (0..128u8, 0..1u32 << 31),
             prop::collection::vec(any::<bool>(), 4),
-            0..3i64,
+            (0..3i64, list(3), list(3), list(3), prop::option::of(prop::sample::select(BIRTHDAYS.to_vec()))),
         )
-            .prop_map(
-                |(products, stores, merchants, channels, from, until, (weekdays, month_days), times, min_spend)| When {
-                    products: products.into_iter().map(|one| one as u16).collect(),
-                    stores: stores.into_iter().collect(),
-                    merchants: merchants.into_iter().collect(),
-                    channels: channels.into_iter().map(|one| one as u8).collect(),
-                    from: from * 10,
-                    until: until * 15,
-                    weekdays,
-                    month_days: if month_days % 3 == 0 { 0 } else { month_days << 1 },
-                    times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
-                    min_spend,
-                },
-            )
+            .prop_map(|(products, stores, merchants, channels, from, until, (weekdays, month_days), times, rest)| When {
+                products: products.into_iter().map(|one| one as u16).collect(),
+                stores: stores.into_iter().collect(),
+                merchants: merchants.into_iter().collect(),
+                channels: channels.into_iter().map(|one| one as u8).collect(),
+                regions: rest.1.into_iter().map(|one| one as u16).collect(),
+                tiers: rest.2.into_iter().map(|one| one as u8).collect(),
+                categories: rest.3.into_iter().map(|one| one as u16 + 1).collect(),
+                birthday: rest.4,
+                from: from * 10,
+                until: until * 15,
+                weekdays,
+                month_days: if month_days % 3 == 0 { 0 } else { month_days << 1 },
+                times: (0..4).zip(times).filter(|(_, on)| *on).map(|(at, _)| (at * 21_600, (at + 1) * 21_600)).collect(),
+                min_spend: rest.0,
+            })
     }
 
     fn moment() -> impl Strategy<Value = Moment> {
-        (0..4u16, 0..4u32, 0..3u32, 0..3u8, 0..3i64, 0..40i32, 0..86_400i32).prop_map(
-            |(product, store, merchant, channel, amount, date, second)| {
-                Moment::new(product, amount).at(store, merchant, channel).on(date, second)
+        let of = (0..3u16, 0..3u8, 0..4u16, 0..8u8);
+        (0..4u16, 0..4u32, 0..3u32, 0..3u8, 0..3i64, 0..40i32, 0..86_400i32, of).prop_map(
+            |(product, store, merchant, channel, amount, date, second, (region, tier, category, birthday))| {
+                let moment = Moment::new(product, amount).at(store, merchant, channel).on(date, second);
+                let mut moment = moment.of(region, tier).with(category);
+                moment.birthday = birthday;
+                moment
             },
         )
     }
 
+    const BIRTHDAYS: [Birthday; 3] = [Birthday::Day, Birthday::Week, Birthday::Month];
+
     /// One rule after the other, condition by condition; the least amount is not the tables'.
     fn slowly(rules: &[When], moment: &Moment) -> Vec<usize> {
+        let of_kind = |when: &&When| when.categories.is_empty() == (moment.category == 0);
         let applies = |when: &&When| when.missed(moment).iter().all(|&condition| condition == Condition::MinSpend);
-        (0..).zip(rules).filter(|(_, when)| applies(when)).map(|(at, _)| at).collect()
+        (0..).zip(rules).filter(|(_, when)| of_kind(when) && applies(when)).map(|(at, _)| at).collect()
     }
 
     proptest! {

@@ -158,7 +158,7 @@ mod tests {
         ) {
             let rules = format!(r#""discounts": {}, "accruals": {}"#, listed(&discounts, "value"), listed(&accruals, "points"));
             let (tables, moment) = (with(&rules), at(store));
-            let mut applying = Applying::new();
+            let mut applying = Applying::default();
             tables.add_applying(&moment, &mut applying);
             let product = &tables.products[0];
             let told = tables.explain(product, &moment, 3_000);
@@ -166,8 +166,8 @@ mod tests {
                 let counted = told.iter().filter(|of| of.is_discount == is_discount && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()
             };
-            prop_assert_eq!(sum(true).min(10_000), tables.off(product, 10_000, &applying));
-            prop_assert_eq!(sum(false), tables.earned(product, 10_000, 3_000, &applying));
+            prop_assert_eq!(sum(true).min(10_000), tables.off(product, 10_000, &applying, &mut Vec::new()));
+            prop_assert_eq!(sum(false), tables.earned(product, 10_000, 3_000, &applying, &[]));
         }
     }
 }

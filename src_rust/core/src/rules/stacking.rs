@@ -151,9 +151,9 @@ impl Rule {
         clamped(up_to(self.max, more))
     }
 
-    /// True if a list amount is enough for it.
+    /// True if the list amount of what it applies to is enough for it.
     #[inline]
-    fn is_reached(&self, amount: i64) -> bool {
+    pub(super) fn is_reached(&self, amount: i64) -> bool {
         self.min_spend <= amount
     }
 }
@@ -183,7 +183,7 @@ fn up_to(max: i64, amount: i128) -> i128 {
     if max == 0 { amount } else { amount.min(max.into()) }
 }
 
-fn clamped(points: i128) -> i64 {
+pub(super) fn clamped(points: i128) -> i64 {
     i64::try_from(points).unwrap_or(i64::MAX)
 }
 
@@ -224,7 +224,7 @@ impl Stack {
         }
     }
 
-    fn total(&self) -> i128 {
+    pub(super) fn total(&self) -> i128 {
         let gives = |candidate: Option<Candidate>| candidate.map(|candidate| i128::from(candidate.gives));
         gives(self.alone).unwrap_or_else(|| gives(self.best).unwrap_or(0) + self.added)
     }
@@ -248,16 +248,62 @@ impl Stacks {
         Ok(Stacks { decisions, rules, discounts: discounts.len() as u32 })
     }
 
-    /// Those of some rules that apply which are of one kind, and whose least amount is reached.
+    /// Those of some rules that apply which are of one kind.
+    #[inline]
+    fn of_kind<'a>(&'a self, applying: &'a [u32], discounts: bool) -> impl Iterator<Item = &'a Rule> {
+        let of_kind = applying.iter().filter(move |&&number| (number < self.discounts) == discounts);
+        of_kind.map(|&number| &self.rules[number as usize])
+    }
+
+    /// The same, if the list amount of the sale is enough.
     #[inline]
     fn reached<'a>(&'a self, applying: &'a [u32], discounts: bool, amount: i64) -> impl Iterator<Item = &'a Rule> {
-        let of_kind = applying.iter().filter(move |&&number| (number < self.discounts) == discounts);
-        of_kind.map(|&number| &self.rules[number as usize]).filter(move |rule| rule.is_reached(amount))
+        self.of_kind(applying, discounts).filter(move |rule| rule.is_reached(amount))
+    }
+
+    /// Those of one kind that apply to a basket, each with the lines that it applies to: a bit for each.
+    #[inline]
+    pub(super) fn of_basket<'a>(&'a self, applying: &'a Applying, discounts: bool) -> impl Iterator<Item = (&'a Rule, u64)> {
+        let of_sale = self.of_kind(&applying.of_sale, discounts).map(|rule| (rule, u64::MAX));
+        let is_of_kind = move |number: u32| (number < self.discounts) == discounts;
+        let of_lines = applying.of_lines.iter().filter(move |of| is_of_kind(of.0));
+        of_sale.chain(of_lines.map(|&(number, lines)| (&self.rules[number as usize], lines)))
     }
 }
 
-/// Numbers of the rules that apply to a sale if its amount lets them, in no order that means anything.
-pub type Applying = Vec<u32>;
+/// What applies to a sale: numbers of rules, in no order that means anything. Whether their least amounts are reached is not looked at yet.
+#[derive(Default)]
+pub struct Applying {
+    /// Those that apply to all of it.
+    pub(super) of_sale: Vec<u32>,
+    /// Those that apply to goods of some categories, with a bit for each line that has one of them.
+    pub(super) of_lines: Vec<(u32, u64)>,
+    /// List amounts of its lines; none: it is not told line by line.
+    pub(super) lines: Vec<i64>,
+}
+
+impl Applying {
+    /// Nothing applies.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.of_sale.clear();
+        self.of_lines.clear();
+        self.lines.clear();
+    }
+
+    /// True if nothing was found, and there is nothing to be shared out.
+    #[inline]
+    fn is_of_product_alone(&self) -> bool {
+        self.of_sale.is_empty() & self.lines.is_empty()
+    }
+
+    fn add_to_line(&mut self, number: u32, line: usize) {
+        match self.of_lines.iter_mut().find(|of| of.0 == number) {
+            Some((_, lines)) => *lines |= 1 << line,
+            None => self.of_lines.push((number, 1 << line)),
+        }
+    }
+}
 
 impl Tables {
     /// True if there are rules that look at more of a sale than its product and its amount.
@@ -266,43 +312,63 @@ impl Tables {
         !self.stacks.decisions.is_empty()
     }
 
-    /// Asks for the memory in which the rules that apply to some sales are found.
+    /// Asks for the memory in which the rules that apply to some sales, or to goods of a category in them, are found.
     pub fn ask_for_rules(&self, moments: &[Moment]) {
         self.stacks.decisions.ask(moments);
     }
 
-    /// Adds the rules that apply to a sale, and asks for their memory.
+    /// Adds the rules that apply to a sale as a whole, and asks for their memory.
     #[inline(never)]
     pub fn add_applying(&self, moment: &Moment, applying: &mut Applying) {
         self.stacks.decisions.each(moment, |number| {
             prefetch(&self.stacks.rules[number as usize]);
-            applying.push(number);
+            applying.of_sale.push(number);
         });
     }
 
-    /// What is taken off a list amount: by the product itself, and by the discounts that apply.
+    /// Adds the lines of a sale - category, 0: none, and list amount - with the rules that apply to goods of their categories.
+    pub fn add_lines(&self, moment: &Moment, lines: impl Iterator<Item = (u16, i64)>, applying: &mut Applying) {
+        for (at, (category, amount)) in lines.enumerate() {
+            applying.lines.push(amount);
+            if category != 0 && self.stacks.decisions.look_at_lines() {
+                self.stacks.decisions.each(&moment.with(category), |number| applying.add_to_line(number, at));
+            }
+        }
+    }
+
+    /// What is taken off a list amount: by the product itself, and by the discounts that apply. Of a sale that is told line by line it is told
+    /// for each line, too.
     #[inline]
-    pub fn off(&self, product: &Product, amount: i64, applying: &[u32]) -> i64 {
+    pub fn off(&self, product: &Product, amount: i64, applying: &Applying, of_lines: &mut Vec<i64>) -> i64 {
         let own = product.off(amount);
-        if applying.is_empty() { own } else { self.off_by_rules(own, amount, applying) }
+        if applying.is_of_product_alone() {
+            return own;
+        }
+        if applying.lines.is_empty() { self.off_by_rules(own, amount, applying) } else { self.off_lines(own, applying, of_lines) }
     }
 
     #[inline(never)]
-    fn off_by_rules(&self, own: i64, amount: i64, applying: &[u32]) -> i64 {
+    fn off_by_rules(&self, own: i64, amount: i64, applying: &Applying) -> i64 {
         let mut stack = Stack::default();
         if own > 0 {
             stack.add(Rank::PRODUCT, own);
         }
-        self.stacks.reached(applying, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
+        self.stacks.reached(&applying.of_sale, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
         stack.total().min(amount.into()) as i64
     }
 
     /// Points that so much money paid earns of a list amount: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or
-    /// more.
+    /// more. `off` is what was taken off each line.
     #[inline]
-    pub fn earned(&self, product: &Product, amount: i64, paid: i64, applying: &[u32]) -> i64 {
+    pub fn earned(&self, product: &Product, amount: i64, paid: i64, applying: &Applying, off: &[i64]) -> i64 {
         let base = product.earned(paid);
-        if applying.is_empty() { base } else { self.earned_by_rules(base, amount, paid, applying) }
+        if applying.is_of_product_alone() {
+            return base;
+        }
+        match applying.lines.is_empty() {
+            true => self.earned_by_rules(base, amount, paid, &applying.of_sale),
+            false => self.earned_by_lines(product, paid, applying, off),
+        }
     }
 
     #[inline(never)]
@@ -357,9 +423,13 @@ impl Tables {
         Ok(())
     }
 
-    /// Conditions are in range, and name products that there are.
+    /// Conditions are in range, and name products, categories, regions and tiers that there are.
     fn is_known(&self, when: &When) -> bool {
-        when.is_ok() && when.products.iter().all(|&product| self.product(product).is_some())
+        when.is_ok()
+            && when.products.iter().all(|&product| self.product(product).is_some())
+            && when.categories.iter().all(|of| self.categories.binary_search_by_key(of, |category| category.id).is_ok())
+            && when.regions.iter().all(|&region| usize::from(region) <= self.regions.len() && region != 0)
+            && when.tiers.iter().all(|of| self.tiers.binary_search_by_key(of, |tier| tier.id).is_ok())
     }
 }
 
@@ -378,14 +448,14 @@ mod tests {
     }
 
     fn applying(tables: &Tables, store: u32) -> Applying {
-        let mut applying = Vec::new();
+        let mut applying = Applying::default();
         tables.add_applying(&Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), &mut applying);
         applying
     }
 
     /// What is off 100.00 at a store.
     fn off(tables: &Tables, store: u32) -> i64 {
-        tables.off(&tables.products[0], 10_000, &applying(tables, store))
+        tables.off(&tables.products[0], 10_000, &applying(tables, store), &mut Vec::new())
     }
 
     #[test]
@@ -432,7 +502,7 @@ mod tests {
             {"id": 4, "name": "capped", "factor": 100000000000000, "max": 30000, "when": {"stores": [4]}},
             {"id": 5, "name": "alone", "points": 1, "stacking": "exclusive", "when": {"stores": [5]}}]"#;
         let tables = with(rules).unwrap();
-        let earned = |store, paid| tables.earned(&tables.products[0], 10_000, paid, &applying(&tables, store));
+        let earned = |store, paid| tables.earned(&tables.products[0], 10_000, paid, &applying(&tables, store), &[]);
         assert_eq!([1, 2, 3, 4, 5, 6].map(|store| earned(store, 2_000)), [400_000, 500_000, 300_000, 230_000, 200_001, 200_000]);
         assert_eq!(earned(3, 0), 0, "nothing was paid for");
     }

@@ -20,7 +20,7 @@ const WEEKDAYS: u8 = 0x7f;
 const MONTH_DAYS: u32 = 0xffff_fffe;
 
 /// What conditions look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Moment {
     /// The card's product.
     pub product: u16,
@@ -32,6 +32,14 @@ pub struct Moment {
     pub channel: u8,
     /// List amount.
     pub amount: i64,
+    /// Category of the goods; 0: all that is sold, whatever it is.
+    pub category: u16,
+    /// Region of the store; 0: none.
+    pub region: u16,
+    /// Tier of the card; 0: none.
+    pub tier: u8,
+    /// What it is to the holder's birthday: a sum of [`Birthday`].
+    pub birthday: u8,
     /// The terminal's date.
     date: i32,
     /// The terminal's time of that day, in seconds.
@@ -41,12 +49,22 @@ pub struct Moment {
 impl Moment {
     /// A sale of so much on a card of this product; place and time are set by [`at`](Self::at) and [`on`](Self::on).
     pub fn new(product: u16, amount: i64) -> Moment {
-        Moment { product, store: 0, merchant: 0, channel: 0, amount, date: 0, second: 0 }
+        Moment { product, amount, ..Moment::default() }
     }
 
     /// In this store of this merchant, by this channel.
     pub fn at(self, store: u32, merchant: u32, channel: u8) -> Moment {
         Moment { store, merchant, channel, ..self }
+    }
+
+    /// In a store of this region, by a card of this tier.
+    pub fn of(self, region: u16, tier: u8) -> Moment {
+        Moment { region, tier, ..self }
+    }
+
+    /// Of goods of this category alone.
+    pub fn with(self, category: u16) -> Moment {
+        Moment { category, ..self }
     }
 
     /// At this local time, in seconds after the begin of a business date: it may lie on a day before or after.
@@ -67,6 +85,19 @@ impl Moment {
     }
 }
 
+/// A time around a holder's birthday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Birthday {
+    /// The day itself.
+    Day = 1,
+    /// From three days before it to three days after it.
+    Week = 2,
+    /// The month that it lies in.
+    Month = 4,
+}
+
 /// Conditions of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -77,8 +108,16 @@ pub struct When {
     pub stores: Vec<u32>,
     /// Numbers of merchants; empty: all.
     pub merchants: Vec<u32>,
+    /// Numbers of regions; empty: all.
+    pub regions: Vec<u16>,
     /// Channels; empty: all.
     pub channels: Vec<u8>,
+    /// Tiers of cards; empty: all, and cards without one.
+    pub tiers: Vec<u8>,
+    /// Categories of goods: it applies to the lines of these alone; empty: to all that is sold.
+    pub categories: Vec<u16>,
+    /// Time around the holder's birthday.
+    pub birthday: Option<Birthday>,
     /// First date; 0: none.
     pub from: i32,
     /// Last date; 0: none.
@@ -104,7 +143,11 @@ impl When {
         ascends(&self.products)
             && ascends(&self.stores)
             && ascends(&self.merchants)
+            && ascends(&self.regions)
             && ascends(&self.channels)
+            && ascends(&self.tiers)
+            && ascends(&self.categories)
+            && self.categories.first() != Some(&0)
             && date_ok(self.from)
             && date_ok(self.until)
             && self.weekdays & !WEEKDAYS == 0
@@ -118,6 +161,11 @@ impl When {
     /// The weekdays on which it applies, from 0 for Monday; none: all.
     pub(super) fn named_weekdays(&self) -> Vec<u32> {
         (0..7).filter(|day| self.weekdays >> day & 1 != 0).collect()
+    }
+
+    /// What a sale may be to the birthday, if it asks for one: sums of [`Birthday`]. A day lies in its week and its month.
+    pub(super) fn named_birthdays(&self) -> Vec<u32> {
+        self.birthday.map_or_else(Vec::new, |asked| (1..8).filter(|sum| sum & asked as u32 != 0).collect())
     }
 
     /// The windows in which it applies on these: one, or one for each of its times of day. No two share an instant.
@@ -144,14 +192,18 @@ pub enum Condition {
     MonthDays,
     From,
     Until,
+    Birthday,
+    Categories,
     Channels,
+    Tiers,
     Products,
+    Regions,
     Merchants,
     Stores,
 }
 
 impl When {
-    /// What a sale does not meet.
+    /// What a sale does not meet; of categories that of the moment counts.
     pub(super) fn missed(&self, moment: &Moment) -> Vec<Condition> {
         use Condition::*;
         fn lists<T: Ord>(list: &[T], one: T) -> bool {
@@ -166,8 +218,12 @@ impl When {
             (MonthDays, has(self.month_days, moment.month_day())),
             (From, self.from == 0 || self.from <= moment.date),
             (Until, self.until == 0 || moment.date <= self.until),
+            (Birthday, self.birthday.is_none_or(|asked| asked as u8 & moment.birthday != 0)),
+            (Categories, lists(&self.categories, moment.category)),
             (Channels, lists(&self.channels, moment.channel)),
+            (Tiers, lists(&self.tiers, moment.tier)),
             (Products, lists(&self.products, moment.product)),
+            (Regions, lists(&self.regions, moment.region)),
             (Merchants, lists(&self.merchants, moment.merchant)),
             (Stores, lists(&self.stores, moment.store)),
         ];

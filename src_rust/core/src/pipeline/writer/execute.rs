@@ -7,7 +7,7 @@
 use crate::calendar::is_date;
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
-use crate::details::{Item, ItemKind, Part};
+use crate::details::{Item, ItemKind, Part, lines_of};
 use crate::error::Error;
 use crate::journal::JournalError;
 use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
@@ -59,7 +59,7 @@ impl Writer {
             if whole {
                 self.ask_for_lots(&ahead);
             }
-            self.ask_for_rules(rows, &ahead);
+            self.ask_for_rules(batch, rows, &ahead);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 // In place: an answer is too large to be handed from function to function.
                 answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
@@ -133,7 +133,7 @@ impl Writer {
 
     /// Asks for where the rules are found that apply to the sales of a run, those of one programme; nearly always there is one.
     #[inline]
-    fn ask_for_rules(&self, rows: &[Request], ahead: &[Ahead; AHEAD_ROWS]) {
+    fn ask_for_rules(&self, batch: &Batch, rows: &[Request], ahead: &[Ahead; AHEAD_ROWS]) {
         let organisation = &self.machine.organisation;
         let number = rows.first().map_or(0, Request::programme);
         let programme = organisation.programme(number).map(|at| &organisation.programmes[at]);
@@ -141,9 +141,15 @@ impl Writer {
             && rules.tables.look_at_sales()
         {
             let sales = rows.iter().zip(ahead).filter(|(row, _)| is_sale(row) && row.programme() == number);
-            let moments =
-                sales.filter_map(|(row, ahead)| Some(self.machine.moment(row, ahead.likely_terminal?, ahead.likely_card?)));
-            rules.tables.ask_for_rules(&moments.collect::<Vec<_>>());
+            let mut moments = Vec::with_capacity(AHEAD_ROWS);
+            for (row, ahead) in sales {
+                let (Some(terminal), Some(card)) = (ahead.likely_terminal, ahead.likely_card) else { continue };
+                let moment = self.machine.moment(&rules.tables, row, terminal, card);
+                moments.push(moment);
+                let lines = batch.items_of(row).unwrap_or(&[]);
+                moments.extend(lines_of(lines).filter(|line| line.0 != 0).map(|(category, _)| moment.with(category)));
+            }
+            rules.tables.ask_for_rules(&moments);
         }
     }
 
