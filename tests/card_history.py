@@ -10,6 +10,7 @@ from tests.history import (
     AS_IS,
     CATEGORIES,
     DECK,
+    TIERS,
     Author,
     History,
     finish_history,
@@ -59,6 +60,7 @@ from tests.model import (
     REPLACE,
     REVERSAL,
     SET_PIN,
+    SET_TIER,
     STAFF,
     STATUS,
     STOLEN,
@@ -90,6 +92,7 @@ CARD_COMMANDS = (
     "close a card",
     "issue codes",
     "bulk top-up",
+    "set tier",
     "sale: line by line",
     "card: by alias",
     "card: a former number",
@@ -100,13 +103,14 @@ CARD_COMMANDS = (
 )
 """What the histories of the whole card count, besides what every history does."""
 
-COUPON_BY_ISSUER, COUPON_BY_STORE, VISITS, TIME, VALUE, MORE = 16, 17, 20, 30, 300, 65_535
-UNITS = (COUPON_BY_ISSUER, COUPON_BY_STORE, VISITS, TIME, VALUE, MORE)
+COUPON_BY_ISSUER, COUPON_BY_STORE, VISITS, TIME, GROWTH, VALUE, MORE = 16, 17, 20, 30, 40, 300, 65_535
+UNITS = (COUPON_BY_ISSUER, COUPON_BY_STORE, VISITS, TIME, GROWTH, VALUE, MORE)
 KINDS_OF_UNITS = {
     COUPON_BY_ISSUER: "coupon",
     COUPON_BY_STORE: "coupon",
     VISITS: "visits",
     TIME: "time",
+    GROWTH: "growth",
     VALUE: "value",
     MORE: "value",
 }
@@ -134,7 +138,7 @@ def unit_tables(rng: Random, scale: int, stores: list[int]) -> list[dict[str, An
             rule["value" if priced else "rate"] = up_to(rng, scale // 8 + 1) if priced else up_to(rng, ONE)
             rule["max"] = pick(rng, (0, 0, up_to(rng, scale // 4 + 1)))
             rule["funded"] = "store" if unit == COUPON_BY_STORE else "issuer"
-        if kind != "value":
+        if kind not in ("value", "growth"):
             rule["min_spend"] = pick(rng, (0, 0, 0, 0, scale // 20))
         if rng.random() < 0.12:
             rule["stores"] = sorted(stores[: up_to(rng, len(stores))])
@@ -166,7 +170,7 @@ def bundle_tables(rng: Random, scale: int, units: list[int], today: int) -> list
 
 def grant_table(rng: Random, scale: int, units: list[int], today: int) -> dict[str, Any]:
     unit = pick(rng, (2, 3, *units, *units))
-    amount = up_to(rng, scale) if unit in (2, 3, VALUE, MORE) else up_to(rng, 6)
+    amount = up_to(rng, scale) if unit in (2, 3, GROWTH, VALUE, MORE) else up_to(rng, 6)
     line = {"unit": unit, "amount": amount}
     if rng.random() < 0.25:
         line["from"] = up_to(rng, 3)
@@ -175,6 +179,20 @@ def grant_table(rng: Random, scale: int, units: list[int], today: int) -> dict[s
     if rng.random() < 0.2:
         line["until"] = today + pick(rng, (-1, 0, 1, 2, 4, 30))
     return line
+
+
+def growth_table(rng: Random, units: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How growth value is earned, if a unit counts it."""
+    if rng.random() < 0.25 or (GROWTH, "growth") not in [(unit["id"], unit["kind"]) for unit in units]:
+        return None
+    return {
+        "unit": GROWTH,
+        "rate": pick(rng, (0, 10**10, 10**10, up_to(rng, ONE))),
+        "days": pick(rng, (1, 2, 3, 30)),
+        "round": pick(rng, ("day", "day", "month", "year")),
+        "tier_days": pick(rng, (1, 2, 3, 30)),
+        "tier_round": pick(rng, ("day", "day", "day", "month")),
+    }
 
 
 def product_tables(rng: Random, scale: int, product: dict[str, Any], *, staff: bool) -> dict[str, Any]:
@@ -238,6 +256,8 @@ class CardAuthor(Author):
         tables = random_tables(rng, self.scale, self.products, self.stores, self.open_date)
         units = unit_tables(rng, self.scale, self.stores)
         tables["units"] = units
+        if growth := growth_table(rng, units):
+            tables["growth_value"] = growth
         ids = [unit["id"] for unit in units]
         tables["bundles"] = bundle_tables(rng, self.scale, ids, self.open_date)
         staffed = pick(rng, self.products)
@@ -416,8 +436,11 @@ class CardAuthor(Author):
             row = row._replace(product=pick(self.rng, (0, 9)))
         self.write(row, *(("grant: paid by the card",) if row.flags else ()))
 
+    def set_tier(self) -> None:
+        self.write(self.named(SET_TIER, product=pick(self.rng, (0, *TIERS, *TIERS, 3))))
+
     def purchase(self) -> None:
-        row = self.request(PURCHASE)
+        row = self.dry(self.request(PURCHASE))
         self.write(row, *(("purchase: with points",) if row.flags & WITH_POINTS else ()))
 
     def authorise(self) -> None:
@@ -428,6 +451,8 @@ class CardAuthor(Author):
             # A plain one, which has better prospects.
             row = row._replace(amount=self.amount(self.scale // 20 + 1), flags=WITH_POINTS)
             row = row._replace(items=tuple(item for item in row.items if item.kind in (PIN, ALIAS)))
+        if (tried := self.dry(row)) != row:
+            self.write(tried)
         target = self.write(row)
         chance = rng.random()
         if chance < 0.45:
@@ -656,7 +681,7 @@ class CardAuthor(Author):
     def bad_row(self) -> None:
         """A row of a new kind with something that it does not use, or without what it needs."""
         rng = self.rng
-        kind = pick(rng, tuple(range(GRANT, BULK_TOP_UP + 1)))
+        kind = pick(rng, tuple(range(GRANT, SET_TIER + 1)))
         row = self.row(kind, amount=pick(rng, (0, 1)), product=pick(rng, (0, 1)))
         if rng.random() < 0.7:
             digits, card = self.any_card()
@@ -756,6 +781,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (2, CardAuthor.balance),
         (2, CardAuthor.bad_item),
         (2, CardAuthor.bad_row),
+        (2, CardAuthor.set_tier),
         (3, CardAuthor.retry_items),
         (9, CardAuthor.close),
         (2, CardAuthor.publish),

@@ -49,7 +49,7 @@ Registration = tuple[str, int, int, int, str]
 PACK = struct.Struct("<BBBBHHiiQqIIQQQIIQQiiBxHI").pack
 PACK_ITEM = struct.Struct("<BBHIqQQ").pack
 assert (*Row._fields[:-1], "reserved", "items", "first_item") == rows.REQUEST.names
-ANSWERED = (*Answer._fields[:4], "kind", *Answer._fields[4:-2], "first_part", "parts", "reason", "reserved")
+ANSWERED = (*Answer._fields[:4], "kind", *Answer._fields[4:-3], "first_part", "parts", "reason", "tier")
 assert rows.ANSWER.names == ANSWERED
 assert Item._fields == rows.ITEM.names
 assert tuple(name for name in rows.PART.names or () if "reserved" not in name) == Part._fields
@@ -97,13 +97,13 @@ def open_engine(path: str, room: dict[str, int]) -> Engine:
 
 def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
     """An answer of the engine with its parts, in the model's words."""
-    first, count, reason, _ = answer[-4:]
+    first, count, reason, tier = answer[-4:]
     own = tuple(
         Part(account, card, purse, begins, expires, amount, balance)
         for account, _, card, purse, _, begins, expires, amount, balance in parts[first : first + count]
     )
     fields = dict(zip(Answer._fields, (*answer[:4], *answer[5:-4]), strict=False))
-    return Answer(**fields, reason=reason, parts=own)
+    return Answer(**fields, reason=reason, tier=tier, parts=own)
 
 
 class EngineDriver:

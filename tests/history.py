@@ -28,18 +28,22 @@ from tests.model import (
     CAPTURE,
     CLOSE,
     DAY_S,
+    DRY_RUN,
     FROZEN,
     FUND,
     GRANT,
     HOLDER,
     ISSUE,
     ISSUE_CODES,
+    NEW_PIN,
     ONE,
+    PIN,
     PURCHASE,
     REFUND,
     REPLACE,
     REVERSAL,
     SET_PIN,
+    SET_TIER,
     STATUS,
     TOLERANCE_S,
     TOP_UP,
@@ -52,6 +56,8 @@ from tests.model import (
 
 CATEGORIES = (1, 2, 65_535)
 """Categories of goods in all rules."""
+TIERS = (1, 2, 31)
+"""Tiers of cards in all rules."""
 
 PROGRAMMES_MAX = 65_500
 """Histories use programmes 1 to this one; those above are never registered."""
@@ -81,6 +87,7 @@ KIND_NAMES = {
     CLOSE: "close a card",
     ISSUE_CODES: "issue codes",
     BULK_TOP_UP: "bulk top-up",
+    SET_TIER: "set tier",
 }
 
 COMMANDS = (
@@ -97,6 +104,7 @@ COMMANDS = (
     "liabilities",
     "trial balance",
     "purchase: with points",
+    "dry run",
     "refund: by sequence",
     "refund: by key",
     "reversal: by sequence",
@@ -204,6 +212,7 @@ def random_tables(
         "time_tolerance_s": pick(rng, (TOLERANCE_S, TOLERANCE_S, 3_600, 0, 604_800)),
         "categories": [{"id": number, "name": f"category {number}"} for number in CATEGORIES],
         "regions": region_tables(rng, stores),
+        "tiers": tier_tables(rng, scale),
         "discounts": [
             stacked_table(rng, rule, discount_table(rng, scale), scale, products, stores, today)
             for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
@@ -223,6 +232,15 @@ def region_tables(rng: Random, stores: list[int]) -> list[dict[str, Any]]:
     return [
         {"name": name, "stores": own, "merchants": of}
         for name, own, of in zip(("north", "south"), (north, south), merchants, strict=True)
+    ]
+
+
+def tier_tables(rng: Random, scale: int) -> list[dict[str, Any]]:
+    """Tiers that a few purchases reach, and one that few do."""
+    low = pick(rng, (0, 1, up_to(rng, scale // 100 + 1)))
+    starts = (low, low + up_to(rng, scale // 50 + 1), low + scale)
+    return [
+        {"id": tier, "name": f"tier {tier}", "from": start} for tier, start in zip(TIERS, starts, strict=True)
     ]
 
 
@@ -267,6 +285,7 @@ def stacked_table(
         "stores": some(0.3, stores, 3),
         "merchants": some(0.2, (1, 4_294_967_295), 2),
         "regions": some(0.2, (1, 2), 2),
+        "tiers": some(0.15, TIERS, 2),
         "categories": some(0.25, CATEGORIES, 2),
         "channels": some(0.2, (0, 1, 2, 255), 3),
         "from": pick(rng, (0, 0, 0, 0, today - 2, today, today + 1)),
@@ -386,7 +405,9 @@ class Author:
         name = KIND_NAMES.get(row.kind)
         if name is not None and "malformed" not in labels:
             labels = (name, *labels)
-            if row.kind != BALANCE:
+            if row.flags & DRY_RUN and row.kind in (PURCHASE, AUTHORISE):
+                labels += ("dry run",)
+            elif row.kind != BALANCE:
                 labels += ("key: trace" if row.trace else "key: id",)
                 self.asked[row.kind].append(number)
                 self.everything.append(number)
@@ -471,9 +492,16 @@ class Author:
     def top_up(self) -> None:
         self.write(self.request(TOP_UP))
 
+    def dry(self, row: Row) -> Row:
+        """A sale, now and then one that is only tried out."""
+        if self.rng.random() > 0.08:
+            return row
+        items = tuple(item for item in row.items if item.kind not in (PIN, NEW_PIN))
+        return row._replace(flags=row.flags | DRY_RUN, trace=0, id_hi=0, id_lo=0, items=items)
+
     def purchase(self) -> None:
-        row = self.request(PURCHASE)
-        self.write(row, *(("purchase: with points",) if row.flags else ()))
+        row = self.dry(self.request(PURCHASE))
+        self.write(row, *(("purchase: with points",) if row.flags & WITH_POINTS else ()))
 
     def status(self) -> None:
         """Freeze or unfreeze; what is frozen is mostly unfrozen soon."""
@@ -797,7 +825,7 @@ class Author:
             product = pick(self.rng, self.products)
             self.write(self.row(ISSUE, product=product, expires=expires, card_digits=digits, card=card))
             self.write(self.row(TOP_UP, amount=self.amount(self.scale * 5), card_digits=digits, card=card))
-        self.purchase()
+        self.write(self.request(PURCHASE))
 
     def deck(self) -> tuple[Callable[[Any], None], ...]:
         """Commands to choose from."""

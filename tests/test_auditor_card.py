@@ -80,7 +80,7 @@ def first_day() -> list[dict[str, Any]]:
         | {"balances": (1_000, 0, 6_550)},
         {**at, "kind": 10, "card": (0, 1), "amount": 370, "expires": DAY + 1, "items": [wash]}
         | {"moves": [(6, 44, 1, washes()), (34, 16, 300, {"unit": WASH}), (1, 16, 70)]}
-        | {"changes": [(12, uint(DAY + 1) + uint(370) + uint(70) + uint(0))]}
+        | {"changes": [(12, uint(DAY + 1) + uint(370) + uint(70) + uint(0) + uint(0))]}
         | {"balances": (1_000, 0, 6_550), "purses": [(0, WASH, 8)]},
         {**at, "kind": 11, "card": (0, 1), "amount": 335, "original": 14}
         | {"moves": [(6, 44, 1, washes()), (34, 16, 300, {"unit": WASH}), (1, 16, 35), (40, 3, 63)]}

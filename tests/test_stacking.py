@@ -38,7 +38,16 @@ def test_the_example_of_the_docs_compiles() -> None:
     page = (ROOT / "docs" / "rules.md").read_text()
     section = page.partition("## Discounts and accruals")[2].partition("\n## ")[0]
     text, *others = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
-    baskets, regions = (Rules.parse(after(other)).tables for other in others)
+    baskets, regions, tiers = (Rules.parse(after(other)).tables for other in others)
+    assert tiers["growth_value"] == {
+        "unit": 40,
+        "days": 365,
+        "rate": 10**10,
+        "round": "month",
+        "tier_days": 365,
+        "tier_round": "year",
+    }
+    assert [(tier["id"], tier["from"]) for tier in tiers["tiers"]] == [(1, 1_000), (2, 5_000)]
     assert [one["when"] for one in baskets["discounts"]] == [{"categories": [2]}]
     assert [one["name"] for one in regions["regions"]] == ["country", "north"]
     tables = Rules.parse(after(text)).tables
@@ -384,7 +393,7 @@ def test_a_basket_by_hand(shop: Engine) -> None:
     cent = discount('value = "0.10"', 'stacking = "add"', number=2)
     open_card(shop, BASKET + own + fish + cent)
     assert basket(shop, 10, (2, 2_000), (1, 1_000), (0, 1_000)) == [405, 53, 52]
-    # Two lines of fish are enough together; ten cents go to the largest remainders, of equal ones to the first.
+    # Two lines of fish are enough together; of equal remainders the first gets the cent.
     assert basket(shop, 11, (2, 500), (2, 500), (1, 500)) == [104, 103, 28]
     assert basket(shop, 12, (2, 999)) == [49 + 10]
     assert basket(shop, 13, (0, 0), (9, 100)) == [0, 15]
@@ -431,7 +440,8 @@ stores = [2]
         (
             '[[regions]]\nname = "a"\nstores = [1]\n[[regions]]\nname = "b"\nstores = [2, 1]\n',
             [
-                "15: store 1 is in `a` already: a store lies in one region; larger regions have it by `within`",
+                "15: store 1 is in `a` already: a store lies in one region; "
+                "larger regions have it by `within`",
             ],
         ),
         (

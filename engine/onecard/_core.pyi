@@ -121,6 +121,12 @@ class Core:
     def liabilities(self, programme: int) -> dict[str, Any]: ...
     def rules_versions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         """Code and versions."""
+    def explain(self, programme: int, sequence: int) -> dict[str, Any]:
+        """Why the sale with this sequence came to what it did."""
+    def explain_dry_run(
+        self, rows: bytes | bytearray | memoryview | Any, items: bytes | bytearray | memoryview | Any
+    ) -> dict[str, Any]:
+        """The same of one row that is tried out."""
     def rules(self, programme: int, version: int) -> dict[str, Any]:
         """A version with its text and tables; 0: the newest."""
     def stats(self) -> dict[str, int]: ...

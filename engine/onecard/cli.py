@@ -6,6 +6,7 @@ server, close the engine and end with 0.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import ipaddress
 import json
@@ -25,10 +26,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, run, verify
-from onecard.client import CallFailed, Client
+from onecard.client import CallFailed, Client, Sale
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
+from onecard.explain import Explanation, Fate, amount_of, amount_of_points
 from onecard.reports import PublishedRules
 from onecard.rules import json_schema
+from onecard.v1 import transaction_pb2
 
 GRACE_S = 30.0
 POLL_S = 0.2
@@ -320,6 +323,70 @@ def _followed(file: Path, quiet: bool) -> Iterator[Iterator[str]]:
             total = sum(1 for _ in lines)
             lines.seek(0)
         yield iter(progress.track(lines, total=total))
+
+
+@app.command()
+def explain(
+    sale: Annotated[
+        str, typer.Argument(metavar="SALE", help="Sequence of its entry, or a file with a Purchase.")
+    ],
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say which rule gave which amount in a sale, and which nearly applied.
+
+    SALE is the sequence that the sale was answered with, or a file with one line as for `onecard run`: a
+    Purchase or an Authorise, which is tried out and not posted.
+    """
+    asked = int(sale) if sale.isdecimal() else _sale_in(Path(sale))
+    with _asked(directory, target, programme) as client, _reported():
+        found = client.explain(asked)
+    if found.code or found.version is None or found.answer is None:
+        _fail(f"{sale}: {found.code:02d} {codes.text(found.code)}")
+    if as_json:
+        _out.print_json(json.dumps(dataclasses.asdict(found), default=str))
+        return
+    _out.print(_explained(found))
+
+
+def _sale_in(file: Path) -> Sale:
+    """The sale of a file with one line."""
+    try:
+        lines = [line for line in file.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{file} is no sequence, and cannot be read: {error}") from None
+    if len(lines) != 1:
+        raise typer.BadParameter(f"{file} has {len(lines)} lines: write one sale")
+    try:
+        method, request = run.read(lines[0])
+    except run.Malformed as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
+    if not isinstance(request, (transaction_pb2.PurchaseRequest, transaction_pb2.AuthoriseRequest)):
+        raise typer.BadParameter(f"{file}: {method} is no sale: write a Purchase or an Authorise")
+    return request
+
+
+_STYLES = {Fate.COUNTS: "green", Fate.GIVES_WAY: "yellow", Fate.MISSES: "dim"}
+
+
+def _explained(found: Explanation) -> Table:
+    """One row a rule; amounts are in minor units of money, points in points."""
+    answer, version = found.answer, found.version
+    assert answer is not None
+    assert version is not None
+    posted = f"entry {answer.sequence}" if answer.sequence else "not posted"
+    table = Table(
+        title=f"{codes.text(answer.code)}, {posted}, rules version {version.version}: "
+        f"paid {answer.amount}, discount {answer.discount}, points {amount_of_points(answer.points_earned)}",
+        title_justify="left",
+    )
+    for name in ("rule", "gives", ""):
+        table.add_column(name, justify="right" if name == "gives" else "left")
+    for one in found.verdicts:
+        table.add_row(one.rule, amount_of(one, 0), one.why, style=_STYLES[one.fate])
+    return table
 
 
 @app.command()

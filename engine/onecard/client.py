@@ -25,6 +25,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from onecard import codes
+from onecard.explain import Condition, Explanation, Fate, Gift, Verdict
 from onecard.members import Holder, Member, from_message, to_message
 from onecard.messages import (
     Alias,
@@ -54,6 +55,7 @@ from onecard.messages import (
     SetHolder,
     SetPin,
     SetStatus,
+    SetTier,
     TopUp,
     Transfer,
     Void,
@@ -88,6 +90,7 @@ from onecard.v1 import (
     member_pb2_grpc,
     terminal_pb2,
     terminal_pb2_grpc,
+    transaction_pb2,
 )
 
 __all__ = [
@@ -121,9 +124,11 @@ __all__ = [
     "Replace",
     "Request",
     "Reverse",
+    "Sale",
     "SetHolder",
     "SetPin",
     "SetStatus",
+    "SetTier",
     "TopUp",
     "Transfer",
     "Void",
@@ -140,6 +145,9 @@ _PAUSE_MAX_S = 2.0
 _UNKNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 R = TypeVar("R")
+
+Sale: TypeAlias = Purchase | Authorise | transaction_pb2.PurchaseRequest | transaction_pb2.AuthoriseRequest
+"""What can be tried out."""
 
 
 class CallFailed(Exception):
@@ -231,6 +239,7 @@ class Client:
             CloseCard: self._terminals.CloseCard,
             IssueCodes: self._terminals.IssueCodes,
             BulkTopUp: self._terminals.BulkTopUp,
+            SetTier: self._terminals.SetTier,
         }
 
     def __enter__(self) -> Self:
@@ -288,6 +297,7 @@ class Client:
         cash: int = 0,
         staff: str = "",
         lines: Iterable[Line] = (),
+        dry_run: bool = False,
         **header: Unpack[Header],
     ) -> Answer:
         """Buy for a list amount, paid by all that is named; see `Purchase`."""
@@ -305,6 +315,7 @@ class Client:
                 cash=cash,
                 staff=staff,
                 lines=tuple(lines),
+                dry_run=dry_run,
                 **self._filled(header),
             )
         )
@@ -364,6 +375,7 @@ class Client:
         pin: str = "",
         staff: str = "",
         lines: Iterable[Line] = (),
+        dry_run: bool = False,
         **header: Unpack[Header],
     ) -> Answer:
         """Hold what a purchase would take, up to the last date `expires` (None: by the rules)."""
@@ -379,6 +391,7 @@ class Client:
                 pin=pin,
                 staff=staff,
                 lines=tuple(lines),
+                dry_run=dry_run,
                 **self._filled(header),
             )
         )
@@ -464,6 +477,10 @@ class Client:
         """Top up many cards, all or none: number and amount of each."""
         return self.send(BulkTopUp(cards=tuple(cards), **self._filled(header)))
 
+    def set_tier(self, card: Card, tier: int, **header: Unpack[Header]) -> Answer:
+        """Set the tier of a card; 0: none."""
+        return self.send(SetTier(card=card, tier=tier, **self._filled(header)))
+
     def send(self, request: Request) -> Answer:
         """Send one request until it is answered; OutcomeUnknown if it never is."""
         request = keyed(request)
@@ -547,6 +564,20 @@ class Client:
         found = self._retried(self._admin.GetRules, request)
         version_of = _rules_version(found.version) if found.HasField("version") else None
         return PublishedRules(found.code, version_of, found.text, found.tables)
+
+    def explain(self, sale: int | Sale) -> Explanation:
+        """Why a sale came to what it did: of an entry, by its sequence, or of one that is tried out.
+
+        What is tried out needs no key, and nothing of it is kept, whether it says so or not.
+        """
+        request = admin_pb2.ExplainSaleRequest(programme=self.programme)
+        if isinstance(sale, int):
+            request.sequence = sale
+        elif isinstance(sale, (Authorise, transaction_pb2.AuthoriseRequest)):
+            request.authorise.CopyFrom(sale.message() if isinstance(sale, Authorise) else sale)
+        else:
+            request.purchase.CopyFrom(sale.message() if isinstance(sale, Purchase) else sale)
+        return _explanation(self._retried(self._admin.ExplainSale, request))
 
     def close_day(self, business_date: datetime.date) -> DayReport:
         """Close the open business date; a date that was closed before is reported as it was then."""
@@ -720,6 +751,23 @@ def _registration(item: Registration) -> admin_pb2.Registration:
             return admin_pb2.Registration(store=item)
         case _:
             return admin_pb2.Registration(terminal=item)
+
+
+def _explanation(found: admin_pb2.ExplainSaleResponse) -> Explanation:
+    version = _rules_version(found.version) if found.HasField("version") else None
+    answer = answer_of(found.answer) if found.HasField("answer") else None
+    return Explanation(found.code, version, answer, tuple(map(_verdict, found.verdicts)))
+
+
+def _verdict(found: admin_pb2.Verdict) -> Verdict:
+    return Verdict(
+        Gift(found.gift),
+        found.id,
+        found.name,
+        found.gives,
+        Fate(found.fate),
+        Condition(found.missed),
+    )
 
 
 def _rules_version(version: admin_pb2.RulesVersion) -> RulesVersion:

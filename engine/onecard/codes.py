@@ -65,6 +65,7 @@ class Kind(IntEnum):
     CLOSE = 18
     ISSUE_CODES = 19
     BULK_TOP_UP = 20
+    SET_TIER = 21
 
 
 class Status(IntEnum):

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onecard import _core, members, rows
+from onecard.explain import Condition, Explanation, Fate, Gift, Verdict
 from onecard.members import Holder, Member
+from onecard.messages import answer_of_row
 from onecard.reports import (
     DayReport,
     Growth,
@@ -187,6 +189,15 @@ class Engine:
         code, text, tables = (found.pop(name) for name in ("code", "text", "tables"))
         return PublishedRules(code) if code else PublishedRules(code, RulesVersion(**found), text, tables)
 
+    def explain(self, sale: int | rows.Requests | rows.Batch, *, programme: int = 1) -> Explanation:
+        """Why a sale came to what it did: of an entry, by its sequence, or of one that is tried out.
+
+        What is tried out is one row of `rows.purchase` or `rows.authorise` with `dry_run`, and its items.
+        """
+        if isinstance(sale, int):
+            return _explanation(self._core.explain(programme, sale))
+        return _explanation(self._core.explain_dry_run(*_checked(sale)))
+
     # The day and the books
 
     def close_day(self, business_date: rows.Day, *, programme: int = 1) -> DayReport:
@@ -307,6 +318,27 @@ def day_report(found: dict[str, Any]) -> DayReport:
     growth = found["growth"]
     stores = StorePositions(found["stores"])
     return DayReport(**(_dated(found) | {"stores": stores, "growth": Growth(**growth) if growth else None}))
+
+
+def _explanation(found: dict[str, Any]) -> Explanation:
+    """The core's explanation as a record."""
+    answers = _answers(found["answers"])
+    answer = answer_of_row(answers[0], answers.parts_of(0))
+    if found["code"]:
+        return Explanation(found["code"], answer=answer if answer.code else None)
+    version = RulesVersion(**_dated(found["version"]))
+    return Explanation(0, version, answer, tuple(map(_verdict, found["verdicts"])))
+
+
+def _verdict(found: dict[str, Any]) -> Verdict:
+    return Verdict(
+        Gift(found["gift"]),
+        found["id"],
+        found["name"],
+        found["gives"],
+        Fate(found["fate"]),
+        Condition(found["missed"]),
+    )
 
 
 def _dated(found: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,8 @@ class Purchase(Request):
 
     `use_points`: pay with points, too, as far as the rules allow. `accept_partial`: approve what there is.
     `cash`: at most so much is paid in cash. `staff`: number of the staff card of who sells. `lines`: what is
-    sold; their amounts come to the list amount.
+    sold; their amounts come to the list amount. `dry_run`: it is answered as it would be now, and nothing of
+    it is kept; it has no key.
     """
 
     FIELD: ClassVar[str] = "purchase"
@@ -198,6 +199,7 @@ class Purchase(Request):
     cash: int = 0
     staff: str = ""
     lines: tuple[Line, ...] = ()
+    dry_run: bool = False
 
     def message(self) -> transaction_pb2.PurchaseRequest:
         """The request as a message."""
@@ -214,6 +216,7 @@ class Purchase(Request):
             cash=self.cash,
             staff=self.staff,
             lines=[line.message() for line in self.lines],
+            dry_run=self.dry_run,
             **_named(self.card),
         )
 
@@ -321,6 +324,7 @@ class Authorise(Request):
     pin: str = field(default="", repr=False)
     staff: str = ""
     lines: tuple[Line, ...] = ()
+    dry_run: bool = False
 
     def message(self) -> transaction_pb2.AuthoriseRequest:
         """The request as a message."""
@@ -335,6 +339,7 @@ class Authorise(Request):
             pin=self.pin,
             staff=self.staff,
             lines=[line.message() for line in self.lines],
+            dry_run=self.dry_run,
             **_named(self.card),
         )
 
@@ -518,6 +523,19 @@ class BulkTopUp(Request):
         return transaction_pb2.BulkTopUpRequest(header=self._header(), amount=total, cards=cards)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTier(Request):
+    """Set the tier of a card; 0: none."""
+
+    FIELD: ClassVar[str] = "set_tier"
+    card: Card
+    tier: int
+
+    def message(self) -> transaction_pb2.SetTierRequest:
+        """The request as a message."""
+        return transaction_pb2.SetTierRequest(header=self._header(), tier=self.tier, **_named(self.card))
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What happened to one lot, or who paid money (docs/card.md)."""
@@ -568,6 +586,8 @@ class Answer:
     parts: tuple[Part, ...] = ()
     kind: int = 0
     """What was asked (`onecard.codes.Kind`)."""
+    tier: int = 0
+    """Of a balance query the card's tier; else the tier that the card came to with it, 0: it came to none."""
 
     @property
     def approved(self) -> bool:
@@ -589,6 +609,10 @@ def keyed(request: Request) -> Request:
         return request
     if request.business_date is None:
         raise ValueError("business_date: pass the date that this business day has, the same in every retry")
+    if isinstance(request, (Purchase, Authorise)) and request.dry_run:
+        if request.trace or request.id:
+            raise ValueError("a dry run has no key: leave trace and id out")
+        return request
     if request.trace and request.id:
         raise ValueError("a request has one key: pass either trace or id")
     return request if request.trace or request.id else replace(request, id=uuid.uuid4().bytes)

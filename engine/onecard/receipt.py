@@ -49,6 +49,7 @@ WORDS: Mapping[str, str] = {
     "close": "Card closing",
     "issue_codes": "Coupon codes",
     "bulk_top_up": "Bulk top-up",
+    "set_tier": "Tier",
     "goods": "Goods",
     "category": "Category",
     "list": "Price",

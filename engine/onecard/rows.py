@@ -86,7 +86,7 @@ ANSWER = np.dtype(
         ("first_part", "<u4"),
         ("parts", "<u2"),
         ("reason", "u1"),
-        ("reserved", "u1"),
+        ("tier", "u1"),
     ]
 )
 
@@ -133,6 +133,8 @@ FLAG_UNBIND = 16
 """Flag of a bind: the alias is taken off."""
 FLAG_BY_OPERATOR = 32
 """Flag of a set PIN: an operator does it, and the old PIN is not asked for."""
+FLAG_DRY_RUN = 64
+"""Flag of a purchase or an authorise: it is answered as it would be, and nothing of it is kept."""
 
 ITEM_COUPON, ITEM_CODE, ITEM_PASS, ITEM_CARD, ITEM_PIN, ITEM_CASH = range(1, 7)
 ITEM_STAFF, ITEM_ALIAS, ITEM_NUMBER, ITEM_MEMBER, ITEM_NEW_PIN, ITEM_LINE = range(7, 13)
@@ -372,15 +374,18 @@ def purchase(
     *,
     use_points: npt.ArrayLike = False,
     accept_partial: npt.ArrayLike = False,
+    dry_run: bool = False,
     **header: Unpack[Header],
 ) -> Batch:
     """Buy for a list amount.
 
     `use_points`: pay with points, too, as far as the rules allow. `accept_partial`: approve what there is,
-    if there is not enough (code 10).
+    if there is not enough (code 10). `dry_run`: the rows have no key, and are answered as they would be now,
+    with the balances that each would leave by itself; nothing of them is kept.
     """
-    flags = _flags((use_points, FLAG_USE_POINTS), (accept_partial, FLAG_ACCEPT_PARTIAL))
-    return _batch(Kind.PURCHASE, _header(header) | _card(card) | {"amount": amount, "flags": flags})
+    flags = _sale_flags(use_points, accept_partial, dry_run)
+    columns = {"amount": amount, "flags": flags}
+    return _batch(Kind.PURCHASE, _header(header, keyed=not dry_run) | _card(card) | columns)
 
 
 def refund(amount: npt.ArrayLike, **names: Unpack[_Reversal]) -> Batch:
@@ -428,12 +433,13 @@ def authorise(
     use_points: npt.ArrayLike = False,
     accept_partial: npt.ArrayLike = False,
     expires: Days = 0,
+    dry_run: bool = False,
     **header: Unpack[Header],
 ) -> Batch:
     """Hold what a purchase would take, up to the last date `expires` (0: by the rules)."""
-    flags = _flags((use_points, FLAG_USE_POINTS), (accept_partial, FLAG_ACCEPT_PARTIAL))
+    flags = _sale_flags(use_points, accept_partial, dry_run)
     columns = {"amount": amount, "flags": flags, "expires": days_column(expires)}
-    return _batch(Kind.AUTHORISE, _header(header) | _card(card) | columns)
+    return _batch(Kind.AUTHORISE, _header(header, keyed=not dry_run) | _card(card) | columns)
 
 
 def capture(amount: npt.ArrayLike, *, final: npt.ArrayLike = False, **names: Unpack[_Reversal]) -> Batch:
@@ -489,6 +495,11 @@ def issue_codes(
     """Let coupons of a unit out as codes (1 to 10^7), good up to the last date `expires` (0: for ever)."""
     columns = {"product": unit, "amount": count, "expires": days_column(expires)}
     return _batch(Kind.ISSUE_CODES, _header(header) | columns)
+
+
+def set_tier(card: "Cards | None", tier: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
+    """Set the tier of cards; 0: none."""
+    return _batch(Kind.SET_TIER, _header(header) | _card(card) | {"product": tier})
 
 
 def bulk_top_up(amount: npt.ArrayLike, **header: Unpack[Header]) -> Batch:
@@ -589,10 +600,20 @@ def _flags(*flags: tuple[npt.ArrayLike, int]) -> npt.NDArray[np.uint8]:
     return total
 
 
-def _header(given: Header | _Reversal) -> dict[str, npt.ArrayLike]:
+def _sale_flags(
+    use_points: npt.ArrayLike, accept_partial: npt.ArrayLike, dry_run: bool
+) -> npt.NDArray[np.uint8]:
+    return _flags(
+        (use_points, FLAG_USE_POINTS), (accept_partial, FLAG_ACCEPT_PARTIAL), (dry_run, FLAG_DRY_RUN)
+    )
+
+
+def _header(given: Header | _Reversal, *, keyed: bool = True) -> dict[str, npt.ArrayLike]:
     if "business_date" not in given or "terminal" not in given:
         raise TypeError("a request needs a terminal and a business_date")
-    if ("trace" in given) == ("id" in given):
+    if not keyed and ("trace" in given or "id" in given):
+        raise TypeError("a dry run has no key: leave trace and id out")
+    if keyed and ("trace" in given) == ("id" in given):
         raise TypeError("a request has one key: pass either trace or id")
     return {
         "programme": given.get("programme", 1),
@@ -600,7 +621,7 @@ def _header(given: Header | _Reversal) -> dict[str, npt.ArrayLike]:
         "business_date": days_column(given["business_date"]),
         "local_time": given.get("local_time", NOON),
         "channel": given.get("channel", 0),
-    } | (_id("id", given["id"]) if "id" in given else {"trace": given["trace"]})
+    } | (_id("id", given["id"]) if "id" in given else {"trace": given.get("trace", 0)})
 
 
 def _original(given: _Reversal) -> dict[str, npt.ArrayLike]:

@@ -135,9 +135,9 @@ def codes_of(response: Any) -> list[int]:
         return list(response.codes)
     if "answers" in fields:
         return [answer.code for answer in response.answers]
-    if "answer" in fields:
-        return [response.answer.code]
-    return [response.code] if "code" in fields else []
+    if "code" in fields:
+        return [response.code]
+    return [response.answer.code] if "answer" in fields else []
 
 
 def requests(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

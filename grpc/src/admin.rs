@@ -7,12 +7,15 @@ use onecard_core::commands::{
     CloseReport, GrowthReport, MerchantLiability, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine,
     StorePosition, TrialBalance,
 };
+use onecard_core::pipeline::Explanation;
+use onecard_core::rules::{Fate, Verdict};
 use onecard_core::units::{UNIT_MIN, Unit};
-use onecard_core::{Engine, Error};
+use onecard_core::{Batch, Engine, Error};
 use tonic::{Request, Response, Status};
 
+use crate::answers;
 use crate::counter::{failed, internal};
-use crate::rows::{card_number, date, malformed, no_keys, posted_date, programme, sixteen_bits};
+use crate::rows::{Ask, card_number, date, malformed, no_keys, posted_date, programme, sixteen_bits};
 use crate::texts::{self, NoText};
 use crate::v1;
 use crate::v1::admin_service_server::AdminService;
@@ -97,6 +100,27 @@ impl AdminService for Admin {
         let programme = programme(number, "programme")?;
         let found = self.query(move |engine| engine.rules(programme, version)).await?;
         Ok(Response::new(published_rules(found)))
+    }
+
+    async fn explain_sale(&self, request: Request<v1::ExplainSaleRequest>) -> Result<Response<v1::ExplainSaleResponse>, Status> {
+        use v1::explain_sale_request::Sale;
+        let message = request.into_inner();
+        let programme = programme(message.programme, "programme")?;
+        let mut items = Vec::new();
+        let mut row = |ask: &dyn Ask| ask.row(self.engine.secrets(), &mut items);
+        let row = match message.sale {
+            Some(Sale::Sequence(sequence)) => {
+                let found = self.query(move |engine| engine.explain(programme, sequence)).await?;
+                return Ok(Response::new(explanation(found)));
+            }
+            Some(Sale::Purchase(sale)) => row(&v1::PurchaseRequest { dry_run: true, ..sale })?,
+            Some(Sale::Authorise(sale)) => row(&v1::AuthoriseRequest { dry_run: true, ..sale })?,
+            None => return Err(malformed("sale", "send a sequence, a purchase or an authorisation").into()),
+        };
+        let mut batch = Batch::default();
+        batch.push(row, &items);
+        let found = self.query(move |engine| engine.explain_dry_run(batch)).await?;
+        Ok(Response::new(explanation(found)))
     }
 
     async fn close_day(&self, request: Request<v1::CloseDayRequest>) -> Result<Response<v1::CloseDayResponse>, Status> {
@@ -191,6 +215,27 @@ pub async fn code_texts(engine: &Engine, number: u32, unit: u32, first: u64, cou
 fn rules_version(version: &RulesVersion) -> v1::RulesVersion {
     let RulesVersion { version, sequence, date } = *version;
     v1::RulesVersion { version, sequence, business_date: posted_date(date) }
+}
+
+fn explanation(found: Explanation) -> v1::ExplainSaleResponse {
+    let Explanation { code, version, answer, parts, verdicts } = found;
+    let approved = code == Code::Approved.number();
+    v1::ExplainSaleResponse {
+        code: code.into(),
+        version: approved.then(|| rules_version(&version)),
+        answer: (approved || answer.code != 0).then(|| answers::answer(&answer, &parts)),
+        verdicts: verdicts.into_iter().map(verdict).collect(),
+    }
+}
+
+fn verdict((of, name): (Verdict, String)) -> v1::Verdict {
+    let (fate, missed) = match of.fate {
+        Fate::Counts => (v1::Fate::Counts, 0),
+        Fate::GivesWay => (v1::Fate::GivesWay, 0),
+        // The numbers of the core are those of the proto.
+        Fate::Misses(condition) => (v1::Fate::Misses, condition as i32),
+    };
+    v1::Verdict { gift: of.gift as i32, id: of.id, name, gives: of.gives, fate: fate.into(), missed }
 }
 
 fn published_rules(found: PublishedRules) -> v1::GetRulesResponse {

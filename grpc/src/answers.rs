@@ -34,6 +34,7 @@ pub fn answer(row: &Answer, parts: &[Part]) -> v1::Answer {
         cash: of(PART_CASH),
         parts: parts.iter().map(part).collect(),
         kind: row.kind.into(),
+        tier: row.tier.into(),
     }
 }
 

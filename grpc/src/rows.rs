@@ -7,7 +7,7 @@
 
 use onecard_core::calendar::{from_yyyymmdd, to_yyyymmdd};
 use onecard_core::cards::CardNumber;
-use onecard_core::commands::{ACCEPT_PARTIAL, BY_OPERATOR, FINAL, FROM_CARD, Kind, Request, UNBIND, USE_POINTS};
+use onecard_core::commands::{ACCEPT_PARTIAL, BY_OPERATOR, DRY_RUN, FINAL, FROM_CARD, Kind, Request, UNBIND, USE_POINTS};
 use onecard_core::details::{items_fit, lines_fit};
 use onecard_core::{Item, ItemKind, Secrets};
 use tonic::Status;
@@ -84,7 +84,7 @@ pub trait Ask {
         if !lines_fit(items, row.amount) {
             return Err(NOT_THE_SUM.into());
         }
-        if items.is_empty() || items_fit(kind, items, row.names_card(), row.amount) { Ok(row) } else { Err(TOO_MANY.into()) }
+        if items.is_empty() || items_fit(kind, items, &row) { Ok(row) } else { Err(TOO_MANY.into()) }
     }
 
     /// Its row; a refund or a reversal may still name itself, and there may still be too many items.
@@ -110,7 +110,7 @@ impl Ask for v1::TopUpRequest {
 impl Ask for v1::PurchaseRequest {
     #[inline]
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
-        let row = with_card(keyed(Kind::Purchase, &self.header)?, desk, &self.card, &self.alias)?;
+        let row = with_card(sale(Kind::Purchase, &self.header, self.dry_run)?, desk, &self.card, &self.alias)?;
         // The own PIN stands before the further cards: one after them would be the last card's.
         desk.pin(&self.pin, "pin")?;
         desk.coupons(&self.coupons)?;
@@ -120,7 +120,7 @@ impl Ask for v1::PurchaseRequest {
         desk.cash(self.cash)?;
         desk.staff(&self.staff)?;
         desk.lines(&self.lines)?;
-        Ok(Request { amount: self.amount, flags: sale_flags(self.use_points, self.accept_partial), ..row })
+        Ok(Request { amount: self.amount, flags: row.flags | sale_flags(self.use_points, self.accept_partial), ..row })
     }
 }
 
@@ -181,13 +181,13 @@ impl Ask for v1::GrantRequest {
 
 impl Ask for v1::AuthoriseRequest {
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
-        let row = with_card(keyed(Kind::Authorise, &self.header)?, desk, &self.card, &self.alias)?;
+        let row = with_card(sale(Kind::Authorise, &self.header, self.dry_run)?, desk, &self.card, &self.alias)?;
         desk.pin(&self.pin, "pin")?;
         desk.coupons(&self.coupons)?;
         desk.passes(&self.passes)?;
         desk.staff(&self.staff)?;
         desk.lines(&self.lines)?;
-        let flags = sale_flags(self.use_points, self.accept_partial);
+        let flags = row.flags | sale_flags(self.use_points, self.accept_partial);
         Ok(Request { amount: self.amount, flags, expires: last_date(self.expires)?, ..row })
     }
 }
@@ -283,6 +283,13 @@ impl Ask for v1::BulkTopUpRequest {
     }
 }
 
+impl Ask for v1::SetTierRequest {
+    fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
+        let row = with_card(keyed(Kind::SetTier, &self.header)?, desk, &self.card, &self.alias)?;
+        Ok(Request { product: sixteen_bits(self.tier, "tier")?, ..row })
+    }
+}
+
 impl Ask for v1::Transaction {
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
         use v1::transaction::Request::*;
@@ -307,6 +314,7 @@ impl Ask for v1::Transaction {
             CloseCard(request) => request.convert(desk),
             IssueCodes(request) => request.convert(desk),
             BulkTopUp(request) => request.convert(desk),
+            SetTier(request) => request.convert(desk),
         }
     }
 }
@@ -331,13 +339,30 @@ fn unkeyed(kind: Kind, header: &v1::Header) -> Result<Request, Malformed> {
     })
 }
 
-fn keyed(kind: Kind, header: &Option<v1::Header>) -> Result<Request, Malformed> {
-    use v1::header::Key;
+/// A sale, or one that is tried out.
+fn sale(kind: Kind, header: &Option<v1::Header>, dry_run: bool) -> Result<Request, Malformed> {
+    if !dry_run {
+        return keyed(kind, header);
+    }
     let header = header.as_ref().ok_or(NO_HEADER)?;
+    if header.key.is_some() {
+        return Err(malformed("header.key", "leave trace and id out: a dry run has no key"));
+    }
+    Ok(Request { flags: DRY_RUN, ..dated(kind, header)? })
+}
+
+fn dated(kind: Kind, header: &v1::Header) -> Result<Request, Malformed> {
     let mut row = unkeyed(kind, header)?;
     row.business_date = date(header.business_date, "header.business_date")?;
     row.local_time = local_time(header.local_time, row.business_date)
         .ok_or(malformed("header.local_time", "send a time as YYYYMMDDhhmmss, or 0 for noon"))?;
+    Ok(row)
+}
+
+fn keyed(kind: Kind, header: &Option<v1::Header>) -> Result<Request, Malformed> {
+    use v1::header::Key;
+    let header = header.as_ref().ok_or(NO_HEADER)?;
+    let mut row = dated(kind, header)?;
     match &header.key {
         Some(Key::Trace(trace)) if *trace != 0 => row.trace = *trace,
         Some(Key::Id(bytes)) => {

@@ -165,6 +165,11 @@ impl TerminalService for Terminals {
         Ok(Response::new(v1::BulkTopUpResponse { answer }))
     }
 
+    async fn set_tier(&self, request: Request<v1::SetTierRequest>) -> Result<Response<v1::SetTierResponse>, Status> {
+        let answer = answer(self.ask(request)?).await?;
+        Ok(Response::new(v1::SetTierResponse { answer }))
+    }
+
     type TransactStream = Transactions;
 
     async fn transact(&self, request: Request<Streaming<TransactRequest>>) -> Result<Response<Transactions>, Status> {

@@ -41,6 +41,7 @@ from tests.auditor.form import (
     NEW_NUMBER,
     NEW_PIN,
     NEW_STATUS,
+    NEW_TIER,
     NUMBER,
     OUT_AS_CODES,
     PASS,
@@ -55,7 +56,9 @@ from tests.auditor.form import (
     RESERVE,
     REVERSAL,
     REVERSED,
+    SEEN,
     SET_PIN,
+    SET_TIER,
     SHORT_MONEY,
     SHORT_POINTS,
     SOLD,
@@ -97,12 +100,12 @@ OF_AN_ORIGINAL = frozenset({REFUND, REVERSAL, CAPTURE, VOID})
 WITHOUT_CARD = frozenset({FUND, ISSUE_CODES, BULK_TOP_UP})
 BY_CARD = KINDS - OF_AN_ORIGINAL - WITHOUT_CARD
 USABLE = frozenset({TOP_UP, PURCHASE, GRANT, AUTHORISE, TRANSFER, SET_PIN})
-NOT_CLOSED = frozenset({STATUS, REPLACE, HOLDER, BIND, CLOSE})
+NOT_CLOSED = frozenset({STATUS, REPLACE, HOLDER, BIND, CLOSE, SET_TIER})
 WITH_FURTHER = frozenset({PURCHASE, TRANSFER, BIND, BULK_TOP_UP})
 ASKED = {PURCHASE: 3, AUTHORISE: 3, CAPTURE: 4, GRANT: 8, BIND: 16, SET_PIN: 32}
 # Fields of the request that only some kinds use, and items that only some kinds have.
 USES = {
-    "product": {ISSUE, GRANT, TRANSFER, ISSUE_CODES},
+    "product": {ISSUE, GRANT, TRANSFER, ISSUE_CODES, SET_TIER},
     "expires": {ISSUE, AUTHORISE, ISSUE_CODES},
     "status": {ISSUE, STATUS, REPLACE},
     "amount": WITH_AMOUNT,
@@ -118,6 +121,7 @@ ITEMS = {
     NUMBER: {REPLACE},
     MEMBER: {HOLDER},
     LINE: {PURCHASE, AUTHORISE},
+    SEEN: {PURCHASE, AUTHORISE},
 }
 ITEM_FIELDS = {
     COUPON: {"unit", "amount"},
@@ -130,6 +134,7 @@ ITEM_FIELDS = {
     NUMBER: {"digits", "low"},
     MEMBER: {"low", "amount"},
     LINE: {"unit", "low", "amount"},
+    SEEN: {"unit", "amount"},
 }
 SPENDING = frozenset({PURCHASE, AUTHORISE, TRANSFER, GRANT})
 OF_A_CLOSE = frozenset({DUE, RESERVE, GROWTH})
@@ -391,7 +396,9 @@ class Books(State):
 
     def effects(self, entry: Entry, programme: Programme, original: Entry | None) -> None:
         grace = int(programme.tables.get("grace_days", 0))
-        plan = Plan(self.cards_of(entry), programme.open_date, grace, programme.rates)
+        units = programme.tables.get("units", [])
+        growth = frozenset(unit["id"] for unit in units if unit["kind"] == "growth")
+        plan = Plan(self.cards_of(entry), programme.open_date, grace, programme.rates, growth)
         if entry.kind == REFUND:
             self.check(entry.detailed, "a refund without details")
             undone.refund(self, entry, original, plan)
@@ -403,9 +410,28 @@ class Books(State):
             if change[0] in (CAPTURED, NEW_NUMBER):
                 self.apply(entry, programme, change)
         self.moves(entry, programme)
+        self.tier(entry, programme)
         for change in entry.changes:
             if change[0] not in (CAPTURED, NEW_NUMBER, TRIES):
                 self.apply(entry, programme, change)
+
+    def tier(self, entry: Entry, programme: Programme) -> None:
+        """A card has the tier that its growth value reaches with the entry, or that it is set to."""
+        card = self.of(entry.card)
+        expected: list[tuple[int, ...]] = []
+        if card is not None and entry.kind == SET_TIER:
+            known = entry.product in (0, *(tier["id"] for tier in programme.tables.get("tiers", [])))
+            self.check(known, f"no tier {entry.product}")
+            until = programme.tier_until(entry.posted) if entry.product else 0
+            expected = [(NEW_TIER, entry.product, until)]
+        elif card is not None and entry.kind != AUTHORISE:
+            unit = programme.tables.get("growth_value", {}).get("unit")
+            if any((post.card, post.unit) == (0, unit) and post.purse for post in entry.posts):
+                reached = programme.reached(card)
+                if reached > card.tier:
+                    expected = [(NEW_TIER, reached, programme.tier_until(entry.posted))]
+        found = entry.changes_of(NEW_TIER)
+        self.check(found == expected, f"tiers {found} are not {expected}")
 
     def apply(self, entry: Entry, programme: Programme, change: tuple[int, ...]) -> None:
         """A change of what cards, names, codes and holds are."""
@@ -453,6 +479,8 @@ class Books(State):
             card.day = (entry.posted, change[1], change[2])
         elif kind == NEW_PIN:
             card.pin, card.tries = change[1:], 0
+        elif kind == NEW_TIER:
+            card.tier, card.tier_until = change[1], change[2]
         elif kind == NEW_HOLDER:
             card.member, card.named = change[1], change[2] == 1
         elif kind == NEW_NUMBER:

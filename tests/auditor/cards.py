@@ -1,5 +1,6 @@
 """What a card has - lots, shortfalls, holds - and how moves are planned on it as docs/card.md says."""
 
+import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,7 @@ class Hold:
     total: int
     earned: int
     rebate: int
+    growth: int
     captured: int = 0
 
     def taken(self, captured: int) -> list[int]:
@@ -89,6 +91,8 @@ class Card:
     named: bool = False
     day: tuple[int, int, int] = (0, 0, 0)
     bundles: dict[int, int] = field(default_factory=dict)
+    tier: int = 0
+    tier_until: int = 0
 
     def purse(self, number: int) -> int:
         return sum(lot.amount for key, lot in self.lots.items() if key[0] == number)
@@ -157,7 +161,8 @@ class Card:
     def lapses(self, date: int) -> bool:
         """True if something of it would lapse, or a hold end, with this date."""
         due = any(0 < key[2] <= date and lot.amount > lot.held for key, lot in self.lots.items())
-        return due or any(hold.expires <= date for hold in self.holds.values())
+        held = any(hold.expires <= date for hold in self.holds.values())
+        return due or held or 0 < self.tier_until <= date
 
     def grow(self, rate: int) -> int:
         """Growth of every lot of points for a day, each with its own carry."""
@@ -205,12 +210,19 @@ class Plan:
     """Moves that follow from the lots as they are, one after the other; nothing is changed."""
 
     def __init__(
-        self, cards: Sequence[Card | None], today: int, grace_days: int, rates: Iterable[tuple[int, int]]
+        self,
+        cards: Sequence[Card | None],
+        today: int,
+        grace_days: int,
+        rates: Iterable[tuple[int, int]],
+        growth: frozenset[int],
     ) -> None:
+        """`growth`: the units that count growth value."""
         self.cards = cards
         self.today = today
         self.grace_days = grace_days
         self.rates = list(rates)
+        self.growth = growth
         self.posts: list[Post] = []
 
     def card(self, place: int) -> Card | None:
@@ -273,6 +285,8 @@ class Plan:
     def take_back(self, post: Post, wanted: int) -> None:
         """Take back what a move gave: from its lot what that has, the rest is a shortfall."""
         taken = min(wanted, self.there(post.card, post.purse, post.dates)) if post.purse else 0
+        if post.purse in self.growth:
+            wanted = taken  # what has lapsed is not owed
         self.move(Post(post.target, post.source, taken, post.card, post.unit, post.dates))
         short = SHORT_POINTS if is_of_points(post) else SHORT_MONEY
         self.move(Post(short, post.source, wanted - taken, post.card))
@@ -282,6 +296,19 @@ class Plan:
         if post.purse == POINTS:
             amount = grown(amount, [rate for date, rate in self.rates if date >= since])
         self.take_back(post, amount)
+
+
+def last_day(today: int, days: int, until: str) -> int:
+    """The last day of the day, month or year in which so many days end; 0: never."""
+    if not days:
+        return 0
+    epoch = datetime.date(1970, 1, 1)
+    last = epoch + datetime.timedelta(today + days - 1)
+    if until == "month":
+        last = (last.replace(day=28) + datetime.timedelta(4)).replace(day=1) - datetime.timedelta(1)
+    elif until == "year":
+        last = last.replace(month=12, day=31)
+    return (last - epoch).days
 
 
 def is_of_points(post: Post) -> bool:

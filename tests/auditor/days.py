@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from tests.auditor.cards import ONE, account_of, pool_of
+from tests.auditor.cards import ONE, Card, account_of, pool_of
 from tests.auditor.form import (
     BONUS,
     CLEARING,
@@ -92,6 +92,8 @@ def lots_lapse(state: State, entry: Entry, programme: Programme) -> None:
         any_lapse = card.lapses(date) or any_lapse
         for purse, amount in card.lapse(date).items():
             lapsed[purse, card.merchant if purse == POINTS else 0] += amount
+        if 0 < card.tier_until <= date:
+            review(programme, card, date)
     state.check(any_lapse, "nothing was to lapse")
     expected = []
     for (purse, merchant), amount in sorted(lapsed.items()):
@@ -99,6 +101,15 @@ def lots_lapse(state: State, entry: Entry, programme: Programme) -> None:
         expected.append(Leg(account_of(purse), merchant or unit, -amount))
         expected.append(Leg(pool_of(purse), unit, amount))
     legs_are(state, entry, expected)
+
+
+def review(programme: Programme, card: Card, date: int) -> None:
+    """A tier whose last date is over is what the growth value that is left reaches."""
+    if not programme.tables.get("growth_value"):
+        card.tier_until = 0
+        return
+    card.tier = programme.reached(card)
+    card.tier_until = programme.tier_until(date + 1) if card.tier else 0
 
 
 def growth_opens(state: State, entry: Entry, programme: Programme) -> None:

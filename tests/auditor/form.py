@@ -34,20 +34,21 @@ UNIT_MIN = 16
 
 ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND = 1, 2, 3, 4, 5, 7, 8
 GRANT, AUTHORISE, CAPTURE, VOID, REPLACE, TRANSFER, HOLDER = 9, 10, 11, 12, 13, 14, 15
-BIND, SET_PIN, CLOSE, ISSUE_CODES, BULK_TOP_UP = 16, 17, 18, 19, 20
+BIND, SET_PIN, CLOSE, ISSUE_CODES, BULK_TOP_UP, SET_TIER = 16, 17, 18, 19, 20, 21
 PLAIN_KINDS = frozenset({ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, STATUS, FUND})
-KINDS = frozenset(range(1, 21)) - {6}
+KINDS = frozenset(range(1, 22)) - {6}
 APPROVALS = frozenset({0, 10})
 
 BY_ID, HAS_CARD, NO_CARD, POSTED_LATER, WITH_POINTS, ORIGINAL_BY_KEY = 1, 2, 4, 8, 16, 32
 OTHER_PROGRAMME, OTHER_DATE = 64, 128
 TIME_LEAST = -(1 << 23)
 
-COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE = 1, 2, 3, 4, 6, 7, 8, 9, 10, 12
-ITEM_KINDS = frozenset({COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE})
+COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE, SEEN = 1, 2, 3, 4, 6, 7, 8, 9, 10, 12, 14
+ITEM_KINDS = frozenset({COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, MEMBER, LINE, SEEN})
 
 REFUNDED, REVERSED, MARKED, NEW_STATUS, TAKEN, SPENT, TRIES, NEW_PIN = 1, 2, 3, 4, 5, 6, 7, 8
 NEW_HOLDER, NEW_NUMBER, NEW_ALIAS, HELD, CAPTURED, CODES_OUT, CODE_USED, SOLD = 9, 10, 11, 12, 13, 14, 15, 16
+NEW_TIER = 17
 
 PROGRAMME, MERCHANT, STORE, TERMINAL, RULES = 32, 33, 34, 35, 36
 GROWTH_OPENS, DAY_CLOSED, GROWTH_COMPLETE, LOTS_LAPSED = 40, 41, 42, 43
@@ -482,11 +483,12 @@ CHANGES: dict[int, Callable[[Reader], tuple[int, ...]]] = {
     NEW_PIN: lambda read: (read.uint(), *(int.from_bytes(read.take(size), "big") for size in (8, 16))),
     NEW_HOLDER: uints(2),
     NEW_ALIAS: lambda read: (read.byte(), read.flag(), int.from_bytes(read.take(16), "big")),
-    HELD: uints(4),
+    HELD: uints(5),
     CAPTURED: uints(3),
     CODES_OUT: uints(4),
     CODE_USED: uints(3),
     SOLD: lambda read: (read.uint(), read.signed()),
+    NEW_TIER: uints(2),
 }
 
 

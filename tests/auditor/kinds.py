@@ -1,10 +1,9 @@
 """What an approved transaction of each kind moves and changes, as far as entries say it."""
 
-import datetime
 from collections import Counter
 from collections.abc import Callable
 
-from tests.auditor.cards import ONE, Card, Plan, account_of, pool_of
+from tests.auditor.cards import ONE, Card, Plan, account_of, last_day, pool_of
 from tests.auditor.form import (
     ALIAS,
     AUTHORISE,
@@ -39,6 +38,7 @@ from tests.auditor.form import (
     NEW_NUMBER,
     NEW_PIN,
     NEW_STATUS,
+    NEW_TIER,
     NUMBER,
     OUT_AS_CODES,
     PASS,
@@ -49,6 +49,7 @@ from tests.auditor.form import (
     PURSES,
     REPLACE,
     SET_PIN,
+    SET_TIER,
     SHORT_MONEY,
     SHORT_POINTS,
     SOLD,
@@ -79,6 +80,7 @@ Pairs = frozenset[tuple[int, int]]
 
 EARNED: Pairs = frozenset(
     {(POOL, POINTS), (POOL, SHORT_POINTS), (ISSUER_BONUS, BONUS), (ISSUER_BONUS, SHORT_MONEY)}
+    | {(UNIT_POOL, UNIT)}
 )
 PAID: Pairs = frozenset(
     {(PRINCIPAL, CLEARING), (BONUS, CLEARING), (ISSUER_POINTS, CLEARING), (ISSUER_UNITS, CLEARING)}
@@ -120,8 +122,8 @@ def only(state: State, entry: Entry, pairs: Pairs) -> None:
 
 
 def changes_are(state: State, entry: Entry, expected: Changes) -> None:
-    """The changes are these, in any order; those of tries are looked at apart."""
-    found = [change for change in entry.changes if change[0] != TRIES]
+    """The changes are these, in any order; those of tries and tiers are looked at apart."""
+    found = [change for change in entry.changes if change[0] not in (TRIES, NEW_TIER)]
     state.check(sorted(found) == sorted(expected), f"changes {found} are not {expected}")
 
 
@@ -134,16 +136,16 @@ def bonus_until(programme: Programme, card: Card, today: int) -> int:
 def points_until(programme: Programme, card: Card, today: int) -> int:
     """Last date of points that are earned today, to the end of its day, month or year."""
     product = programme.row("products", card.product)
-    days, until = int(product.get("points_days", 0)), product.get("points_round", "day")
-    if not days:
-        return 0
-    epoch = datetime.date(1970, 1, 1)
-    last = epoch + datetime.timedelta(today + days - 1)
-    if until == "month":
-        last = (last.replace(day=28) + datetime.timedelta(4)).replace(day=1) - datetime.timedelta(1)
-    elif until == "year":
-        last = last.replace(month=12, day=31)
-    return (last - epoch).days
+    return last_day(today, int(product.get("points_days", 0)), product.get("points_round", "day"))
+
+
+def growth_until(programme: Programme, card: Card, today: int) -> int:
+    """Last date of growth value that is earned today."""
+    rule = programme.tables["growth_value"]
+    return last_day(today, rule["days"], rule.get("round", "day"))
+
+
+UNTIL = {(POOL, POINTS): points_until, (ISSUER_BONUS, BONUS): bonus_until, (UNIT_POOL, UNIT): growth_until}
 
 
 def earned_lots(state: State, programme: Programme, entry: Entry) -> None:
@@ -151,10 +153,11 @@ def earned_lots(state: State, programme: Programme, entry: Entry) -> None:
     cards = state.cards_of(entry)
     for post in entry.posts:
         card = cards[post.card]
-        if card is None or (post.source, post.target) not in ((POOL, POINTS), (ISSUER_BONUS, BONUS)):
+        if card is None or (post.source, post.target) not in UNTIL:
             continue
-        until = points_until if post.target == POINTS else bonus_until
-        dates = (0, until(programme, card, entry.posted))
+        dates = (0, UNTIL[post.source, post.target](programme, card, entry.posted))
+        unit = programme.tables.get("growth_value", {}).get("unit", 0) if post.target == UNIT else 0
+        state.check(post.unit == unit, f"earned of unit {post.unit}, and not {unit}")
         state.check(post.dates == dates, f"earned for {post.dates}, and not for {dates}")
 
 
@@ -183,13 +186,14 @@ def off(programme: Programme, entry: Entry, card: Card) -> int:
     return discount + min(lowered, entry.amount - discount)
 
 
-def earned(programme: Programme, entry: Entry, card: Card) -> tuple[int, int]:
-    """Points that a sale earns, and the bonus that it is given back."""
+def earned(programme: Programme, entry: Entry, card: Card) -> tuple[int, int, int]:
+    """Points that a sale earns, the bonus that it is given back, and its growth value."""
     product = programme.row("products", card.product)
     own = sum(post.amount for post in entry.posts if post.source == PRINCIPAL and not post.card)
     stored = entry.given(PRINCIPAL, CLEARING) + entry.given(BONUS, CLEARING)
     points = part(stored + entry.cash, product.get("accrual", 0))
-    return points, part(own + entry.cash, product.get("rebate", 0))
+    growth = part(stored + entry.cash, programme.tables.get("growth_value", {}).get("rate", 0))
+    return points, part(own + entry.cash, product.get("rebate", 0)), growth
 
 
 def staff_of(state: State, entry: Entry, sale: Entry, amount: int) -> Changes:
@@ -286,8 +290,8 @@ def paid_by_units(state: State, programme: Programme, entry: Entry) -> None:
 def purchase(state: State, programme: Programme, entry: Entry, card: Card) -> Changes:
     only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)})
     sale(state, programme, entry, card)
-    points, rebate = earned(programme, entry, card)
-    for source, amount in ((POOL, points), (ISSUER_BONUS, rebate)):
+    points, rebate, growth = earned(programme, entry, card)
+    for source, amount in ((POOL, points), (ISSUER_BONUS, rebate), (UNIT_POOL, growth)):
         found = sum(post.amount for post in entry.posts if post.source == source)
         state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
     earned_lots(state, programme, entry)
@@ -330,7 +334,7 @@ def capture(
     state.check(entry.posts[: len(expected)] == expected, f"captures not what is held: {expected}")
     rest = entry.posts[len(expected) :]
     state.check(all((post.source, post.target) in EARNED for post in rest), "captures more than is held")
-    for source, whole in ((POOL, hold.earned), (ISSUER_BONUS, hold.rebate)):
+    for source, whole in ((POOL, hold.earned), (ISSUER_BONUS, hold.rebate), (UNIT_POOL, hold.growth)):
         amount = whole * captured // hold.total - whole * hold.captured // hold.total
         found = sum(post.amount for post in rest if post.source == source)
         state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
@@ -358,7 +362,8 @@ def top_up(state: State, programme: Programme, entry: Entry) -> Changes:
     only(
         state,
         entry,
-        EARNED - {(POOL, POINTS), (POOL, SHORT_POINTS)} | {(into, PRINCIPAL), (into, SHORT_MONEY)},
+        EARNED - {(POOL, POINTS), (POOL, SHORT_POINTS), (UNIT_POOL, UNIT)}
+        | {(into, PRINCIPAL), (into, SHORT_MONEY)},
     )
     amounts = [item.amount for item in entry.items_of(CARD)] if entry.kind == BULK_TOP_UP else [entry.amount]
     state.check(sum(amounts) == entry.amount, f"topped up {sum(amounts)} of {entry.amount}")
@@ -529,6 +534,7 @@ ALONE: dict[int, Callable[[State, Entry], Changes]] = {
     HOLDER: holder,
     BIND: bind,
     SET_PIN: set_pin,
+    SET_TIER: nothing,
 }
 WITH_CARD: dict[int, Callable[[State, Programme, Entry, Card], Changes]] = {
     PURCHASE: purchase,

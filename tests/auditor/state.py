@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.auditor.cards import Card
+from tests.auditor.cards import Card, last_day
 from tests.auditor.form import COLLECTION, ISSUER_COLLECTION, Entry, Item
 
 
@@ -53,6 +53,16 @@ class Programme:
         """The row of a table of the rules in force with this id; empty if there is none."""
         rows: list[dict[str, Any]] = self.tables.get(table, [])
         return next((row for row in rows if row.get("id") == number), {})
+
+    def reached(self, card: Card) -> int:
+        """The highest tier that a card's growth value reaches; 0: none."""
+        growth = card.purse(self.tables["growth_value"]["unit"])
+        return max((tier["id"] for tier in self.tables.get("tiers", []) if tier["from"] <= growth), default=0)
+
+    def tier_until(self, day: int) -> int:
+        """Last date of a tier that is reached, set or kept on a day; 0: it is not reviewed."""
+        rule = self.tables.get("growth_value")
+        return last_day(day, rule["tier_days"], rule.get("tier_round", "day")) if rule else 0
 
     def collection(self, channel: int) -> int:
         """The account that takes money in by a channel."""

@@ -112,7 +112,7 @@ def refund_sale(
             if post.source == OUT_AS_CODES and returned:
                 changes.append(free_code(original, post.unit, changes))
     for post in original.posts:
-        if post.source in (POOL, ISSUER_BONUS):
+        if post.source in (POOL, ISSUER_BONUS, UNIT_POOL):
             clawed = post.amount * after // total - post.amount * before // total
             plan.claw_back(post, clawed, original.posted)
     return changes + [(SOLD, change[1], -entry.amount) for change in original.changes_of(SOLD)]

@@ -7,6 +7,7 @@ sums are zero whatever is posted.
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ UNIT_ACCOUNTS = (6, 44, 45, 48)
 PURSES = (PRINCIPAL, BONUS, POINTS, UNIT)
 SHORTFALLS = (SHORT_MONEY, SHORT_POINTS)
 NEVER = 2**40
+EPOCH = datetime.date(1970, 1, 1)
 
 POOL_OF = {BONUS: ISSUER_BONUS, POINTS: POOL, UNIT: UNIT_POOL}
 """Where what lapses goes."""
@@ -82,6 +84,7 @@ class Card:
     pin: tuple[int, int] | None = None
     tries: int = 0
     tier: int = 0
+    tier_until: int = 0
     member: int = 0
     real_name: int = 0
     bundles: Counter[int] = field(default_factory=Counter)
@@ -107,6 +110,7 @@ class Hold:
     total: int
     earned: int
     rebate: int
+    growth: int
     until: int
     staff: Card | None
     captured: int = 0
@@ -265,6 +269,22 @@ class Books:
         limits = named if named is not None and card.real_name else product
         return {name: limits.get(name, 0) for name in LIMITS}
 
+    def is_growth(self, unit: int) -> bool:
+        """Whether a unit counts growth value, of which nothing is ever owed."""
+        rule = self.unit_rule(unit)
+        return rule is not None and rule["kind"] == "growth"
+
+    def reached(self, growth: int) -> int:
+        """The highest tier that a growth value reaches; 0: none."""
+        return max(
+            (tier["id"] for tier in self.rules().get("tiers", []) if tier["from"] <= growth), default=0
+        )
+
+    def tier_until(self, day: int) -> int:
+        """Last date of a tier that is reached, or kept, on a day; 0: it has no review."""
+        growth = self.rules().get("growth_value")
+        return last_day(day, growth["tier_days"], growth.get("tier_round", "day")) if growth else 0
+
     def unit_rule(self, unit: int) -> dict[str, Any] | None:
         """The rules' row of a unit."""
         units = self.rules().get("units", []) if self.versions else []
@@ -305,6 +325,23 @@ def is_valid(lot: Place, today: int) -> bool:
     return lot.begins <= today and (lot.expires == 0 or lot.expires >= today)
 
 
+def set_tier(card: Card, tier: int, until: int) -> None:
+    card.tier, card.tier_until = tier, until
+
+
+def last_day(today: int, days: int, rounding: str) -> int:
+    """The last day of the day, month or year in which so many days are over; of 0 days: never."""
+    if days == 0:
+        return 0
+    date = EPOCH + datetime.timedelta(today + days - 1)
+    if rounding == "year":
+        date = datetime.date(date.year, 12, 31)
+    elif rounding == "month":
+        later = date.replace(day=28) + datetime.timedelta(4)
+        date = later.replace(day=1) - datetime.timedelta(1)
+    return (date - EPOCH).days
+
+
 def measure(place: Place) -> object:
     """What an account counts."""
     if place.account in MONEY_ACCOUNTS:
@@ -328,6 +365,7 @@ class Draft(Books):
         self.amount = 0
         self.discount = 0
         self.off: list[int] = []
+        self.tier = 0
         self.spent = 0
         self.earned = 0
         self.cash = 0
@@ -392,6 +430,8 @@ class Draft(Books):
         assert isinstance(lot.owner, Card)
         there = min(amount, self.available(lot))
         debt = lot.owner.debt(lot.unit)
+        if self.is_growth(lot.unit):
+            amount = there
         if debt is None and there < amount:
             raise Refused(51, reason)
         self.move(lot, taker, there)
@@ -416,11 +456,25 @@ class Draft(Books):
     def settle(self) -> None:
         """Post it all."""
         self.check_purses()
+        self.raise_tier()
         self.transaction.moves = self.moves
         self.transaction.cash = self.cash
         self.books.balances = {place: amount for place, amount in self.balances.items() if amount}
         for then in self.then:
             then()
+
+    def raise_tier(self) -> None:
+        """The card's growth value changed: it has the tier that it reaches, if that is higher."""
+        growth = self.rules().get("growth_value") if self.versions else None
+        card = self.transaction.card
+        if growth is None or card is None:
+            return
+        unit = growth["unit"]
+        if any(place.owner is card and place.unit == unit for move in self.moves for place in move[:2]):
+            reached = self.reached(self.purse(unit, card))
+            if reached > card.tier:
+                self.tier = reached
+                self.then.append(lambda: set_tier(card, reached, self.tier_until(self.open_date)))
 
     def net(self, account: int, card: Card | None = None) -> int:
         """Change of an account, or of that account of one card."""
@@ -446,6 +500,7 @@ class Draft(Books):
             "points_spent": self.spent,
             "shortfall_money": -own[SHORT_MONEY],
             "shortfall_points": -own[SHORT_POINTS],
+            "tier": self.tier,
         }
 
     def parts(self) -> tuple[Part, ...]:

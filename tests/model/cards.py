@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.model.books import POINTS, PRINCIPAL, SHORT_MONEY, Books, Card, Draft, Place, Refused, pool_of
+from tests.model.books import (
+    POINTS,
+    PRINCIPAL,
+    SHORT_MONEY,
+    Books,
+    Card,
+    Draft,
+    Place,
+    Refused,
+    pool_of,
+    set_tier,
+)
 from tests.model.rows import (
     ACTIVE,
     ALIAS,
@@ -180,6 +191,16 @@ def replace(draft: Draft) -> None:
     card.status = ACTIVE
 
 
+def change_tier(draft: Draft) -> None:
+    card = find_card(draft)
+    check_not_closed(card)
+    tier = draft.row.product
+    if tier and tier not in [row["id"] for row in draft.rules().get("tiers", [])]:
+        raise Refused(12)
+    draft.tier = tier
+    draft.then.append(lambda: set_tier(card, tier, draft.tier_until(draft.open_date) if tier else 0))
+
+
 def set_holder(draft: Draft) -> None:
     card = find_card(draft)
     check_not_closed(card)
@@ -247,7 +268,8 @@ def transfer(draft: Draft) -> None:
     find_further(draft)
     check_amount(row.amount)
     purse = row.product
-    if purse not in (PRINCIPAL, POINTS) and (purse < UNIT_MIN or draft.unit_rule(purse) is None):
+    unit_ok = purse >= UNIT_MIN and draft.unit_rule(purse) is not None and not draft.is_growth(purse)
+    if purse not in (PRINCIPAL, POINTS) and not unit_ok:
         raise Refused(12)
     (giver,) = draft.transaction.further
     check_pins(draft, [False, not of_same_holder(card, giver)])

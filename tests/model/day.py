@@ -24,6 +24,7 @@ from tests.model.books import (
     is_dated,
     is_lot,
     pool_of,
+    set_tier,
 )
 from tests.model.rows import CAP, ONE
 
@@ -77,6 +78,19 @@ def lapse(books: Books) -> None:
         if lot.expires and lot.expires <= today:
             post(books, lot, pool_of(lot), books.available(lot))
     forget_empty(books)
+    for card in books.cards.values():
+        if 0 < card.tier_until <= today:
+            review(books, card)
+
+
+def review(books: Books, card: Card) -> None:
+    """A tier's last date is over: it is what the growth value that is left reaches."""
+    growth = books.rules().get("growth_value")
+    if growth is None:
+        card.tier_until = 0
+        return
+    tier = books.reached(books.purse(growth["unit"], card))
+    set_tier(card, tier, books.tier_until(books.open_date + 1) if tier else 0)
 
 
 def forget_empty(books: Books) -> None:

@@ -33,6 +33,7 @@ from tests.model.books import (
 )
 from tests.model.cards import (
     bind,
+    change_tier,
     close,
     issue,
     named_card,
@@ -53,6 +54,7 @@ from tests.model.rows import (
     CAPTURE,
     CLOSE,
     DAY_S,
+    DRY_RUN,
     FUND,
     GRANT,
     HOLDER,
@@ -63,6 +65,7 @@ from tests.model.rows import (
     REPLACE,
     REVERSAL,
     SET_PIN,
+    SET_TIER,
     STATUS,
     TOLERANCE_S,
     TOP_UP,
@@ -98,6 +101,7 @@ HANDLERS: dict[int, Callable[[Draft], None]] = {
     CLOSE: close,
     ISSUE_CODES: issue_codes,
     BULK_TOP_UP: bulk_top_up,
+    SET_TIER: change_tier,
 }
 
 LISTED = (1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 34, 35, 40, 41, 42)
@@ -118,6 +122,8 @@ class Programme(Books):
         """Answer a well-formed request of this programme."""
         if row.kind == BALANCE:
             return self.answer_balance(row)
+        if row.flags & DRY_RUN:
+            return self.try_out(row)
         if not self.in_window(row.business_date) or not self.in_time(row.local_time):
             return Answer(code=12)
         key = key_of(row)
@@ -132,6 +138,25 @@ class Programme(Books):
             return Answer(code=58)
         transaction = Transaction(row, content, key, self.terminals[row.terminal], self.open_date)
         return self.answer(transaction)
+
+    def try_out(self, row: Row) -> Answer:
+        """What a sale would be answered now; nothing of it is kept."""
+        if not self.in_window(row.business_date) or not self.in_time(row.local_time):
+            return Answer(code=12)
+        if row.terminal not in self.terminals:
+            return Answer(code=58)
+        transaction = Transaction(row, row, (), self.terminals[row.terminal], self.open_date)
+        draft = Draft(self, transaction)
+        try:
+            HANDLERS[row.kind](draft)
+            draft.check_purses()
+            draft.raise_tier()
+        except Refused as refused:
+            had, reason = balances_of(self, transaction.card), refused.reason
+            return Answer(0, self.open_date, refused.code, **had, reason=reason, parts=())
+        parts = draft.parts() if self.has_details(row) else ()
+        left = balances_of(draft, transaction.card)
+        return Answer(0, self.open_date, draft.code, **draft.told(), **left, parts=parts)
 
     def answer(self, transaction: Transaction) -> Answer:
         """Work a transaction out, post it, and keep its answer."""
@@ -153,7 +178,7 @@ class Programme(Books):
         self.transactions.append(transaction)
         transaction.sides = self.sides_of(draft)
         sequence = len(self.transactions)
-        balances = self.balances_of(transaction.card)
+        balances = balances_of(self, transaction.card)
         transaction.answer = Answer(
             sequence, self.open_date, code, **told, **balances, reason=reason, parts=parts
         )
@@ -182,8 +207,16 @@ class Programme(Books):
         limits = self.limits_of(card)
         if any(product.get(name) or limits.get(name) for name in names) or product.get("pin_above", -1) != -1:
             return True
+        growth = self.rules().get("growth_value") or {}
+        if row.kind == PURCHASE and (growth.get("rate") or (card.tier and self.asks_for_tiers())):
+            return True
         by_unit = any(step["pay"] == "unit" for step in self.rules()["waterfall"])
         return row.kind == PURCHASE and by_unit and bool(self.units_of(card))
+
+    def asks_for_tiers(self) -> bool:
+        """Whether some rule asks for the card's tier."""
+        rules = [*self.rules().get("discounts", []), *self.rules().get("accruals", [])]
+        return any(rule.get("when", {}).get("tiers") for rule in rules)
 
     def sides_of(self, draft: Draft) -> list[Side]:
         """What a transaction did to each of its cards."""
@@ -199,16 +232,6 @@ class Programme(Books):
         purses = (self.purse(PRINCIPAL, card), self.purse(BONUS, card), self.purse(POINTS, card))
         return Side(card, amount, principal, bonus, points, purses)
 
-    def balances_of(self, card: Card | None) -> dict[str, int]:
-        """The three balances as fields of an answer."""
-        if card is None:
-            return {}
-        return {
-            "principal_balance": self.purse(PRINCIPAL, card),
-            "bonus_balance": self.purse(BONUS, card),
-            "points_balance": self.purse(POINTS, card),
-        }
-
     def answer_balance(self, row: Row) -> Answer:
         """Balance query: 58, what the number is answered, or the balances; nothing is kept."""
         if row.terminal not in self.terminals:
@@ -222,7 +245,7 @@ class Programme(Books):
             for unit in self.units_of(card)
             for lot in self.lots(card, unit)
         )
-        return Answer(**self.balances_of(card), parts=parts)
+        return Answer(**balances_of(self, card), tier=card.tier, parts=parts)
 
     # Rules and the day
 
@@ -301,6 +324,17 @@ class Programme(Books):
     def staff(self) -> dict[tuple[int, int], tuple[int, int]]:
         """How many sales of each staff card, and their sum."""
         return {card.number: sales for card, sales in self.staff_sales.items() if any(sales)}
+
+
+def balances_of(books: Books, card: Card | None) -> dict[str, int]:
+    """The three balances as fields of an answer."""
+    if card is None:
+        return {}
+    return {
+        "principal_balance": books.purse(PRINCIPAL, card),
+        "bonus_balance": books.purse(BONUS, card),
+        "points_balance": books.purse(POINTS, card),
+    }
 
 
 def plain_order(move: Move) -> int:

@@ -13,11 +13,11 @@ TOLERANCE_S = 86_400
 
 ISSUE, TOP_UP, PURCHASE, REFUND, REVERSAL, BALANCE, STATUS, FUND = range(1, 9)
 GRANT, AUTHORISE, CAPTURE, VOID, REPLACE, TRANSFER, HOLDER, BIND = range(9, 17)
-SET_PIN, CLOSE, ISSUE_CODES, BULK_TOP_UP = range(17, 21)
+SET_PIN, CLOSE, ISSUE_CODES, BULK_TOP_UP, SET_TIER = range(17, 22)
 
 ACTIVE, FROZEN, LOST, STOLEN, NOT_YET, CLOSED = range(1, 7)
 
-WITH_POINTS, ACCEPT_PARTIAL, FINAL, BY_CARD, TAKE_OFF, BY_OPERATOR = 1, 2, 4, 8, 16, 32
+WITH_POINTS, ACCEPT_PARTIAL, FINAL, BY_CARD, TAKE_OFF, BY_OPERATOR, DRY_RUN = 1, 2, 4, 8, 16, 32, 64
 
 COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN, LINE = range(1, 13)
 
@@ -106,6 +106,7 @@ class Answer(NamedTuple):
     bonus_balance: int = 0
     points_balance: int = 0
     reason: int = 0
+    tier: int = 0
     parts: tuple[Part, ...] = ()
 
 
@@ -130,12 +131,13 @@ USES: dict[int, set[str]] = {
     CLOSE: {"card"},
     ISSUE_CODES: {"product", "amount", "expires"},
     BULK_TOP_UP: {"amount"},
+    SET_TIER: {"card", "product"},
 }
 """What a kind uses, besides programme, key, terminal, local time and channel."""
 
 FLAGS = {
-    PURCHASE: WITH_POINTS | ACCEPT_PARTIAL,
-    AUTHORISE: WITH_POINTS | ACCEPT_PARTIAL,
+    PURCHASE: WITH_POINTS | ACCEPT_PARTIAL | DRY_RUN,
+    AUTHORISE: WITH_POINTS | ACCEPT_PARTIAL | DRY_RUN,
     CAPTURE: FINAL,
     GRANT: BY_CARD,
     BIND: TAKE_OFF,
@@ -219,7 +221,10 @@ def malformed(row: Row) -> bool:
     if row.flags & ~FLAGS.get(kind, 0) or row.status not in STATES.get(kind, (0,)) or row.expires < 0:
         return True
     has_trace, has_id = row.trace != 0, (row.id_hi, row.id_lo) != (0, 0)
-    if (has_trace or has_id) if kind == BALANCE else (has_trace == has_id):
+    keyless = kind == BALANCE or row.flags & DRY_RUN
+    if (has_trace or has_id) if keyless else (has_trace == has_id):
+        return True
+    if row.flags & DRY_RUN and any(item.kind in (PIN, NEW_PIN) for item in row.items):
         return True
     return malformed_card(row) or malformed_original(row) or malformed_items(row)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from tests.model import stacking
@@ -23,6 +22,7 @@ from tests.model.books import (
     Place,
     Refused,
     Transaction,
+    last_day,
 )
 from tests.model.cards import (
     card_of,
@@ -41,6 +41,7 @@ from tests.model.rows import (
     CASH,
     CODE,
     COUPON,
+    DRY_RUN,
     FINAL,
     GENUINE,
     ONE,
@@ -52,7 +53,6 @@ from tests.model.rows import (
 
 FORGED, FOREIGN, USED, EXPIRED, NOT_YET_VALID, BELOW_MINIMUM, NOT_HERE, TOO_MANY = range(1, 9)
 NOT_STAFF = 11
-EPOCH = datetime.date(1970, 1, 1)
 
 
 def purchase(draft: Draft) -> None:
@@ -75,23 +75,25 @@ def purchase(draft: Draft) -> None:
     rebate = (own + draft.cash) * product.get("rebate", 0) // ONE
     if earned > CAP:
         raise Refused(61)
+    rule = draft.rules().get("growth_value") or {}
+    growth = (bonus_and_principal + draft.cash) * rule.get("rate", 0) // ONE
     if row.kind == AUTHORISE:
-        hold_it(draft, earned, rebate)
+        hold_it(draft, earned, rebate, growth)
         return
-    earn(draft, earned, rebate)
+    earn(draft, earned, rebate, growth)
     draft.then.append(lambda: count_staff(draft, transaction.staff, draft.amount, 1))
 
 
 authorise = purchase
 
 
-def hold_it(draft: Draft, earned: int, rebate: int) -> None:
+def hold_it(draft: Draft, earned: int, rebate: int, growth: int) -> None:
     """Keep the moves of an authorisation instead of posting them."""
     row, card = draft.row, draft.card
     until = row.expires or draft.open_date + draft.rules().get("hold_days", 7) - 1
     if until < draft.open_date:
         raise Refused(12)
-    hold = Hold(draft.moves, draft.amount, earned, rebate, until, draft.transaction.staff)
+    hold = Hold(draft.moves, draft.amount, earned, rebate, growth, until, draft.transaction.staff)
     draft.balances = dict(draft.books.balances)
     draft.shown, draft.moves = draft.moves, []
     draft.spent = 0
@@ -117,7 +119,8 @@ def sell(draft: Draft) -> None:
     draft.discount = off + lowered
     pin_above = draft.product_of(card).get("pin_above", -1)
     own_needed = pin_above != -1 and due > pin_above
-    check_pins(draft, [own_needed, *(not of_same_holder(card, other) for other in transaction.further)])
+    if not row.flags & DRY_RUN:
+        check_pins(draft, [own_needed, *(not of_same_holder(card, other) for other in transaction.further)])
     most = draft.limits_of(card)["purchase_max"]
     if most and due > most:
         raise Refused(61)
@@ -350,28 +353,20 @@ def count_staff(draft: Draft, staff: Card | None, amount: int, sales: int) -> No
         draft.staff_sales[staff] = (before + (sales if amount > 0 else 0), money + amount)
 
 
-def earn(draft: Draft, earned: int, rebate: int) -> None:
-    """Give the earned points and the rebate, to lots by today's date."""
+def earn(draft: Draft, earned: int, rebate: int, growth: int) -> None:
+    """Give the earned points, the rebate and the growth value, to lots by today's date."""
     card = draft.card
     product = draft.product_of(card)
     draft.give(Place(POOL), card.lot(POINTS, 0, points_until(product, draft.open_date)), earned)
     draft.give(Place(ISSUER_BONUS), card.lot(BONUS, 0, bonus_until(product, draft.open_date)), rebate)
     draft.earned = earned
+    if rule := draft.rules().get("growth_value"):
+        until = last_day(draft.open_date, rule["days"], rule.get("round", "day"))
+        draft.give(Place(UNIT_POOL, None, rule["unit"]), card.lot(rule["unit"], 0, until), growth)
 
 
 def points_until(product: dict[str, Any], today: int) -> int:
-    """The last day of the day, month or year in which the points' days are over."""
-    days = product.get("points_days", 0)
-    if days == 0:
-        return 0
-    date = EPOCH + datetime.timedelta(today + days - 1)
-    rounding = product.get("points_round", "day")
-    if rounding == "year":
-        date = datetime.date(date.year, 12, 31)
-    elif rounding == "month":
-        later = date.replace(day=28) + datetime.timedelta(4)
-        date = later.replace(day=1) - datetime.timedelta(1)
-    return (date - EPOCH).days
+    return last_day(today, product.get("points_days", 0), product.get("points_round", "day"))
 
 
 def bonus_until(product: dict[str, Any], today: int) -> int:
@@ -405,7 +400,8 @@ def capture(draft: Draft) -> None:
         draft.spent += then - now if move.giver.account == POINTS else 0
     earned = hold.earned * after // hold.total - hold.earned * before // hold.total
     rebate = hold.rebate * after // hold.total - hold.rebate * before // hold.total
-    earn(draft, earned, rebate)
+    growth = hold.growth * after // hold.total - hold.growth * before // hold.total
+    earn(draft, earned, rebate, growth)
     draft.amount = draft.row.amount
 
     def then_end() -> None:

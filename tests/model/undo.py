@@ -95,7 +95,7 @@ def refund_sale(draft: Draft, original: Transaction, before: int, after: int) ->
             give_units_back(draft, move, amount)
             draft.spent -= amount if move.giver.account == POINTS else 0
     for move in original.moves:
-        if move.giver.account in (POOL, ISSUER_BONUS):
+        if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
             amount = move.amount * after // total - move.amount * before // total
             claw_back(draft, move, amount, original.date)
 

@@ -67,7 +67,7 @@ class Cards:
                 )
         if row.kind == "coupon":
             self._takes_off(path, row)
-        elif row.kind != "value":
+        elif row.kind not in ("value", "growth"):
             self._pays(path, row)
         fields = {
             "worth": scaler.money((*path, "worth"), row.worth or Decimal(0)),

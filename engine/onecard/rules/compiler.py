@@ -20,6 +20,8 @@ UNIT_PRICE_MAX = ONE * 10**6
 """Prices are over 10^12, in minor units of money."""
 
 NO_PIN = -1
+GROWTH_MAX = 10_000
+"""Growth value per unit of money."""
 
 _PRODUCT_DEFAULTS = {
     "day_sum": 0,
@@ -43,6 +45,7 @@ _TABLE_DEFAULTS = {
     "categories": [],
     "regions": [],
     "tiers": [],
+    "growth_value": None,
 }
 
 _OWN = ("points", "bonus", "principal", "unit")
@@ -59,6 +62,7 @@ _PAID_BY = {
 _OTHER_STEPS = {
     "visits": 'visits pay by pay = "passes"',
     "time": 'times pay by pay = "passes"',
+    "growth": "growth value is never spent",
     "coupon": 'coupons pay by pay = "coupons"',
 }
 """How units of another kind pay."""
@@ -97,6 +101,7 @@ class Compiler:
             "categories": self._places.category_lines(),
             "regions": self._places.region_lines(),
             "tiers": self._places.tier_lines(),
+            "growth_value": self._growth_value(),
         }
         self._stacking.check_size()
         return {
@@ -180,6 +185,38 @@ class Compiler:
             rate = self._scaler.rate((*path, "rate"), band.rate)
             bands.append({"from": start, "bonus": bonus, "rate": rate})
         return bands
+
+    def _growth_value(self) -> dict[str, Any] | None:
+        growth = self._source.growth_value
+        if growth is None:
+            return None
+        path: KeyPath = ("growth_value",)
+        unit = self._cards.units.get(growth.unit)
+        if unit and unit.kind != "growth":
+            self._problem(
+                (*path, "unit"),
+                f"`{growth.unit}` is of kind = {unit.kind!r}: growth value is counted by a unit of "
+                'kind = "growth"',
+            )
+        if growth.per_money > GROWTH_MAX:
+            self._problem(
+                (*path, "per_money"), f"more growth value than the engine can count: at most {GROWTH_MAX}"
+            )
+        rate = self._scaler.whole(
+            (*path, "per_money"), growth.per_money, 12 - self._scaler.money_scale, "growth value per money"
+        )
+        return {
+            "unit": self._cards.unit_id((*path, "unit"), growth.unit),
+            "days": growth.valid.days,
+        } | changed(
+            {
+                "rate": rate,
+                "round": growth.valid.until_end_of,
+                "tier_days": growth.tier_valid.days,
+                "tier_round": growth.tier_valid.until_end_of,
+            },
+            {"rate": 0, "round": "day", "tier_days": None, "tier_round": "day"},
+        )
 
     def _compounding(self) -> int:
         if self._source.compounding is None:

@@ -9,6 +9,7 @@ from onecard.rules.source import (
     Channel,
     Discount,
     Grant,
+    GrowthValue,
     Limits,
     Product,
     Region,
@@ -16,6 +17,7 @@ from onecard.rules.source import (
     Stacked,
     Step,
     Tier,
+    Valid,
     When,
 )
 
@@ -32,6 +34,8 @@ def sentences(rules: RuleFile) -> Iterator[str]:
     yield from map(_region, rules.regions)
     for tier in sorted(rules.tiers, key=lambda tier: tier.id):
         yield f"Tier {tier.id}, {tier.name}, from a growth value of {tier.from_} on{_benefits(tier)}."
+    if rules.growth_value:
+        yield _growth_value(rules.growth_value, money)
     for discount in sorted(rules.discounts, key=lambda discount: discount.id):
         yield f"Discount {discount.id}, {discount.name}: {_off(discount, money)}{_stacked(discount, money)}."
     for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
@@ -109,6 +113,19 @@ def _region(region: Region) -> str:
     ]
     words = [f"lies in {region.within}"] * bool(region.within) + has
     return f"Region {region.name} {' and '.join(words) or 'has no stores of its own'}."
+
+
+def _growth_value(growth: GrowthValue, money: str) -> str:
+    earned = f"{growth.per_money} {growth.unit} per {money} paid" if growth.per_money else "granted only"
+    return (
+        f"Growth value is {earned}, counts for {_valid(growth.valid)}, and a tier is reviewed after "
+        f"{_valid(growth.tier_valid)}."
+    )
+
+
+def _valid(valid: Valid) -> str:
+    rounded = "" if valid.until_end_of == "day" else f", to the end of the {valid.until_end_of}"
+    return _days(valid.days) + rounded
 
 
 def _benefits(tier: Tier) -> str:
@@ -218,6 +235,8 @@ def _unit(unit: CardUnit, money: str, pays: bool) -> str:
             return f"coupons, each pays {value}, borne by the issuer"
         case "value":
             return "pays by its step of the waterfall" if pays else "pays nothing: it has no step"
+        case "growth":
+            return "counts growth value, and is never spent"
 
 
 def _scope(unit: CardUnit, money: str) -> str:

@@ -137,13 +137,13 @@ class Limits(Table):
     """Most purchases a day."""
 
 
-class PointsValid(Table):
-    """How long earned points are valid: to the end of the day, month or year in which the days end."""
+class Valid(Table):
+    """How long something is valid: to the end of the day, month or year in which the days end."""
 
     days: Annotated[int, Field(ge=1, le=DAYS_MAX)]
-    """Days; the first is the one on which the points are earned."""
+    """Days; the first is the one on which it is earned, or reached."""
     until_end_of: Literal["day", "month", "year"] = "day"
-    """What the points last to the end of: the day, month or year in which the days end."""
+    """What it lasts to the end of: the day, month or year in which the days end."""
 
 
 class Product(Limits):
@@ -163,7 +163,7 @@ class Product(Limits):
     """A PIN is asked for if more than this is due; leave it out: never."""
     staff: bool = False
     """Whether its cards are those of members of staff, and name the seller of a sale."""
-    points_valid: PointsValid | None = None
+    points_valid: Valid | None = None
     """How long points that are earned are valid; leave it out: for ever."""
     bonus_valid_days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = 0
     """Days that the bonus of top-ups and rebates is valid; leave it out: for ever."""
@@ -206,8 +206,8 @@ class CardUnit(Table):
     """Its number in requests; never used again for another unit."""
     name: Name
     """What it is called everywhere else in the file, in at most 64 bytes."""
-    kind: Literal["visits", "time", "coupon", "value"]
-    """Visits of a service, a service for a time, a coupon, or money that pays a part."""
+    kind: Literal["visits", "time", "coupon", "value", "growth"]
+    """Visits of a service, a service for a time, a coupon, money that pays a part, or growth value."""
     worth: Number | None = None
     """Most that one visit or one use pays; of visits and time, and required there."""
     value: Number | None = None
@@ -301,6 +301,19 @@ class Tier(Table):
     """Growth value that reaches it: a whole number, more than the tier below asks."""
     benefits: list[Name] = Field(default_factory=list, min_length=1, max_length=32)
     """What its members have besides what the rules give, in words for people."""
+
+
+class GrowthValue(Table):
+    """What earns tiers: it is counted, and never spent."""
+
+    unit: Name
+    """The name of the card unit of kind "growth" that counts it."""
+    per_money: Number = Decimal(0)
+    """Growth value per unit of money paid from principal and bonus, and in cash."""
+    valid: Valid
+    """How long it counts."""
+    tier_valid: Valid
+    """How long a tier holds before it is reviewed, by the growth value that counts then."""
 
 
 class When(Table):
@@ -420,6 +433,7 @@ class RuleFile(Table):
     categories: list[Category] = Field(default_factory=list, max_length=NUMBER_MAX)
     regions: list[Region] = Field(default_factory=list, max_length=4_095)
     tiers: list[Tier] = Field(default_factory=list, max_length=TIERS_MAX)
+    growth_value: GrowthValue | None = None
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

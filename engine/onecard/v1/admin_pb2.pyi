@@ -7,6 +7,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from onecard.v1 import transaction_pb2 as _transaction_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +19,102 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Gift:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GiftEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gift.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GIFT_UNSPECIFIED: _Gift.ValueType  # 0
+    GIFT_DISCOUNT: _Gift.ValueType  # 1
+    """Money off the list amount."""
+    GIFT_POINTS: _Gift.ValueType  # 2
+    """Points, in 1/10,000."""
+    GIFT_REBATE: _Gift.ValueType  # 3
+    """Bonus."""
+    GIFT_GROWTH_VALUE: _Gift.ValueType  # 4
+
+class Gift(_Gift, metaclass=_GiftEnumTypeWrapper):
+    """What a rule gives."""
+
+GIFT_UNSPECIFIED: Gift.ValueType  # 0
+GIFT_DISCOUNT: Gift.ValueType  # 1
+"""Money off the list amount."""
+GIFT_POINTS: Gift.ValueType  # 2
+"""Points, in 1/10,000."""
+GIFT_REBATE: Gift.ValueType  # 3
+"""Bonus."""
+GIFT_GROWTH_VALUE: Gift.ValueType  # 4
+Global___Gift: _TypeAlias = Gift  # noqa: Y015
+
+class _Fate:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fate.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FATE_UNSPECIFIED: _Fate.ValueType  # 0
+    FATE_COUNTS: _Fate.ValueType  # 1
+    """It gives what is said."""
+    FATE_GIVES_WAY: _Fate.ValueType  # 2
+    """It applies, and another one counts in its place."""
+    FATE_MISSES: _Fate.ValueType  # 3
+    """All is as it asks, but for one condition."""
+
+class Fate(_Fate, metaclass=_FateEnumTypeWrapper):
+    """What became of a rule."""
+
+FATE_UNSPECIFIED: Fate.ValueType  # 0
+FATE_COUNTS: Fate.ValueType  # 1
+"""It gives what is said."""
+FATE_GIVES_WAY: Fate.ValueType  # 2
+"""It applies, and another one counts in its place."""
+FATE_MISSES: Fate.ValueType  # 3
+"""All is as it asks, but for one condition."""
+Global___Fate: _TypeAlias = Fate  # noqa: Y015
+
+class _Condition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Condition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONDITION_UNSPECIFIED: _Condition.ValueType  # 0
+    CONDITION_MIN_SPEND: _Condition.ValueType  # 1
+    CONDITION_TIMES: _Condition.ValueType  # 2
+    CONDITION_WEEKDAYS: _Condition.ValueType  # 3
+    CONDITION_MONTH_DAYS: _Condition.ValueType  # 4
+    CONDITION_FROM: _Condition.ValueType  # 5
+    CONDITION_UNTIL: _Condition.ValueType  # 6
+    CONDITION_BIRTHDAY: _Condition.ValueType  # 7
+    CONDITION_CATEGORIES: _Condition.ValueType  # 8
+    CONDITION_CHANNELS: _Condition.ValueType  # 9
+    CONDITION_TIERS: _Condition.ValueType  # 10
+    CONDITION_PRODUCTS: _Condition.ValueType  # 11
+    CONDITION_REGIONS: _Condition.ValueType  # 12
+    CONDITION_MERCHANTS: _Condition.ValueType  # 13
+    CONDITION_STORES: _Condition.ValueType  # 14
+
+class Condition(_Condition, metaclass=_ConditionEnumTypeWrapper):
+    """What a rule asks for: the keys of `when` in a rule file."""
+
+CONDITION_UNSPECIFIED: Condition.ValueType  # 0
+CONDITION_MIN_SPEND: Condition.ValueType  # 1
+CONDITION_TIMES: Condition.ValueType  # 2
+CONDITION_WEEKDAYS: Condition.ValueType  # 3
+CONDITION_MONTH_DAYS: Condition.ValueType  # 4
+CONDITION_FROM: Condition.ValueType  # 5
+CONDITION_UNTIL: Condition.ValueType  # 6
+CONDITION_BIRTHDAY: Condition.ValueType  # 7
+CONDITION_CATEGORIES: Condition.ValueType  # 8
+CONDITION_CHANNELS: Condition.ValueType  # 9
+CONDITION_TIERS: Condition.ValueType  # 10
+CONDITION_PRODUCTS: Condition.ValueType  # 11
+CONDITION_REGIONS: Condition.ValueType  # 12
+CONDITION_MERCHANTS: Condition.ValueType  # 13
+CONDITION_STORES: Condition.ValueType  # 14
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
 class Programme(_message.Message):
@@ -381,6 +479,118 @@ class GetRulesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRulesResponse: _TypeAlias = GetRulesResponse  # noqa: Y015
+
+@_typing.final
+class ExplainSaleRequest(_message.Message):
+    """A sale: one that was posted or refused, or one that is tried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAMME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    PURCHASE_FIELD_NUMBER: _builtins.int
+    AUTHORISE_FIELD_NUMBER: _builtins.int
+    programme: _builtins.int
+    sequence: _builtins.int
+    """Sequence of its entry."""
+    @_builtins.property
+    def purchase(self) -> _transaction_pb2.PurchaseRequest:
+        """It is a dry run, whether it says so or not."""
+
+    @_builtins.property
+    def authorise(self) -> _transaction_pb2.AuthoriseRequest: ...
+    def __init__(
+        self,
+        *,
+        programme: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        purchase: _transaction_pb2.PurchaseRequest | None = ...,
+        authorise: _transaction_pb2.AuthoriseRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "purchase", b"purchase", "sale", b"sale", "sequence", b"sequence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "programme", b"programme", "purchase", b"purchase", "sale", b"sale", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_sale: _TypeAlias = _typing.Literal["sequence", "purchase", "authorise"]  # noqa: Y015
+    _WhichOneofArgType_sale: _TypeAlias = _typing.Literal["sale", b"sale"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_sale) -> _WhichOneofReturnType_sale | None: ...
+
+Global___ExplainSaleRequest: _TypeAlias = ExplainSaleRequest  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GIFT_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GIVES_FIELD_NUMBER: _builtins.int
+    FATE_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    gift: Global___Gift.ValueType
+    id: _builtins.int
+    """Id of the discount or accrual; 0: what the product gives, or growth value."""
+    name: _builtins.str
+    gives: _builtins.int
+    """What it gives, or would."""
+    fate: Global___Fate.ValueType
+    missed: Global___Condition.ValueType
+    """What it misses."""
+    def __init__(
+        self,
+        *,
+        gift: Global___Gift.ValueType = ...,
+        id: _builtins.int = ...,
+        name: _builtins.str = ...,
+        gives: _builtins.int = ...,
+        fate: Global___Fate.ValueType = ...,
+        missed: Global___Condition.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fate", b"fate", "gift", b"gift", "gives", b"gives", "id", b"id", "missed", b"missed", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class ExplainSaleResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """0; 25: there is no such entry, 12: it is no sale on a card, 58; of a sale that is tried out what it is answered if it does not come so far."""
+    @_builtins.property
+    def version(self) -> Global___RulesVersion:
+        """The version of the rules that priced it."""
+
+    @_builtins.property
+    def answer(self) -> _transaction_pb2.Answer:
+        """What it was answered, or would be."""
+
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]:
+        """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and growth value."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        version: Global___RulesVersion | None = ...,
+        answer: _transaction_pb2.Answer | None = ...,
+        verdicts: _abc.Iterable[Global___Verdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "code", b"code", "verdicts", b"verdicts", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainSaleResponse: _TypeAlias = ExplainSaleResponse  # noqa: Y015
 
 @_typing.final
 class CloseDayRequest(_message.Message):

@@ -55,6 +55,11 @@ class AdminServiceStub:
                 request_serializer=onecard_dot_v1_dot_admin__pb2.GetRulesRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_admin__pb2.GetRulesResponse.FromString,
                 _registered_method=True)
+        self.ExplainSale = channel.unary_unary(
+                '/onecard.v1.AdminService/ExplainSale',
+                request_serializer=onecard_dot_v1_dot_admin__pb2.ExplainSaleRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_admin__pb2.ExplainSaleResponse.FromString,
+                _registered_method=True)
         self.CloseDay = channel.unary_unary(
                 '/onecard.v1.AdminService/CloseDay',
                 request_serializer=onecard_dot_v1_dot_admin__pb2.CloseDayRequest.SerializeToString,
@@ -118,6 +123,12 @@ class AdminServiceServicer:
     def GetRules(self, request, context):
         """Text and tables of a version of the rules.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainSale(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -192,6 +203,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetRules,
                     request_deserializer=onecard_dot_v1_dot_admin__pb2.GetRulesRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_admin__pb2.GetRulesResponse.SerializeToString,
+            ),
+            'ExplainSale': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainSale,
+                    request_deserializer=onecard_dot_v1_dot_admin__pb2.ExplainSaleRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_admin__pb2.ExplainSaleResponse.SerializeToString,
             ),
             'CloseDay': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseDay,
@@ -338,6 +354,33 @@ class AdminService:
             '/onecard.v1.AdminService/GetRules',
             onecard_dot_v1_dot_admin__pb2.GetRulesRequest.SerializeToString,
             onecard_dot_v1_dot_admin__pb2.GetRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainSale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.AdminService/ExplainSale',
+            onecard_dot_v1_dot_admin__pb2.ExplainSaleRequest.SerializeToString,
+            onecard_dot_v1_dot_admin__pb2.ExplainSaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,7 @@ class AdminServiceStub:
     """Versions of the rules that were published, oldest first."""
     GetRules: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRulesRequest, _admin_pb2.GetRulesResponse]
     """Text and tables of a version of the rules."""
+    ExplainSale: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainSaleRequest, _admin_pb2.ExplainSaleResponse]
     CloseDay: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CloseDayRequest, _admin_pb2.CloseDayResponse]
     GetStatement: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatementRequest, _admin_pb2.GetStatementResponse]
     """Lines of a card's account, newest first."""
@@ -64,6 +65,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Versions of the rules that were published, oldest first."""
     GetRules: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRulesRequest, _admin_pb2.GetRulesResponse]  # type: ignore[assignment]
     """Text and tables of a version of the rules."""
+    ExplainSale: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainSaleRequest, _admin_pb2.ExplainSaleResponse]  # type: ignore[assignment]
     CloseDay: _aio.UnaryUnaryMultiCallable[_admin_pb2.CloseDayRequest, _admin_pb2.CloseDayResponse]  # type: ignore[assignment]
     GetStatement: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatementRequest, _admin_pb2.GetStatementResponse]  # type: ignore[assignment]
     """Lines of a card's account, newest first."""
@@ -110,6 +112,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetRulesResponse, _abc.Awaitable[_admin_pb2.GetRulesResponse]]:
         """Text and tables of a version of the rules."""
+
+    @_abc_1.abstractmethod
+    def ExplainSale(
+        self,
+        request: _admin_pb2.ExplainSaleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ExplainSaleResponse, _abc.Awaitable[_admin_pb2.ExplainSaleResponse]]: ...
 
     @_abc_1.abstractmethod
     def CloseDay(

@@ -65,6 +65,7 @@ class Transaction(_message.Message):
     CLOSE_CARD_FIELD_NUMBER: _builtins.int
     ISSUE_CODES_FIELD_NUMBER: _builtins.int
     BULK_TOP_UP_FIELD_NUMBER: _builtins.int
+    SET_TIER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def issue(self) -> _transaction_pb2.IssueRequest: ...
     @_builtins.property
@@ -105,6 +106,8 @@ class Transaction(_message.Message):
     def issue_codes(self) -> _transaction_pb2.IssueCodesRequest: ...
     @_builtins.property
     def bulk_top_up(self) -> _transaction_pb2.BulkTopUpRequest: ...
+    @_builtins.property
+    def set_tier(self) -> _transaction_pb2.SetTierRequest: ...
     def __init__(
         self,
         *,
@@ -128,12 +131,13 @@ class Transaction(_message.Message):
         close_card: _transaction_pb2.CloseCardRequest | None = ...,
         issue_codes: _transaction_pb2.IssueCodesRequest | None = ...,
         bulk_top_up: _transaction_pb2.BulkTopUpRequest | None = ...,
+        set_tier: _transaction_pb2.SetTierRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "set_tier", b"set_tier", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorise", b"authorise", "bind_alias", b"bind_alias", "bulk_top_up", b"bulk_top_up", "capture", b"capture", "close_card", b"close_card", "fund", b"fund", "get_balance", b"get_balance", "grant", b"grant", "issue", b"issue", "issue_codes", b"issue_codes", "purchase", b"purchase", "refund", b"refund", "replace", b"replace", "request", b"request", "reverse", b"reverse", "set_holder", b"set_holder", "set_pin", b"set_pin", "set_status", b"set_status", "set_tier", b"set_tier", "top_up", b"top_up", "transfer", b"transfer", "void", b"void"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["issue", "top_up", "purchase", "refund", "reverse", "get_balance", "set_status", "fund", "grant", "authorise", "capture", "void", "replace", "transfer", "set_holder", "bind_alias", "set_pin", "close_card", "issue_codes", "bulk_top_up"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["issue", "top_up", "purchase", "refund", "reverse", "get_balance", "set_status", "fund", "grant", "authorise", "capture", "void", "replace", "transfer", "set_holder", "bind_alias", "set_pin", "close_card", "issue_codes", "bulk_top_up", "set_tier"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 

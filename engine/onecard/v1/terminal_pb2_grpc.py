@@ -138,6 +138,11 @@ class TerminalServiceStub:
                 request_serializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.SerializeToString,
                 response_deserializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.FromString,
                 _registered_method=True)
+        self.SetTier = channel.unary_unary(
+                '/onecard.v1.TerminalService/SetTier',
+                request_serializer=onecard_dot_v1_dot_transaction__pb2.SetTierRequest.SerializeToString,
+                response_deserializer=onecard_dot_v1_dot_transaction__pb2.SetTierResponse.FromString,
+                _registered_method=True)
         self.Transact = channel.stream_stream(
                 '/onecard.v1.TerminalService/Transact',
                 request_serializer=onecard_dot_v1_dot_terminal__pb2.TransactRequest.SerializeToString,
@@ -271,6 +276,12 @@ class TerminalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTier(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Transact(self, request_iterator, context):
         """Many transactions a message, in order: each sees those before it. One response a request, in order.
         """
@@ -380,6 +391,11 @@ def add_TerminalServiceServicer_to_server(servicer, server):
                     servicer.BulkTopUp,
                     request_deserializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.FromString,
                     response_serializer=onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.SerializeToString,
+            ),
+            'SetTier': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTier,
+                    request_deserializer=onecard_dot_v1_dot_transaction__pb2.SetTierRequest.FromString,
+                    response_serializer=onecard_dot_v1_dot_transaction__pb2.SetTierResponse.SerializeToString,
             ),
             'Transact': grpc.stream_stream_rpc_method_handler(
                     servicer.Transact,
@@ -930,6 +946,33 @@ class TerminalService:
             '/onecard.v1.TerminalService/BulkTopUp',
             onecard_dot_v1_dot_transaction__pb2.BulkTopUpRequest.SerializeToString,
             onecard_dot_v1_dot_transaction__pb2.BulkTopUpResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTier(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onecard.v1.TerminalService/SetTier',
+            onecard_dot_v1_dot_transaction__pb2.SetTierRequest.SerializeToString,
+            onecard_dot_v1_dot_transaction__pb2.SetTierResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,7 @@ class TerminalServiceStub:
     CloseCard: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.CloseCardRequest, _transaction_pb2.CloseCardResponse]
     IssueCodes: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.IssueCodesRequest, _transaction_pb2.IssueCodesResponse]
     BulkTopUp: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.BulkTopUpRequest, _transaction_pb2.BulkTopUpResponse]
+    SetTier: _grpc.UnaryUnaryMultiCallable[_transaction_pb2.SetTierRequest, _transaction_pb2.SetTierResponse]
     Transact: _grpc.StreamStreamMultiCallable[_terminal_pb2.TransactRequest, _terminal_pb2.TransactResponse]
     """Many transactions a message, in order: each sees those before it. One response a request, in order."""
 
@@ -88,6 +89,7 @@ class TerminalServiceAsyncStub(TerminalServiceStub):
     CloseCard: _aio.UnaryUnaryMultiCallable[_transaction_pb2.CloseCardRequest, _transaction_pb2.CloseCardResponse]  # type: ignore[assignment]
     IssueCodes: _aio.UnaryUnaryMultiCallable[_transaction_pb2.IssueCodesRequest, _transaction_pb2.IssueCodesResponse]  # type: ignore[assignment]
     BulkTopUp: _aio.UnaryUnaryMultiCallable[_transaction_pb2.BulkTopUpRequest, _transaction_pb2.BulkTopUpResponse]  # type: ignore[assignment]
+    SetTier: _aio.UnaryUnaryMultiCallable[_transaction_pb2.SetTierRequest, _transaction_pb2.SetTierResponse]  # type: ignore[assignment]
     Transact: _aio.StreamStreamMultiCallable[_terminal_pb2.TransactRequest, _terminal_pb2.TransactResponse]  # type: ignore[assignment]
     """Many transactions a message, in order: each sees those before it. One response a request, in order."""
 
@@ -236,6 +238,13 @@ class TerminalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transaction_pb2.BulkTopUpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transaction_pb2.BulkTopUpResponse, _abc.Awaitable[_transaction_pb2.BulkTopUpResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetTier(
+        self,
+        request: _transaction_pb2.SetTierRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_pb2.SetTierResponse, _abc.Awaitable[_transaction_pb2.SetTierResponse]]: ...
 
     @_abc_1.abstractmethod
     def Transact(

@@ -438,6 +438,7 @@ class Answer(_message.Message):
     CASH_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Id of the transaction: the sequence of its journal entry; 0 if nothing was kept."""
     code: _builtins.int
@@ -474,6 +475,8 @@ class Answer(_message.Message):
     """What was paid in cash; it is part of the amount."""
     kind: _builtins.int
     """Number of the kind of transaction (docs/transactions.md, docs/card.md)."""
+    tier: _builtins.int
+    """Of a balance query the card's tier; else the tier that the card came to with it, 0: it came to none."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """In the order of what was posted; then cash and what is left to pay."""
@@ -503,10 +506,11 @@ class Answer(_message.Message):
         cash: _builtins.int = ...,
         parts: _abc.Iterable[Global___Part] | None = ...,
         kind: _builtins.int = ...,
+        tier: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "bonus", b"bonus", "bonus_balance", b"bonus_balance", "business_date", b"business_date", "cash", b"cash", "code", b"code", "discount", b"discount", "kind", b"kind", "message", b"message", "offset", b"offset", "parts", b"parts", "points_balance", b"points_balance", "points_earned", b"points_earned", "points_spent", b"points_spent", "principal", b"principal", "principal_balance", b"principal_balance", "reason", b"reason", "replayed", b"replayed", "sequence", b"sequence", "shortfall_money", b"shortfall_money", "shortfall_points", b"shortfall_points", "unpaid", b"unpaid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "bonus", b"bonus", "bonus_balance", b"bonus_balance", "business_date", b"business_date", "cash", b"cash", "code", b"code", "discount", b"discount", "kind", b"kind", "message", b"message", "offset", b"offset", "parts", b"parts", "points_balance", b"points_balance", "points_earned", b"points_earned", "points_spent", b"points_spent", "principal", b"principal", "principal_balance", b"principal_balance", "reason", b"reason", "replayed", b"replayed", "sequence", b"sequence", "shortfall_money", b"shortfall_money", "shortfall_points", b"shortfall_points", "tier", b"tier", "unpaid", b"unpaid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,6 +674,7 @@ class PurchaseRequest(_message.Message):
     CASH_FIELD_NUMBER: _builtins.int
     STAFF_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
     """List amount, before the programme's discount."""
@@ -682,6 +687,8 @@ class PurchaseRequest(_message.Message):
     """At most so much may be paid in cash, 1 to 10^14; 0: nothing."""
     staff: _builtins.str
     """Number of the staff card of who sold; empty: nobody's sale."""
+    dry_run: _builtins.bool
+    """It is priced and answered as it would be now, and nothing of it is kept. It has no key, and no PIN is looked at."""
     @_builtins.property
     def header(self) -> Global___Header: ...
     @_builtins.property
@@ -721,10 +728,11 @@ class PurchaseRequest(_message.Message):
         cash: _builtins.int = ...,
         staff: _builtins.str = ...,
         lines: _abc.Iterable[Global___Line] | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "cards", b"cards", "cash", b"cash", "codes", b"codes", "coupons", b"coupons", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "cards", b"cards", "cash", b"cash", "codes", b"codes", "coupons", b"coupons", "dry_run", b"dry_run", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1072,6 +1080,7 @@ class AuthoriseRequest(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     STAFF_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     amount: _builtins.int
     """List amount, before the programme's discount."""
@@ -1082,6 +1091,8 @@ class AuthoriseRequest(_message.Message):
     pin: _builtins.str
     staff: _builtins.str
     """Number of the staff card of who sells; kept for the captures."""
+    dry_run: _builtins.bool
+    """As in a purchase."""
     @_builtins.property
     def header(self) -> Global___Header: ...
     @_builtins.property
@@ -1109,10 +1120,11 @@ class AuthoriseRequest(_message.Message):
         pin: _builtins.str = ...,
         staff: _builtins.str = ...,
         lines: _abc.Iterable[Global___Line] | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "coupons", b"coupons", "expires", b"expires", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_partial", b"accept_partial", "alias", b"alias", "amount", b"amount", "card", b"card", "coupons", b"coupons", "dry_run", b"dry_run", "expires", b"expires", "header", b"header", "lines", b"lines", "passes", b"passes", "pin", b"pin", "staff", b"staff", "use_points", b"use_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1741,3 +1753,56 @@ class BulkTopUpResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BulkTopUpResponse: _TypeAlias = BulkTopUpResponse  # noqa: Y015
+
+@_typing.final
+class SetTierRequest(_message.Message):
+    """Sets the tier of a card; until its review it is not lowered by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    card: _builtins.str
+    tier: _builtins.int
+    """A tier of the rules; 0: none."""
+    @_builtins.property
+    def header(self) -> Global___Header: ...
+    @_builtins.property
+    def alias(self) -> Global___Alias: ...
+    def __init__(
+        self,
+        *,
+        header: Global___Header | None = ...,
+        card: _builtins.str = ...,
+        alias: Global___Alias | None = ...,
+        tier: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTierRequest: _TypeAlias = SetTierRequest  # noqa: Y015
+
+@_typing.final
+class SetTierResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answer(self) -> Global___Answer: ...
+    def __init__(
+        self,
+        *,
+        answer: Global___Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetTierResponse: _TypeAlias = SetTierResponse  # noqa: Y015

@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::growth::{self, Columns};
 use crate::memory::{Slab, prefetch};
 use crate::table::{Table, mix};
+use crate::wallets::Shown;
 
 /// Cards in a chunk: what the checkpoint writes at once.
 pub const CHUNK: usize = 4096;
@@ -138,7 +139,7 @@ pub struct Card {
     pub status: u8,
     /// 1: its wallet concerns every purchase and top-up; kept by who changes the wallet.
     pub wary: u8,
-    /// A tier of the rules; 0: none.
+    /// A tier of the rules, 0: none; a copy of what the wallet has.
     pub tier: u8,
     unused: u8,
 }
@@ -155,6 +156,11 @@ impl Card {
     /// Its number.
     pub fn number(&self) -> CardNumber {
         CardNumber(self.number)
+    }
+
+    /// Shows what its wallet says.
+    pub fn show(&mut self, shown: Shown) {
+        (self.wary, self.tier) = (shown.wary.into(), shown.tier);
     }
 
     /// True if nothing but its record bears on a purchase or a top-up.

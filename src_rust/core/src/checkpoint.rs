@@ -26,15 +26,16 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 7";
+const FORMAT: &str = "onecard checkpoint 8";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 6] = [
+const FORMATS_BEFORE: [&str; 7] = [
     "onecard checkpoint 1",
     "onecard checkpoint 2",
     "onecard checkpoint 3",
     "onecard checkpoint 4",
     "onecard checkpoint 5",
     "onecard checkpoint 6",
+    "onecard checkpoint 7",
 ];
 /// Its tables.
 const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];

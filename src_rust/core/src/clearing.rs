@@ -13,7 +13,7 @@ use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{CloseReport, GrowthReport, Liabilities, MerchantLiability, StaffSales, StorePosition, TrialBalance};
 use crate::journal::entry::{DayClosed, Entry, GrowthComplete, GrowthOpens, LotsLapsed};
-use crate::machine::{Contradiction, Machine, Purse};
+use crate::machine::{Contradiction, Machine, Purse, review};
 use crate::organisation::Organisation;
 use crate::units::{RATE_ONE, UNIT_MIN, Unit};
 
@@ -266,7 +266,7 @@ impl Machine {
         wallets.map(|wallet| wallet.lots_of(Purse::POINTS).count() as u64).sum()
     }
 
-    /// Ends the holds and takes out the lots whose last date the open one is: what lapsed, as legs by account, and merchant or unit. None if
+    /// Ends the holds, takes out the lots and reviews the tiers whose last date the open one is: what lapsed, as legs by account, and merchant or unit. None if
     /// nothing did. An entry with this sequence tells of it.
     fn lapse(&mut self, programme: usize, sequence: u64) -> Option<Vec<TotalLeg>> {
         let found = &self.organisation.programmes[programme];
@@ -282,14 +282,16 @@ impl Machine {
             }
             any = true;
             let merchant = self.organisation.merchants[card.merchant as usize].number;
-            let wary = self.wallets.change(handle, |wallet| {
+            let tables = self.organisation.programmes[programme].rules.as_ref().map(|rules| &rules.tables);
+            let shown = self.wallets.change(handle, |wallet| {
                 wallet.lapse(date, |purse, amount| {
                     let whose = if purse == Purse::POINTS { merchant } else { 0 };
                     *lapsed.entry((purse, whose)).or_default() += i128::from(amount);
                 });
+                review(wallet, tables, date);
                 wallet.last = sequence;
             });
-            self.cards.card_mut(index).0.wary = wary.into();
+            self.cards.card_mut(index).0.show(shown);
         }
         any.then(|| lapse_legs(&lapsed))
     }

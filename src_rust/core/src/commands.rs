@@ -24,6 +24,8 @@ pub const FROM_CARD: u8 = 8;
 pub const UNBIND: u8 = 16;
 /// Request flag of a set PIN: an operator sets or unlocks it; the old one is not asked for.
 pub const BY_OPERATOR: u8 = 32;
+/// Request flag of a sale: it is priced and answered, and nothing of it is kept. It has no key.
+pub const DRY_RUN: u8 = 64;
 
 /// Kinds of transactions, as in `docs/transactions.md`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,7 @@ pub enum Kind {
     Close = 18,
     IssueCodes = 19,
     BulkTopUp = 20,
+    SetTier = 21,
 }
 
 impl Kind {
@@ -57,9 +60,9 @@ impl Kind {
     #[inline]
     pub fn from_number(number: u8) -> Option<Kind> {
         use Kind::*;
-        const ALL: [Kind; 20] = [
+        const ALL: [Kind; 21] = [
             Issue, TopUp, Purchase, Refund, Reversal, Balance, Status, Fund, Grant, Authorise, Capture, Void, Replace, Transfer,
-            Holder, Bind, SetPin, Close, IssueCodes, BulkTopUp,
+            Holder, Bind, SetPin, Close, IssueCodes, BulkTopUp, SetTier,
         ];
         ALL.get(usize::from(number).wrapping_sub(1)).copied()
     }
@@ -83,6 +86,7 @@ impl Kind {
             Reversal | Void => ORIGINAL,
             Balance | Holder | Close => CARD,
             Status | Replace => CARD | STATUS,
+            SetTier => CARD | PRODUCT,
             Fund | BulkTopUp => AMOUNT,
             Grant => CARD | PRODUCT | AMOUNT | FLAGS,
             Authorise => CARD | AMOUNT | FLAGS | EXPIRES,
@@ -107,7 +111,7 @@ impl Kind {
     #[inline]
     fn flags(self) -> u8 {
         match self {
-            Kind::Purchase | Kind::Authorise => USE_POINTS | ACCEPT_PARTIAL,
+            Kind::Purchase | Kind::Authorise => USE_POINTS | ACCEPT_PARTIAL | DRY_RUN,
             Kind::Capture => FINAL,
             Kind::Grant => FROM_CARD,
             Kind::Bind => UNBIND,
@@ -155,7 +159,7 @@ pub struct Request {
     pub card_digits: u8,
     /// 0 is read as 1.
     pub programme: u16,
-    /// Card product (issue), bundle (grant), purse (transfer) or unit (codes).
+    /// Card product (issue), bundle (grant), purse (transfer), unit (codes) or tier.
     pub product: u16,
     /// Days since 1970-01-01; part of the key.
     pub business_date: i32,
@@ -318,7 +322,7 @@ pub struct Answer {
     pub first_part: u32,
     pub parts: u16,
     pub reason: u8,
-    pub reserved: u8,
+    pub tier: u8,
 }
 
 const _: () = assert!(size_of::<Request>() == 104 && size_of::<Answer>() == 120);
@@ -382,7 +386,7 @@ impl Request {
         let (trace, id) = (self.trace != 0, self.id_hi | self.id_lo != 0);
         let one_key = trace != id;
         let no_key = !trace & !id;
-        let key_ok = if kind == Kind::Balance { no_key } else { one_key };
+        let key_ok = if (kind == Kind::Balance) | self.is_dry_run() { no_key } else { one_key };
         let has_items = self.items != 0;
         let well_formed = (self.used_fields() & !may_use == 0)
             & key_ok
@@ -393,6 +397,12 @@ impl Request {
             && kind.takes_status(self.status)
             && (may_use & fields::ORIGINAL == 0 || self.original_ok());
         well_formed.then_some(kind)
+    }
+
+    /// True if it is tried out only.
+    #[inline]
+    pub fn is_dry_run(&self) -> bool {
+        self.flags & DRY_RUN != 0
     }
 
     /// Bits of the [`fields`] that are not zero.

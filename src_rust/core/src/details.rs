@@ -8,7 +8,7 @@ use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::cards::CardNumber;
-use crate::commands::{Kind, join};
+use crate::commands::{Kind, Request, join};
 use crate::units::AMOUNT_MAX;
 
 /// Most items of a request, but for a bulk top-up.
@@ -72,6 +72,8 @@ pub enum ItemKind {
     Member = 10,
     NewPin = 11,
     Line = 12,
+    /// Not sent: what the engine saw, and pricing read.
+    Seen = 14,
 }
 
 /// Fields of an item that some kinds use: bits of [`ItemKind::fields`].
@@ -87,8 +89,23 @@ impl ItemKind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<ItemKind> {
         use ItemKind::*;
-        const ALL: [ItemKind; 12] = [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin, Line];
-        ALL.get(usize::from(number).wrapping_sub(1)).copied()
+        const ALL: [Option<ItemKind>; 14] = [
+            Some(Coupon),
+            Some(Code),
+            Some(Pass),
+            Some(Card),
+            Some(Pin),
+            Some(Cash),
+            Some(Staff),
+            Some(Alias),
+            Some(Number),
+            Some(Member),
+            Some(NewPin),
+            Some(Line),
+            None,
+            Some(Seen),
+        ];
+        ALL.get(usize::from(number).wrapping_sub(1)).copied().flatten()
     }
 
     fn fields(self) -> u8 {
@@ -103,6 +120,7 @@ impl ItemKind {
             Alias => DIGITS | HIGH | LOW,
             Member => LOW | AMOUNT,
             Line => UNIT | AMOUNT | LOW,
+            Seen => UNIT | AMOUNT,
         }
     }
 
@@ -117,6 +135,7 @@ impl ItemKind {
             Number => kind == Kind::Replace,
             Member => kind == Kind::Holder,
             NewPin => kind == Kind::SetPin,
+            Seen => false,
         }
     }
 }
@@ -138,6 +157,17 @@ impl Item {
     #[inline]
     pub fn is_secret(&self) -> bool {
         (self.kind == ItemKind::Pin as u8) | (self.kind == ItemKind::NewPin as u8)
+    }
+
+    /// Something that was seen.
+    pub fn seen(what: Seen, amount: i64) -> Item {
+        Item { kind: ItemKind::Seen as u8, unit: what as u16, amount, ..Item::default() }
+    }
+
+    /// True if it was sent with the request.
+    #[inline]
+    pub fn is_sent(&self) -> bool {
+        self.kind != ItemKind::Seen as u8
     }
 
     /// The card number that it names.
@@ -171,6 +201,7 @@ impl Item {
             ItemKind::Cash => (1..=AMOUNT_MAX).contains(&self.amount),
             ItemKind::Alias => self.digits != 0,
             ItemKind::Line => (0..=AMOUNT_MAX).contains(&self.amount) && self.low <= GOODS_MAX,
+            ItemKind::Seen => false,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
         }
     }
@@ -199,6 +230,21 @@ pub fn item_of(items: &[Item], kind: ItemKind) -> Option<&Item> {
     items.iter().find(|item| item.kind == kind as u8)
 }
 
+/// What is seen, and not sent: pricing reads it, and nobody could say later what it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum Seen {
+    /// What a sale's date is to the birthday of who holds the card: a sum of [`Birthday`](crate::rules::Birthday).
+    Birthday = 1,
+    /// The card's tier, if rules ask for it.
+    Tier = 2,
+}
+
+/// How much of it was seen; 0: nothing.
+pub fn seen_of(items: &[Item], what: Seen) -> i64 {
+    items.iter().find(|item| !item.is_sent() && item.unit == what as u16).map_or(0, |item| item.amount)
+}
+
 /// The lines of a basket among items: category of the goods, 0: none, and list amount.
 pub fn lines_of(items: &[Item]) -> impl Iterator<Item = (u16, i64)> {
     items.iter().filter(|item| item.kind == ItemKind::Line as u8).map(|item| (item.unit, item.amount))
@@ -210,13 +256,14 @@ pub fn lines_fit(items: &[Item], amount: i64) -> bool {
     lines_of(items).next().is_none() || sum == Some(amount)
 }
 
-/// True if these may be the items of a request of this kind and amount, which names its card in the row or does not.
-pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool, amount: i64) -> bool {
+/// True if these may be the items of a request of this kind.
+pub fn items_fit(kind: Kind, items: &[Item], request: &Request) -> bool {
     let count = |what: ItemKind| items.iter().filter(|item| item.kind == what as u8).count();
     let most = if kind == Kind::BulkTopUp { BULK_MAX } else { ITEMS_MAX };
     let once = |what: ItemKind| count(what) <= 1;
     let only = |what: ItemKind| count(what) == 1;
     let alias = count(ItemKind::Alias) > 0;
+    let row_has_card = request.names_card();
     let named_once = match kind {
         Kind::Bind => row_has_card,
         _ if kind.has_card() => row_has_card != alias,
@@ -232,7 +279,9 @@ pub fn items_fit(kind: Kind, items: &[Item], row_has_card: bool, amount: i64) ->
         _ => true,
     };
     items.len() <= most
-        && lines_fit(items, amount)
+        && lines_fit(items, request.amount)
+        // Who tries PINs out would not be counted.
+        && !(request.is_dry_run() && items.iter().any(Item::is_secret))
         && named_once
         && needed
         && [ItemKind::Cash, ItemKind::Staff, ItemKind::Alias, ItemKind::NewPin].into_iter().all(once)

@@ -15,6 +15,7 @@ mod reversal;
 mod sale;
 mod stock;
 mod tickets;
+mod tier;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,14 +25,15 @@ use crate::accounts::Account;
 use crate::calendar::is_date;
 use crate::cards::{Card, CardNumber, Cards, Status};
 use crate::codes::Code;
-use crate::commands::{Answer, Kind, Registration, Request, USE_POINTS};
-use crate::details::{Item, ItemKind, Part, item_of, lines_of};
+use crate::commands::{Answer, DRY_RUN, Kind, Registration, Request, USE_POINTS};
+use crate::details::{Item, ItemKind, Part, Seen, item_of, lines_of, seen_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
 use crate::machine::details::{Ahead, answer_detailed};
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
 use crate::machine::sale::Till;
+pub(crate) use crate::machine::tier::review;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
 use crate::rules::{self, Applying, Limits, Moment, Product, Tables};
@@ -185,6 +187,7 @@ impl Machine {
         let index = self.find(admitted)?;
         self.touch(admitted.programme, index, sequence);
         [place.principal_balance, place.bonus_balance, place.points_balance] = self.balances(index);
+        place.tier = self.cards.card(index).tier;
         self.balance_parts(index, parts);
         Ok(())
     }
@@ -205,15 +208,7 @@ impl Machine {
             self.finish_detailed(admitted, own_store, &mut transaction, sequence);
             return self.decided.insert(transaction);
         }
-        let mut purses = self.purses_after(&transaction);
-        if transaction.code == Code::Approved && exceed_caps(purses) {
-            transaction.code = Code::ExceedsLimit;
-        }
-        if transaction.code != Code::Approved {
-            transaction.moves.clear();
-            transaction.changes.clear();
-            purses = self.purses_after(&transaction);
-        }
+        let purses = self.close_plain(&mut transaction);
         self.note_traces(Some(admitted.terminal), &transaction);
         self.post(admitted.programme, own_store, &transaction, purses, sequence);
         if let CardRef::Known { index, .. } = transaction.card {
@@ -222,6 +217,58 @@ impl Machine {
             transaction.balances = if wary { self.whole_purses(index) } else { [principal, bonus, points] };
         }
         self.decided.insert(transaction)
+    }
+
+    /// Decides a sale that was admitted as it would be decided now, and changes nothing. Its balances are those that it would leave.
+    pub fn price(&mut self, admitted: &Admitted<'_>, sequence: u64) -> &Transaction {
+        let mut transaction = self.decided.take().expect("one transaction is decided at a time");
+        self.prepare(admitted, &mut transaction);
+        transaction.code = match admitted.kind {
+            Kind::Purchase => self.decide_purchase(admitted, sequence, &mut transaction),
+            _ => self.decide_other(admitted, Found::Nothing, sequence, &mut transaction),
+        };
+        if transaction.detailed {
+            self.close_detailed(admitted, &mut transaction);
+            self.foresee_balances(&mut transaction);
+            return self.decided.insert(transaction);
+        }
+        let purses = self.close_plain(&mut transaction);
+        transaction.balances = [purses[0], purses[1], purses[2]];
+        self.decided.insert(transaction)
+    }
+
+    /// Forgets the transaction that was decided last.
+    pub fn forget_decided(&mut self) {
+        self.decided = Some(Box::new(Transaction::blank()));
+    }
+
+    /// The transaction that was decided last, if one was since they were last forgotten.
+    pub fn decided(&self) -> Option<Transaction> {
+        self.decided.as_deref().filter(|decided| decided.kind != Kind::Balance).cloned()
+    }
+
+    /// The product of a card and the merchant of a store.
+    pub fn surroundings(&self, programme: u16, card: u32, store: u32) -> Option<(u16, u32)> {
+        let organisation = &self.organisation;
+        let found = &organisation.programmes[organisation.programme(programme)?];
+        let store = &organisation.stores[*found.stores.get(&store)? as usize];
+        let card = (card < self.cards.len()).then(|| self.cards.card(card))?;
+        Some((card.product, organisation.merchants[store.merchant as usize].number))
+    }
+
+    /// Closes a decided plain transaction: what its moves make of its card's purses; what is refused makes none.
+    #[inline]
+    fn close_plain(&self, transaction: &mut Transaction) -> Purses {
+        let mut purses = self.purses_after(transaction);
+        if transaction.code == Code::Approved && exceed_caps(purses) {
+            transaction.code = Code::ExceedsLimit;
+        }
+        if transaction.code != Code::Approved {
+            transaction.moves.clear();
+            transaction.changes.clear();
+            purses = self.purses_after(transaction);
+        }
+        purses
     }
 
     /// Everything but plain issues, top-ups and purchases.
@@ -251,6 +298,7 @@ impl Machine {
             Kind::Close => self.decide_close(admitted, transaction),
             Kind::IssueCodes => self.decide_issue_codes(admitted, transaction),
             Kind::BulkTopUp => self.decide_bulk_top_up(admitted, sequence, transaction),
+            Kind::SetTier => self.decide_set_tier(admitted, transaction),
             Kind::Issue | Kind::TopUp | Kind::Purchase | Kind::Fund | Kind::Balance => unreachable!("they are decided before"),
         };
         decided.unwrap_or_else(|(code, reason)| {
@@ -270,7 +318,7 @@ impl Machine {
         transaction.rule = programme.rule_version();
         transaction.channel = request.channel;
         transaction.time = request.local_time;
-        transaction.flags = request.flags;
+        transaction.flags = request.flags & !DRY_RUN;
         transaction.card = CardRef::None;
         transaction.amount = request.amount;
         transaction.product = request.product;
@@ -281,7 +329,7 @@ impl Machine {
         transaction.changes.clear();
         transaction.balances = [0; 3];
         let whole = admitted.beside.is_some()
-            | (request.flags > USE_POINTS)
+            | (request.flags & !DRY_RUN > USE_POINTS)
             | (kind as u8 > Kind::Fund as u8)
             | (kind == Kind::Issue && request.status != 0);
         if whole | transaction.detailed {
@@ -411,7 +459,8 @@ impl Machine {
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
-        if !card.is_plain() | !product.is_plain() | units_pay {
+        let by_tier = (card.tier != 0) & tables.look_at_tiers();
+        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | tables.gives_growth() {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
@@ -478,7 +527,9 @@ impl Machine {
     #[inline(never)]
     fn look_up_rules(&mut self, admitted: &Admitted<'_>, card: u32) {
         let Some(rules) = &self.organisation.programmes[admitted.programme].rules else { return };
-        let moment = self.moment(&rules.tables, admitted.request, admitted.terminal, card);
+        let moment = self
+            .moment(&rules.tables, admitted.request, admitted.terminal, card)
+            .near(seen_of(admitted.items(), Seen::Birthday) as u8);
         rules.tables.add_applying(&moment, &mut self.applying);
         rules.tables.add_lines(&moment, lines_of(admitted.items()), &mut self.applying);
     }
@@ -755,9 +806,9 @@ impl Machine {
     /// Adds a wallet as the checkpoint gives it.
     pub fn add_wallet(&mut self, wallet: Wallet) {
         let index = wallet.card;
-        let (handle, wary) = self.wallets.push_loaded(wallet);
+        let (handle, shown) = self.wallets.push_loaded(wallet);
         self.cards.set_wallet(index, handle);
-        self.cards.card_mut(index).0.wary = wary.into();
+        self.cards.card_mut(index).0.show(shown);
     }
 
     /// Sets a mark as the checkpoint gives it.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +114,11 @@ enum Kept {
 
 /// All members.
 #[derive(Clone)]
-pub struct Members(Storage);
+pub struct Members {
+    storage: Storage,
+    /// Month and day, as MMDD, of who told them: pricing asks for them sale by sale.
+    birthdays: Arc<RwLock<BTreeMap<(u16, u64), u16>>>,
+}
 
 impl Members {
     /// Opens the environment in `path`, made if it is not there; written anew if members were erased since the last time.
@@ -121,14 +126,51 @@ impl Members {
         let open = || Storage::open(path, BYTES_MAX, BUCKETS, FORMAT);
         let storage = open()?;
         if storage.reading()?.get("meta", ERASED)?.is_none() {
-            return Ok(Members(storage));
+            return Members::over(storage);
         }
         storage.compact()?;
         let storage = open()?;
         let mut writing = storage.writing()?;
         writing.delete("meta", ERASED)?;
         writing.commit()?;
-        Ok(Members(storage))
+        Members::over(storage)
+    }
+
+    fn over(storage: Storage) -> Result<Members, StorageError> {
+        let mut birthdays = BTreeMap::new();
+        let reading = storage.reading()?;
+        for pair in reading.from("members", &key(0, 0))? {
+            let (key, value) = pair?;
+            let damaged = || reading.damaged("members");
+            let (programme, _) = key.split_first_chunk::<2>().ok_or_else(damaged)?;
+            if let Kept::Member(member) = postcard::from_bytes(value).map_err(|_| damaged())?
+                && member.birthday != 0
+            {
+                birthdays.insert((u16::from_be_bytes(*programme), member.id), month_day(&member));
+            }
+        }
+        drop(reading);
+        Ok(Members { storage, birthdays: Arc::new(RwLock::new(birthdays)) })
+    }
+
+    /// Month and day of a member's birthday, as MMDD, if they are known.
+    pub fn birthday(&self, programme: u16, id: u64) -> Option<u16> {
+        self.birthdays.read().unwrap_or_else(PoisonError::into_inner).get(&(programme, id)).copied()
+    }
+
+    fn note_birthday(&self, programme: u16, id: u64, month_day: Option<u16>) {
+        let mut birthdays = self.birthdays.write().unwrap_or_else(PoisonError::into_inner);
+        match month_day {
+            Some(month_day) => birthdays.insert((programme, id), month_day),
+            None => birthdays.remove(&(programme, id)),
+        };
+    }
+
+    fn put(&self, mut writing: crate::storage::Writing<'_>, programme: u16, member: &Member) -> Result<Code, StorageError> {
+        writing.put("members", &key(programme, member.id), &bytes(&Kept::Member(member.clone())))?;
+        writing.commit()?;
+        self.note_birthday(programme, member.id, (member.birthday != 0).then(|| month_day(member)));
+        Ok(Code::Approved)
     }
 
     /// Adds a member. 00 if it is there with the same content, 94 if with another or if it was erased, 30 if it is malformed.
@@ -136,11 +178,11 @@ impl Members {
         if !member.is_well_formed() {
             return Ok(Code::FormatError);
         }
-        let writing = self.0.writing()?;
+        let writing = self.storage.writing()?;
         match self.kept(programme, member.id)? {
             Some(Kept::Member(there)) => Ok(if there == *member { Code::Approved } else { Code::Duplicate }),
             Some(Kept::Erased) => Ok(Code::Duplicate),
-            None => put(writing, programme, member),
+            None => self.put(writing, programme, member),
         }
     }
 
@@ -149,16 +191,16 @@ impl Members {
         if !member.is_well_formed() {
             return Ok(Code::FormatError);
         }
-        let writing = self.0.writing()?;
+        let writing = self.storage.writing()?;
         match self.kept(programme, member.id)? {
-            Some(Kept::Member(_)) => put(writing, programme, member),
+            Some(Kept::Member(_)) => self.put(writing, programme, member),
             Some(Kept::Erased) | None => Ok(Code::OriginalNotFound),
         }
     }
 
     /// Erases all that is known of a member but that the id was taken. 25 if there never was one.
     pub fn erase(&self, programme: u16, id: u64) -> Result<Code, StorageError> {
-        let mut writing = self.0.writing()?;
+        let mut writing = self.storage.writing()?;
         match self.kept(programme, id)? {
             None => return Ok(Code::OriginalNotFound),
             Some(Kept::Erased) => return Ok(Code::Approved),
@@ -167,6 +209,7 @@ impl Members {
         writing.put("members", &key(programme, id), &bytes(&Kept::Erased))?;
         writing.put("meta", ERASED, &[])?;
         writing.commit()?;
+        self.note_birthday(programme, id, None);
         Ok(Code::Approved)
     }
 
@@ -180,7 +223,7 @@ impl Members {
 
     /// Members by id, those above `after`, at most `limit` of them and [`LIST_MAX`]; with a tag only those that have it.
     pub fn list(&self, programme: u16, after: u64, limit: usize, tag: &str) -> Result<Vec<Member>, StorageError> {
-        let reading = self.0.reading()?;
+        let reading = self.storage.reading()?;
         let mut found = Vec::new();
         let Some(first) = after.checked_add(1) else { return Ok(found) };
         for pair in reading.from("members", &key(programme, first))? {
@@ -198,16 +241,14 @@ impl Members {
     }
 
     fn kept(&self, programme: u16, id: u64) -> Result<Option<Kept>, StorageError> {
-        let reading = self.0.reading()?;
+        let reading = self.storage.reading()?;
         let value = reading.get("members", &key(programme, id))?;
         value.map(|value| postcard::from_bytes(value).map_err(|_| reading.damaged("members"))).transpose()
     }
 }
 
-fn put(mut writing: crate::storage::Writing<'_>, programme: u16, member: &Member) -> Result<Code, StorageError> {
-    writing.put("members", &key(programme, member.id), &bytes(&Kept::Member(member.clone())))?;
-    writing.commit()?;
-    Ok(Code::Approved)
+fn month_day(member: &Member) -> u16 {
+    (member.birthday % 10_000) as u16
 }
 
 fn bytes(kept: &Kept) -> Vec<u8> {

@@ -10,6 +10,7 @@
 //! with it all that it saw, is durable. A failure at a commit or a panic in the writer poisons the engine.
 
 mod door;
+mod explain;
 mod pace;
 mod writer;
 
@@ -31,12 +32,14 @@ use crate::commands::{
 };
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::journal::entry::Entry;
+use crate::journal::entry::{Entry, Transaction};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::keys::Recent;
 use crate::machine::{answer_to, points_of};
 use crate::members::{Member, Members};
 use crate::pipeline::door::Checked;
+pub use crate::pipeline::explain::Explanation;
+use crate::pipeline::explain::Surroundings;
 use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
 use crate::secrets::Secrets;
@@ -121,6 +124,10 @@ pub(crate) enum Job {
     /// Cards that a member holds; 58 if the programme is unknown.
     CardsOf(u16, u64, Reply<(Code, Vec<CardNumber>)>),
     RulesVersions(u16, Reply<(Code, Vec<RulesVersion>)>),
+    /// One row with the flag of a dry run, and what it would be, if it came so far.
+    TryOut(Batch, Vec<Checked>, Reply<(Answers, Option<Transaction>)>),
+    /// Of a card by its index and a store by its number; None if one of them is not there.
+    Surroundings(u16, u32, u32, Reply<Option<Surroundings>>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
     Checkpoint(Reply<()>),
@@ -246,7 +253,18 @@ impl Engine {
         let sync = Handover { commits: commits.clone(), groups: groups_in, ready, ready_again: ready_in.clone() };
         let secrets = options.secrets.clone();
         let checkpoint_entries = options.checkpoint_entries;
-        let writer = Writer::new(jobs_out, shared.clone(), journal.clone(), storage, recovered, next, options, sync, behind_ends);
+        let writer = Writer::new(
+            jobs_out,
+            shared.clone(),
+            journal.clone(),
+            storage,
+            recovered,
+            next,
+            members.clone(),
+            options,
+            sync,
+            behind_ends,
+        );
         let passes = Passes {
             shared: shared.clone(),
             steps,
@@ -502,6 +520,8 @@ impl Job {
             Job::Staff(_, reply) => reply.give(Err(error)),
             Job::CardsOf(_, _, reply) => reply.give(Err(error)),
             Job::RulesVersions(_, reply) => reply.give(Err(error)),
+            Job::TryOut(_, _, reply) => reply.give(Err(error)),
+            Job::Surroundings(_, _, _, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),
             Job::Checkpoint(reply) => reply.give(Err(error)),

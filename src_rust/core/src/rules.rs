@@ -8,18 +8,20 @@ mod decisions;
 mod explain;
 mod places;
 mod stacking;
+mod tiers;
 mod units;
 mod waterfall;
 mod when;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::explain::{Fate, Verdict};
-pub use self::places::{Category, Region, Tier};
+pub use self::explain::{Fate, Gift, Told, Verdict};
+pub use self::places::{Category, Region};
 pub use self::stacking::{Accrual, Applying, Discount, Stacking, Stacks};
+pub use self::tiers::{GrowthValue, Tier};
 pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, UnitKind, UnitRule};
 pub use self::waterfall::{Payer, Step, Waterfall};
-pub use self::when::{Birthday, Condition, Moment, When};
+pub use self::when::{Birthday, Condition, Moment, When, local_date};
 use crate::rules::places::Places;
 use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
 
@@ -82,6 +84,9 @@ pub struct Tables {
     /// By ascending id and growth value.
     #[serde(default)]
     pub tiers: Vec<Tier>,
+    /// None: there is none.
+    #[serde(default)]
+    pub growth_value: Option<GrowthValue>,
 }
 
 fn hold_days() -> u32 {
@@ -278,6 +283,7 @@ impl Tables {
         self.check_units()?;
         self.check_waterfall()?;
         self.check_places()?;
+        self.check_tiers()?;
         self.check_stacks()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());

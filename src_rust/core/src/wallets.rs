@@ -75,6 +75,8 @@ pub struct Hold {
     pub earned: i64,
     /// Bonus that all of it is given back.
     pub rebate: i64,
+    /// Growth value that all of it earns.
+    pub growth: i64,
 }
 
 /// Purchases of a day.
@@ -112,11 +114,20 @@ pub struct Wallet {
 
 const _: () = assert!(size_of::<Wallet>() == 64);
 
+/// What a card's record shows of its wallet.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// A plain purchase or top-up of the card must know of it.
+    pub wary: bool,
+    /// A tier of the rules; 0: none.
+    pub tier: u8,
+}
+
 /// How many of each bundle a card was granted, by bundle.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Taken(Vec<(u16, u32)>);
 
-/// What few wallets have: holds, PIN, holder, counters.
+/// What few wallets have: holds, PIN, holder, counters, tier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
     /// Held of the undated principal, bonus and points.
@@ -133,6 +144,10 @@ pub struct Rest {
     pub named: bool,
     /// Purchases of the last day that had any, if the product limits them.
     pub day: Day,
+    /// A tier of the rules; 0: none.
+    pub tier: u8,
+    /// Last date before its review; 0: there is none.
+    pub tier_until: i32,
 }
 
 /// Of a wallet that has none of it.
@@ -144,6 +159,8 @@ static NO_REST: Rest = Rest {
     member: 0,
     named: false,
     day: Day { date: 0, count: 0, sum: 0 },
+    tier: 0,
+    tier_until: 0,
 };
 
 /// Cards whose wallets are written together: small records at random places would cost a page each.
@@ -188,15 +205,22 @@ impl Wallet {
         self.rest.as_deref().is_some_and(has) || self.lots.iter().any(dated)
     }
 
+    /// What its card shows of it.
+    fn shown(&self) -> Shown {
+        Shown { wary: self.concerns_all(), tier: self.rest().tier }
+    }
+
     /// True if it has anything of a unit of the rules.
     pub fn has_units(&self) -> bool {
         self.lots.last().is_some_and(|lot| lot.purse >= UNIT_MIN)
     }
 
-    /// The date after which something in it lapses or is released.
+    /// The date after which something in it lapses, is released or is reviewed.
     fn earliest(&self) -> i32 {
         let lots = self.lots.iter().filter(|lot| lot.amount > lot.held).map(|lot| last_date(lot.expires));
-        lots.chain(self.rest().holds.iter().map(|hold| hold.expires)).min().unwrap_or(i32::MAX)
+        let rest = self.rest();
+        let review = if rest.tier_until == 0 { i32::MAX } else { rest.tier_until };
+        lots.chain(rest.holds.iter().map(|hold| hold.expires)).min().map_or(review, |date| date.min(review))
     }
 
     /// The lots of a purse, in the order of spending.
@@ -437,10 +461,10 @@ impl Wallets {
         handle
     }
 
-    /// The same of one that the checkpoint gives; and whether its card is plain no more.
-    pub fn push_loaded(&mut self, wallet: Wallet) -> (u32, bool) {
-        let wary = wallet.concerns_all();
-        (self.push(wallet), wary)
+    /// The same of one that the checkpoint gives, and what its card shows of it.
+    pub fn push_loaded(&mut self, wallet: Wallet) -> (u32, Shown) {
+        let shown = wallet.shown();
+        (self.push(wallet), shown)
     }
 
     /// The wallet with this handle.
@@ -468,9 +492,9 @@ impl Wallets {
         self.wallets.iter()
     }
 
-    /// Changes a wallet; whether its card is plain no more is the result.
+    /// Changes a wallet; what its card shows of it is the result.
     #[inline]
-    pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> bool {
+    pub fn change(&mut self, handle: u32, change: impl FnOnce(&mut Wallet)) -> Shown {
         let wallet = &mut self.wallets[handle as usize];
         let (before, bytes) = (wallet.rest().member, wallet.bytes());
         change(wallet);
@@ -485,7 +509,7 @@ impl Wallets {
 
     /// The same of a change that does nothing but [`add`](Wallet::add), with what it says: None if its card is what it was, as nearly always.
     #[inline]
-    pub fn change_lots<T>(&mut self, handle: u32, change: impl FnOnce(&mut Wallet) -> T) -> (T, Option<bool>) {
+    pub fn change_lots<T>(&mut self, handle: u32, change: impl FnOnce(&mut Wallet) -> T) -> (T, Option<Shown>) {
         let wallet = &mut self.wallets[handle as usize];
         let bytes = wallet.bytes();
         let said = change(wallet);
@@ -494,9 +518,9 @@ impl Wallets {
         (said, reshaped.then(|| self.look_at(handle, bytes)))
     }
 
-    /// Notes what follows from all of a wallet that took so many bytes before; whether its card is plain no more.
+    /// Notes what follows from all of a wallet that took so many bytes before; what its card shows of it.
     #[inline(never)]
-    fn look_at(&mut self, handle: u32, bytes_before: usize) -> bool {
+    fn look_at(&mut self, handle: u32, bytes_before: usize) -> Shown {
         let wallet = &mut self.wallets[handle as usize];
         self.bytes = self.bytes + wallet.bytes() - bytes_before;
         // Far away, and nearly always as it was.
@@ -505,7 +529,7 @@ impl Wallets {
             (wallet.lapses, self.earliest[handle as usize]) = (earliest, earliest);
         }
         wallet.reshaped = false;
-        wallet.concerns_all()
+        wallet.shown()
     }
 
     /// Indexes of the cards that a member holds.
@@ -580,6 +604,7 @@ mod tests {
             captured: 0,
             earned: 0,
             rebate: 0,
+            growth: 0,
         });
         let mut lapsed = Vec::new();
         assert_eq!(wallet.earliest(), 10);
@@ -603,7 +628,7 @@ mod tests {
                 posts.push(post(Account::CardPrincipal, Account::StoreClearing, money));
             }
             let total = posts.iter().filter(|post| post.is_money()).map(|post| post.amount).sum();
-            let hold = Hold { sequence: 1, expires: 1, posts, total, captured: 0, earned: 0, rebate: 0 };
+            let hold = Hold { sequence: 1, expires: 1, posts, total, captured: 0, earned: 0, rebate: 0, growth: 0 };
             let (mut captured, mut before) = (0, vec![0; hold.posts.len()]);
             for part in parts.into_iter().chain([total]) {
                 captured = total.min(captured + part);

@@ -241,6 +241,20 @@ impl Core {
         reports::rules(py, &py.detach(|| self.engine.rules(programme, version)).map_err(raise)?)
     }
 
+    fn explain<'py>(&self, py: Python<'py>, programme: u16, sequence: u64) -> PyResult<Bound<'py, PyDict>> {
+        reports::explanation(py, py.detach(|| self.engine.explain(programme, sequence)).map_err(raise)?)
+    }
+
+    fn explain_dry_run<'py>(
+        &self,
+        py: Python<'py>,
+        rows: &Bound<'py, PyAny>,
+        items: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let batch = Batch { rows: read_rows(rows)?, items: read_rows(items)? };
+        reports::explanation(py, py.detach(|| self.engine.explain_dry_run(batch)).map_err(raise)?)
+    }
+
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::stats(py, &py.detach(|| self.engine.stats()).map_err(raise)?)
     }

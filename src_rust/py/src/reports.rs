@@ -1,11 +1,15 @@
 //! Reports as Python dicts, with the names of `docs/transactions.md`.
 
 use onecard_core::commands::StaffSales;
+use onecard_core::pipeline::Explanation;
+use onecard_core::rules::{self, Fate};
 use onecard_core::verify::Verdict;
 use onecard_core::{CloseReport, Liabilities, PublishedRules, RulesVersion, StatementLine, Stats, StorePosition, TrialBalance};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
+
+use crate::answers::Answers;
 
 use onecard_core::accounts::Account;
 use onecard_core::units::Unit;
@@ -158,6 +162,33 @@ pub fn rules<'py>(py: Python<'py>, rules: &PublishedRules) -> PyResult<Bound<'py
     dict.set_item("code", rules.code.number())?;
     dict.set_item("text", &rules.text)?;
     dict.set_item("tables", &rules.tables)?;
+    Ok(dict)
+}
+
+/// Why a sale came to what it did; its answer and the parts of it as they are in a batch.
+pub fn explanation<'py>(py: Python<'py>, found: Explanation) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("code", found.code)?;
+    dict.set_item("version", rules_version(py, &found.version)?)?;
+    let verdicts = found.verdicts.into_iter().map(|(verdict, name)| rule_verdict(py, verdict, &name));
+    dict.set_item("verdicts", verdicts.collect::<PyResult<Vec<_>>>()?)?;
+    dict.set_item("answers", Answers::new(py, onecard_core::Answers { rows: vec![found.answer], parts: found.parts })?)?;
+    Ok(dict)
+}
+
+fn rule_verdict<'py>(py: Python<'py>, verdict: rules::Verdict, name: &str) -> PyResult<Bound<'py, PyDict>> {
+    let (fate, missed) = match verdict.fate {
+        Fate::Counts => (1, 0),
+        Fate::GivesWay => (2, 0),
+        Fate::Misses(condition) => (3, condition as u8),
+    };
+    let dict = PyDict::new(py);
+    dict.set_item("gift", verdict.gift as u8)?;
+    dict.set_item("id", verdict.id)?;
+    dict.set_item("name", name)?;
+    dict.set_item("gives", verdict.gives)?;
+    dict.set_item("fate", fate)?;
+    dict.set_item("missed", missed)?;
     Ok(dict)
 }
 

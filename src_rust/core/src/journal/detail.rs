@@ -433,8 +433,23 @@ mod tests {
     const SEQUENCE: u64 = 1 << 40;
 
     fn item() -> impl Strategy<Value = Item> {
-        (1u8..=12, any::<u8>(), any::<u16>(), 0..i64::MAX, any::<u64>(), any::<u64>())
-            .prop_map(|(kind, digits, unit, amount, high, low)| Item { kind, digits, unit, number: 0, amount, high, low })
+        (
+            prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]),
+            any::<u8>(),
+            any::<u16>(),
+            0..i64::MAX,
+            any::<u64>(),
+            any::<u64>(),
+        )
+            .prop_map(|(kind, digits, unit, amount, high, low)| Item {
+                kind,
+                digits,
+                unit,
+                number: 0,
+                amount,
+                high,
+                low,
+            })
     }
 
     fn post() -> impl Strategy<Value = Post> {
@@ -454,7 +469,7 @@ mod tests {
     fn change() -> impl Strategy<Value = Change> {
         let number = |value: u64| CardNumber::new(value % 100_000_000, 8).expect("it has 8 digits");
         let numbers = (0..i64::MAX as u64, any::<u64>(), any::<u32>(), any::<u16>(), any::<u8>(), any::<bool>(), any::<u128>());
-        (1u8..=16, numbers).prop_map(move |(kind, (a, b, c, d, e, yes, hash))| match kind {
+        (1u8..=17, numbers).prop_map(move |(kind, (a, b, c, d, e, yes, hash))| match kind {
             1 => Change::Refunded { sequence: b, refunded: a as i64 },
             2 => Change::Reversed { sequence: b, amount: a as i64 },
             3 => Change::Marked,
@@ -466,10 +481,11 @@ mod tests {
             9 => Change::Holder { member: b, named: yes },
             10 => Change::Number { number: number(a), former: number(b), code: Code::LostCard },
             11 => Change::Alias { kind: e, hash, bound: yes },
-            12 => Change::Held { expires: c as i32 & i32::MAX, total: a as i64, earned: 0, rebate: 7 },
+            12 => Change::Held { expires: c as i32 & i32::MAX, total: a as i64, earned: 0, rebate: 7, growth: 9 },
             13 => Change::Captured { sequence: b, captured: a as i64, ended: yes },
             14 => Change::Codes { unit: d, first: b, count: c, expires: 5 },
             15 => Change::Code { unit: d, serial: b, used: yes },
+            16 => Change::Tier { tier: e, until: c as i32 & i32::MAX },
             _ => Change::Sold { staff: c, amount: b as i64 },
         })
     }

@@ -12,7 +12,7 @@ use crate::units::PURSE_MAX;
 
 pub use crate::journal::detail::{Detail, POSTS_MAX, PinHash, PostSums};
 
-/// A transaction with its effects: kinds 1 to 20.
+/// A transaction with its effects: kinds 1 to 21.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // docs/journal-format.md describes each
 pub struct Transaction {
@@ -78,8 +78,8 @@ pub enum Change {
     Number { number: CardNumber, former: CardNumber, code: Code },
     /// An alias is the card's, or is not any more.
     Alias { kind: u8, hash: u128, bound: bool },
-    /// The posts are held until the end of this date; what they pay in all, and what is earned and given back when all is captured.
-    Held { expires: i32, total: i64, earned: i64, rebate: i64 },
+    /// The posts are held until the end of this date; what they pay in all, and points, bonus and growth value that all of it gives when it is captured.
+    Held { expires: i32, total: i64, earned: i64, rebate: i64, growth: i64 },
     /// So much of the hold with this sequence is captured; it has ended.
     Captured { sequence: u64, captured: i64, ended: bool },
     /// Codes of a unit came out: this many from this serial on, valid until this date (0: for ever).
@@ -88,6 +88,8 @@ pub enum Change {
     Code { unit: u16, serial: u64, used: bool },
     /// A sale of this amount by the member of staff whose card this is; minus: it was undone.
     Sold { staff: u32, amount: i64 },
+    /// The card's tier (0: none), and the last date before its review (0: there is none).
+    Tier { tier: u8, until: i32 },
 }
 
 /// Any entry.
@@ -572,8 +574,10 @@ impl Change {
                 out.extend_from_slice(&[11, kind, bound.into()]);
                 put_id(out, hash);
             }
-            Change::Held { expires, total, earned, rebate } => {
-                put_numbers(out, 12, [u64::from(expires.unsigned_abs()), total as u64, earned as u64, rebate as u64]);
+            Change::Held { expires, total, earned, rebate, growth } => {
+                let amounts = [total, earned, rebate, growth].map(|amount| amount as u64);
+                put_numbers(out, 12, [u64::from(expires.unsigned_abs())]);
+                amounts.into_iter().for_each(|amount| put_uint(out, amount));
             }
             Change::Captured { sequence, captured, ended } => {
                 put_numbers(out, 13, [sequence, captured.unsigned_abs(), ended.into()]);
@@ -586,6 +590,7 @@ impl Change {
                 put_numbers(out, 16, [staff.into()]);
                 put_int(out, amount);
             }
+            Change::Tier { tier, until } => put_numbers(out, 17, [tier.into(), u64::from(until.unsigned_abs())]),
         }
     }
 
@@ -606,13 +611,15 @@ impl Change {
             }
             11 => Change::Alias { kind: from.byte()?, bound: from.byte()? != 0, hash: from.id()? },
             12 => {
-                let [expires, total, earned, rebate] = [from.number()?, from.number()?, from.number()?, from.number()?];
-                Change::Held { expires: i32::try_from(expires).map_err(|_| "date")?, total, earned, rebate }
+                let expires = from.number()?;
+                let [total, earned, rebate, growth] = [from.number()?, from.number()?, from.number()?, from.number()?];
+                Change::Held { expires, total, earned, rebate, growth }
             }
             13 => Change::Captured { sequence: from.number()?, captured: from.number()?, ended: from.number::<u8>()? != 0 },
             14 => Change::Codes { unit: from.number()?, first: from.number()?, count: from.number()?, expires: from.number()? },
             15 => Change::Code { unit: from.number()?, serial: from.number()?, used: from.number::<u8>()? != 0 },
             16 => Change::Sold { staff: from.number()?, amount: from.signed()? },
+            17 => Change::Tier { tier: from.number()?, until: from.number()? },
             _ => return Err("change"),
         })
     }

@@ -18,7 +18,7 @@ use crate::wallets::{Day, Hold, Wallet};
 const LOTS_MAX: usize = 4_096;
 
 impl Machine {
-    /// Closes a decided transaction: limits of purses, then what is refused leaves only the tries of its PINs; applies it.
+    /// Closes a decided transaction and applies it.
     pub(super) fn finish_detailed(
         &mut self,
         admitted: &Admitted<'_>,
@@ -26,13 +26,8 @@ impl Machine {
         transaction: &mut Transaction,
         sequence: u64,
     ) {
-        transaction.moves.clear();
-        if transaction.code.is_approved() && !self.are_within_limits(transaction) {
-            transaction.code = Code::ExceedsLimit;
-        }
+        self.close_detailed(admitted, transaction);
         if !transaction.code.is_approved() {
-            transaction.detail.clear_posts();
-            transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
             transaction.store = self.organisation.stores[own_store as usize].number;
         }
         let store = match transaction.store {
@@ -42,6 +37,37 @@ impl Machine {
         self.note_traces(Some(admitted.terminal), transaction);
         self.post_detailed(admitted.programme, store, transaction, sequence).expect("it was decided on this state");
         self.note_balances(transaction);
+    }
+
+    /// Limits of purses; what is refused leaves only the tries of its PINs.
+    pub(super) fn close_detailed(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
+        transaction.moves.clear();
+        if transaction.code.is_approved() && !self.are_within_limits(transaction) {
+            transaction.code = Code::ExceedsLimit;
+        }
+        if transaction.code.is_approved() {
+            self.raise_tier(admitted.programme, transaction);
+        } else {
+            transaction.detail.clear_posts();
+            transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
+        }
+    }
+
+    /// Fills in the balances that a transaction would leave which is not applied.
+    pub(super) fn foresee_balances(&self, transaction: &mut Transaction) {
+        transaction.balances = self.after(transaction);
+        let held = transaction.kind == Kind::Authorise;
+        let after = |card, number| {
+            let purse = Purse { card, number };
+            match card_at(transaction, card) {
+                Some(index) if held => self.purse(index, number),
+                _ => self.purse_after(transaction, purse),
+            }
+        };
+        let places = 1..=transaction.detail.cards.len() as u16;
+        let balances = places.map(|card| [1, 2, 3].map(|number| after(card, number))).collect();
+        let units = transaction.detail.units.iter().map(|&(card, unit, _)| (card, unit, after(card, unit))).collect();
+        (transaction.detail.balances, transaction.detail.units) = (balances, units);
     }
 
     /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be.
@@ -218,7 +244,7 @@ impl Machine {
         let mut purses = record
             .as_ref()
             .map(|(card, points)| [card.principal, card.bonus, **points, card.shortfall_money, card.shortfall_points]);
-        let (short, wary) = match handle {
+        let (short, shown) = match handle {
             Some(handle) => self.wallets.change_lots(handle, |wallet| {
                 wallet.last = sequence;
                 post_all(posts, units, &mut purses, Some(wallet))
@@ -231,8 +257,8 @@ impl Machine {
         if let Some(((card, points), purses)) = record.zip(purses) {
             [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
         }
-        if let Some((index, wary)) = index.zip(wary) {
-            self.cards.card_mut(index).0.wary = wary.into();
+        if let Some((index, shown)) = index.zip(shown) {
+            self.cards.card_mut(index).0.show(shown);
         }
         Ok(())
     }
@@ -251,11 +277,11 @@ impl Machine {
     /// Changes the wallet of a card, which is made if there is none.
     fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
         let handle = self.wallet_of(index);
-        let wary = self.wallets.change(handle, |wallet| {
+        let shown = self.wallets.change(handle, |wallet| {
             change(wallet);
             wallet.last = sequence;
         });
-        self.cards.card_mut(index).0.wary = wary.into();
+        self.cards.card_mut(index).0.show(shown);
     }
 
     fn change_detailed(&mut self, at: usize, transaction: &Transaction, change: &Change, ahead: &[Ahead], sequence: u64) {
@@ -444,10 +470,14 @@ fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change
             let rest = wallet.rest_mut();
             (rest.member, rest.named) = (member, named);
         }
-        Change::Held { expires, total, earned, rebate } => {
+        Change::Held { expires, total, earned, rebate, growth } => {
             let posts = transaction.detail.posts.clone();
             posts.iter().for_each(|post| wallet.hold(post, post.amount));
-            wallet.rest_mut().holds.push(Hold { sequence, expires, posts, total, captured: 0, earned, rebate });
+            wallet.rest_mut().holds.push(Hold { sequence, expires, posts, total, captured: 0, earned, rebate, growth });
+        }
+        Change::Tier { tier, until } => {
+            let rest = wallet.rest_mut();
+            (rest.tier, rest.tier_until) = (tier, until);
         }
         Change::Captured { sequence, captured, ended } => wallet.capture(sequence, captured, ended),
         _ => unreachable!("the others are no wallet's"),
@@ -463,6 +493,11 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
             [1, 2, 3].map(|purse| detail.balance(card, purse));
     }
     answer.reason = detail.reason as u8;
+    answer.tier = transaction
+        .changes
+        .iter()
+        .find_map(|change| if let Change::Tier { tier, .. } = change { Some(*tier) } else { None })
+        .unwrap_or(0);
     if !transaction.code.is_approved() {
         return;
     }

@@ -20,7 +20,7 @@ pub(super) fn hold(
     tables: &Tables,
     transaction: &mut Transaction,
     today: i32,
-    [total, earned, rebate]: [i64; 3],
+    [total, earned, rebate, growth]: [i64; 4],
 ) -> Result<(), Refused> {
     let expires = match admitted.request.expires {
         0 => today + tables.hold_days as i32 - 1,
@@ -30,7 +30,7 @@ pub(super) fn hold(
         return Err(plain(Code::InvalidTransaction));
     }
     transaction.changes.retain(|change| !matches!(change, Change::Sold { .. }));
-    transaction.changes.push(Change::Held { expires, total, earned, rebate });
+    transaction.changes.push(Change::Held { expires, total, earned, rebate, growth });
     Ok(())
 }
 
@@ -84,11 +84,12 @@ impl Machine {
             }
         }
         let part = |whole| part_of(whole, captured, hold.total) - part_of(whole, hold.captured, hold.total);
-        let (earned, rebate) = (part(hold.earned), part(hold.rebate));
+        let (earned, rebate, growth) = (part(hold.earned), part(hold.rebate), part(hold.growth));
         let CardRef::Known { index, .. } = transaction.card else { return Err(plain(Code::InvalidTransaction)) };
-        let (_, product) = self.rules_of(admitted.programme, self.cards.card(index));
+        let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         self.reward(product, transaction, today, earned, rebate);
+        self.give_growth(tables, transaction, today, growth);
         transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended });
         let staff = item_of(&original.detail.items, ItemKind::Staff).and_then(Item::card_number);
         if let Some(staff) = staff.and_then(|number| self.ever_of(admitted.request.programme(), number)) {

@@ -11,7 +11,7 @@ use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
 
 impl Machine {
-    fn card_of(&self, transaction: &Transaction) -> Result<u32, Refused> {
+    pub(super) fn card_of(&self, transaction: &Transaction) -> Result<u32, Refused> {
         let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
         match self.cards.card(index).status {
             status if status == Status::Closed as u8 => Err(plain(Code::ClosedCard)),
@@ -100,7 +100,7 @@ impl Machine {
         let transit = match purse {
             Purse::PRINCIPAL => Account::TransitMoney,
             Purse::POINTS => Account::TransitPoints,
-            unit if tables.unit(unit).is_some() => Account::TransitUnits,
+            unit if tables.unit(unit).is_some() && !tables.is_growth(unit) => Account::TransitUnits,
             _ => return Err(plain(Code::InvalidTransaction)),
         };
         self.check_pins(admitted, transaction, false)?;

@@ -70,7 +70,7 @@ struct Sale {
     money: Vec<(Option<Post>, i64)>,
     /// Points and units that were spent.
     spent: Vec<Post>,
-    /// Points and bonus that were earned.
+    /// Points, bonus and growth value that were earned.
     earned: Vec<Post>,
 }
 
@@ -88,7 +88,7 @@ impl Sale {
         money.sort_by_key(|payer| payer.0);
         let money = money.into_iter().map(|(_, post, amount)| (post, amount)).collect();
         let spent = |post: &Post| matches!(post.to, Account::PointsPool | Account::UnitPool);
-        let earned = |post: &Post| matches!(post.from, Account::PointsPool | Account::IssuerBonus);
+        let earned = |post: &Post| matches!(post.from, Account::PointsPool | Account::IssuerBonus | Account::UnitPool);
         let pick = |of: &dyn Fn(&Post) -> bool| posts.iter().filter(|post| of(post)).copied().collect();
         Sale { money, spent: pick(&spent), earned: pick(&earned) }
     }
@@ -241,7 +241,16 @@ impl Machine {
             wanted = self.grown_since(admitted.programme, original.posted, amount);
         }
         let there = if purse.number == 0 { 0 } else { self.in_lot(transaction, purse, (post.begins, post.expires)) };
+        if self.is_growth(admitted.programme, purse) {
+            wanted = wanted.min(there);
+        }
         take_back(transaction, post, wanted.min(there), wanted);
+    }
+
+    /// True if a purse counts growth value: of what has lapsed nothing is owed.
+    pub(super) fn is_growth(&self, programme: usize, purse: Purse) -> bool {
+        let rules = self.organisation.programmes[programme].rules.as_ref();
+        purse.number > Purse::POINTS && rules.is_some_and(|rules| rules.tables.is_growth(purse.number))
     }
 
     /// What a lot would hold that may be taken, the moves so far included.
@@ -300,7 +309,8 @@ impl Machine {
         for post in posts.iter().filter(|post| !pays(post)) {
             let purse = Purse { card: 0, number: post.purse() };
             let amount = part(post.amount);
-            if purse.number > Purse::POINTS && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
+            let must_be_there = purse.number > Purse::POINTS && !self.is_growth(admitted.programme, purse);
+            if must_be_there && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
                 return Err(plain(Code::InsufficientFunds));
             }
             self.claw_back(admitted, original, transaction, post, amount);

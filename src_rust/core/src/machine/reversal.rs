@@ -110,10 +110,14 @@ impl Machine {
         for (_, post) in posts.iter().enumerate().filter(|(at, post)| gave(post) && !lapsed.contains(&(at + 1))) {
             let purse = Purse { card: post.card, number: post.purse() };
             let there = self.in_lot(transaction, purse, (post.begins, post.expires));
-            if there < post.amount && purse.number > Purse::POINTS {
-                return Err((Code::InsufficientFunds, Reason::Used));
+            let mut wanted = post.amount;
+            if there < wanted && purse.number > Purse::POINTS {
+                if !self.is_growth(admitted.programme, purse) {
+                    return Err((Code::InsufficientFunds, Reason::Used));
+                }
+                wanted = there;
             }
-            take_back(transaction, post, post.amount.min(there), post.amount);
+            take_back(transaction, post, wanted.min(there), wanted);
         }
         for change in &original.changes {
             match *change {

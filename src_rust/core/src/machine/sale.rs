@@ -7,7 +7,7 @@ use crate::accounts::Account;
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{ACCEPT_PARTIAL, Kind, USE_POINTS};
-use crate::details::{Item, ItemKind, Kinds, Reason, item_of};
+use crate::details::{Item, ItemKind, Kinds, Reason, Seen, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
@@ -79,6 +79,9 @@ impl Machine {
         }
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let (tables, product) = self.rules_of(admitted.programme, card);
+        if (card.tier != 0) & tables.look_at_tiers() {
+            transaction.detail.items.push(Item::seen(Seen::Tier, card.tier.into()));
+        }
         if kinds.has(ItemKind::Staff) {
             self.must_serve(admitted, transaction)?;
         }
@@ -91,7 +94,7 @@ impl Machine {
         let lowered = lower_price(&till.tickets.lowering, &mut till.stock, transaction).min(amount - off);
         let due = amount - off - lowered;
         let demanded = product.pin_above != -1 && due > product.pin_above;
-        if demanded | kinds.has(ItemKind::Pin) | kinds.has(ItemKind::Card) {
+        if !admitted.request.is_dry_run() & (demanded | kinds.has(ItemKind::Pin) | kinds.has(ItemKind::Card)) {
             self.check_pins(admitted, transaction, demanded)?;
         }
         let limits = self.limits(product, index);
@@ -111,15 +114,17 @@ impl Machine {
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }
+        let growth = tables.growth_value.as_ref().map_or(0, |growth| growth.earned(till.stored + till.cash));
         let detail = &mut transaction.detail;
         (detail.cash, detail.unpaid, detail.discount) = (till.cash, unpaid, off + lowered);
         if transaction.kind == Kind::Authorise {
             if self.wallet(index).is_some_and(|wallet| wallet.rest().holds.len() >= HOLDS_MAX) {
                 return Err((Code::ExceedsCount, Reason::TooMany));
             }
-            hold(admitted, tables, transaction, today, [paid, earned, rebate])?;
+            hold(admitted, tables, transaction, today, [paid, earned, rebate, growth])?;
         } else {
             self.reward(product, transaction, today, earned, rebate);
+            self.give_growth(tables, transaction, today, growth);
             note_staff(transaction, paid);
         }
         Ok(if unpaid > 0 { Code::PartlyApproved } else { Code::Approved })

@@ -176,7 +176,7 @@ fn must_fit<'a>(
     let fits = |unit: &&UnitRule| match unit.kind {
         UnitKind::Coupon => !is_pass,
         UnitKind::Visits | UnitKind::Time => is_pass,
-        UnitKind::Value => false,
+        UnitKind::Value | UnitKind::Growth => false,
     };
     let Some(unit) = tables.unit(item.unit).filter(fits) else { return no(Reason::Foreign) };
     if unit.kind == UnitKind::Time && item.amount != 1 {

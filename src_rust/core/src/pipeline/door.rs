@@ -46,10 +46,7 @@ impl Checked {
             number,
             kind: kind.filter(|&kind| match no_items {
                 true => kind.needs_no_items(request),
-                false => {
-                    items_fit(kind, items, number.is_some(), request.amount)
-                        && (kind.needs_no_items(request) || has_needed(kind, items))
-                }
+                false => items_fit(kind, items, request) && (kind.needs_no_items(request) || has_needed(kind, items)),
             }),
             has_items: !no_items,
             forged: !no_items && has_forged(request.programme(), items, secrets),

@@ -22,6 +22,8 @@ use crate::journal::entry::{Entry, TRANSACTION_BYTES_MAX};
 use crate::journal::{BlockBuilder, Journal, UnsealedBlock};
 use crate::keys::Keys;
 use crate::machine::Machine;
+use crate::members::Members;
+use crate::pipeline::explain::Surroundings;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::recovery::{Recovered, forget_old_keys};
 use crate::secrets::Secrets;
@@ -79,6 +81,8 @@ pub(crate) struct Writer {
     pass_waiters: Vec<Reply<()>>,
     next_pass_waiters: Vec<Reply<()>>,
     secrets: Secrets,
+    /// Their birthdays.
+    members: Members,
     options: Options,
 }
 
@@ -91,6 +95,7 @@ impl Writer {
         checkpoint: Storage,
         recovered: Recovered,
         next: u64,
+        members: Members,
         options: Options,
         sync: Handover,
         behind: Behind,
@@ -120,6 +125,7 @@ impl Writer {
             pass_waiters: Vec::new(),
             next_pass_waiters: Vec::new(),
             secrets: options.secrets.clone(),
+            members,
             options,
         }
     }
@@ -313,6 +319,16 @@ impl Writer {
                     None => (if known { Code::InvalidCard } else { Code::UnknownTerminal }, 0, 0),
                 };
                 self.deliver(newest, reply);
+            }
+            Job::TryOut(batch, checked, reply) => {
+                self.machine.forget_decided();
+                let answers = self.execute(&batch, &checked)?;
+                let sale = self.machine.decided();
+                self.deliver((answers, sale), reply);
+            }
+            Job::Surroundings(programme, card, store, reply) => {
+                let around = self.machine.surroundings(programme, card, store);
+                self.deliver(around.map(|(product, merchant)| Surroundings { product, merchant }), reply);
             }
             Job::TrialBalance(programme, reply) => {
                 let balance = self.machine.trial_balance(programme, self.block.next() - 1);

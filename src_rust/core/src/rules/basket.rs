@@ -60,23 +60,30 @@ impl Tables {
 }
 
 /// The rules that apply to each line.
-struct Stacked(Vec<Stack>);
+pub(super) struct Stacked(Vec<Stack>);
 
 impl Stacked {
-    fn new(lines: usize) -> Stacked {
+    pub(super) fn new(lines: usize) -> Stacked {
         Stacked((0..lines).map(|_| Stack::default()).collect())
     }
 
     /// Adds a rule that gives so much to some lines, by their weights.
-    fn add(&mut self, rank: Rank, gives: i64, weights: &[i64], of: u64) {
+    pub(super) fn add(&mut self, rank: Rank, gives: i64, weights: &[i64], of: u64) {
         let shares = share_out(gives, weights, of);
         for (at, stack) in self.0.iter_mut().enumerate().filter(|(at, _)| is_of(*at, of)) {
             stack.add(rank, shares[at]);
         }
     }
 
+    /// What of that of a rule counts; None: none of its lines has it.
+    pub(super) fn counted(&self, rank: Rank, gives: i64, weights: &[i64], of: u64) -> Option<i64> {
+        let shares = share_out(gives, weights, of);
+        let counts = self.0.iter().enumerate().filter(|(at, stack)| is_of(*at, of) && stack.counts(rank));
+        counts.map(|(at, _)| shares[at]).reduce(|sum, share| sum + share)
+    }
+
     /// What each line is given.
-    fn totals(&self) -> impl Iterator<Item = i128> {
+    pub(super) fn totals(&self) -> impl Iterator<Item = i128> {
         self.0.iter().map(Stack::total)
     }
 }
@@ -86,12 +93,12 @@ fn is_of(line: usize, of: u64) -> bool {
     of >> line & 1 != 0
 }
 
-fn sum_of(amounts: &[i64], of: u64) -> i64 {
+pub(super) fn sum_of(amounts: &[i64], of: u64) -> i64 {
     amounts.iter().enumerate().filter(|(at, _)| is_of(*at, of)).map(|(_, amount)| amount).sum()
 }
 
 /// Shares a total out over some lines by their weights; where all of these are 0, so is the total.
-fn share_out(total: i64, weights: &[i64], of: u64) -> Shares {
+pub(super) fn share_out(total: i64, weights: &[i64], of: u64) -> Shares {
     let mut shares = [0; LINES_MAX];
     let all = sum_of(weights, of);
     if total == 0 || all == 0 {

@@ -6,7 +6,8 @@
 
 use std::cmp::Reverse;
 
-use crate::rules::stacking::{Rank, Rule, Stack};
+use crate::rules::basket::{Stacked, share_out, sum_of};
+use crate::rules::stacking::{Rank, Rule};
 use crate::rules::when::{Condition, Moment, When};
 use crate::rules::{Product, Tables};
 
@@ -24,17 +25,44 @@ pub enum Fate {
     Misses(Condition),
 }
 
+/// What a rule gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Gift {
+    /// Money off the list amount.
+    Discount = 1,
+    /// Points.
+    Points = 2,
+    /// Bonus.
+    Rebate = 3,
+    /// Growth value.
+    GrowthValue = 4,
+}
+
 /// A rule and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// A discount, or else an accrual.
-    pub is_discount: bool,
-    /// Its id; 0: what the product itself gives.
+    /// Of which kind it is.
+    pub gift: Gift,
+    /// Its id; 0: it is the product's, or that of growth value.
     pub id: u32,
-    /// What it gives, or would: money off the list amount, or points.
+    /// What it gives, or would.
     pub gives: i64,
     /// What became of it.
     pub fate: Fate,
+}
+
+/// What was sold, and how much money paid for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// When, where, how and on which card.
+    pub moment: Moment,
+    /// Category, 0: none, and list amount of each line; none: it was not told line by line.
+    pub lines: &'a [(u16, i64)],
+    /// Paid from principal and bonus of all cards, and in cash.
+    pub paid: i64,
+    /// Of it from principal of the own card, and in cash.
+    pub rebated: i64,
 }
 
 /// A rule that was held against a sale.
@@ -42,39 +70,88 @@ struct Held {
     rank: Rank,
     gives: i64,
     missed: Vec<Condition>,
+    /// The lines that it looks at: a bit for each.
+    of: u64,
 }
 
 impl Tables {
-    /// What becomes of the rules in a sale that is paid with so much money, discounts first. Of each kind first come those that apply, in the
-    /// order of their ids, then those that nearly do: at most 20, those that miss the least amount or the hour first, then those that would
-    /// give most.
-    pub fn explain(&self, product: &Product, moment: &Moment, paid: i64) -> Vec<Verdict> {
-        let held = |rule: Rule, when: &When, gives| Held { rank: rule.rank, gives, missed: when.missed(moment) };
-        let amount = moment.amount;
-        let own = product.off(amount);
-        let own = (own > 0).then(|| Held { rank: Rank::PRODUCT, gives: own, missed: Vec::new() });
-        let discounts = self.discounts.iter().map(|of| (Rule::from(of), &of.when));
-        let discounts = discounts.map(|(rule, when)| held(rule, when, rule.off(amount)));
-        let mut verdicts = judge(true, own.into_iter().chain(discounts).collect());
-        let base = product.earned(paid);
-        verdicts.push(Verdict { is_discount: false, id: 0, gives: base, fate: Fate::Counts });
-        let accruals = self.accruals.iter().map(|of| (Rule::from(of), &of.when));
-        let accruals = accruals.map(|(rule, when)| held(rule, when, rule.points(paid, base)));
-        verdicts.extend(judge(false, accruals.collect()));
+    /// What becomes of the rules in a sale, discounts first. Of each kind first come those that apply, in the order of their ids, then those that
+    /// nearly do: at most 20, those that miss the least amount or the hour first, then those that would give most.
+    pub fn explain(&self, product: &Product, told: &Told<'_>) -> Vec<Verdict> {
+        let whole = [(0, told.moment.amount)];
+        let lines = if told.lines.is_empty() { &whole[..] } else { told.lines };
+        let amounts: Vec<i64> = lines.iter().map(|line| line.1).collect();
+        let own = product.off(told.moment.amount);
+        let own = (own > 0).then(|| Held { rank: Rank::PRODUCT, gives: own, missed: Vec::new(), of: u64::MAX });
+        let discounts = self
+            .discounts
+            .iter()
+            .map(|of| hold(&of.when, Rule::from(of), &told.moment, lines, |rule, amount, _| rule.off(amount)));
+        let discounts: Vec<Held> = own.into_iter().chain(discounts).collect();
+        let stacked = stack(&discounts, &amounts);
+        let off = stacked.totals().zip(&amounts).map(|(off, &amount)| off.min(amount.into()) as i64);
+        let costs: Vec<i64> = amounts.iter().zip(off).map(|(amount, off)| amount - off).collect();
+        let mut verdicts = judge(Gift::Discount, &discounts, &stacked, &amounts);
+        let paid_of = &share_out(told.paid, &costs, u64::MAX)[..costs.len()];
+        let base = Verdict { gift: Gift::Points, id: 0, gives: product.earned(told.paid), fate: Fate::Counts };
+        let accruals = self.accruals.iter().map(|of| {
+            hold(&of.when, Rule::from(of), &told.moment, lines, |rule, _, of| {
+                let paid = sum_of(paid_of, of);
+                rule.points(paid, product.earned(paid))
+            })
+        });
+        let accruals: Vec<Held> = accruals.collect();
+        verdicts.push(base);
+        verdicts.extend(judge(Gift::Points, &accruals, &stack(&accruals, paid_of), paid_of));
+        let rebate = crate::units::rate_of(told.rebated, product.rebate) as i64;
+        let growth = self.growth_value.as_ref().map_or(0, |growth| growth.earned(told.paid));
+        let more = [(Gift::Rebate, rebate), (Gift::GrowthValue, growth)].into_iter().filter(|more| more.1 > 0);
+        verdicts.extend(more.map(|(gift, gives)| Verdict { gift, id: 0, gives, fate: Fate::Counts }));
         verdicts
+    }
+
+    /// What a rule is called; that of the product, and of what is no rule of its own, has no name.
+    pub fn name_of(&self, gift: Gift, id: u32) -> &str {
+        let found = match gift {
+            Gift::Discount => self.discounts.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.discounts[at].name),
+            Gift::Points => self.accruals.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.accruals[at].name),
+            Gift::Rebate | Gift::GrowthValue => None,
+        };
+        found.map_or("", String::as_str)
     }
 }
 
-fn judge(is_discount: bool, held: Vec<Held>) -> Vec<Verdict> {
-    let mut stack = Stack::default();
-    held.iter().filter(|held| held.missed.is_empty()).for_each(|held| stack.add(held.rank, held.gives));
-    let verdict = |held: &Held, fate| Verdict { is_discount, id: held.rank.id, gives: held.gives, fate };
+/// Holds a rule against a sale: against the lines of its categories, or, if there are none, against all of them.
+fn hold(when: &When, rule: Rule, moment: &Moment, lines: &[(u16, i64)], gives: impl Fn(&Rule, i64, u64) -> i64) -> Held {
+    let is_of = |category: u16| when.categories.is_empty() || when.categories.binary_search(&category).is_ok();
+    let here = (0..).zip(lines).filter(|(_, line)| is_of(line.0)).fold(0, |of: u64, (at, _)| of | 1 << at);
+    let of = if here == 0 { u64::MAX } else { here };
+    let amount = (0..).zip(lines).filter(|(at, _)| of >> at & 1 != 0).map(|(_, line)| line.1).sum();
+    let category = if here == 0 { 0 } else { lines[here.trailing_zeros() as usize].0 };
+    let mut looked_at = moment.with(category);
+    looked_at.amount = amount;
+    let missed = when.missed(&looked_at);
+    Held { rank: rule.rank, gives: gives(&rule, amount, of), missed, of }
+}
+
+/// Those that apply, on each line.
+fn stack(held: &[Held], weights: &[i64]) -> Stacked {
+    let mut stacked = Stacked::new(weights.len());
+    held.iter().filter(|held| held.missed.is_empty()).for_each(|held| stacked.add(held.rank, held.gives, weights, held.of));
+    stacked
+}
+
+fn judge(gift: Gift, held: &[Held], stacked: &Stacked, weights: &[i64]) -> Vec<Verdict> {
+    let verdict = |held: &Held, gives, fate| Verdict { gift, id: held.rank.id, gives, fate };
     let mut near = Vec::new();
     let mut verdicts = Vec::new();
-    for held in &held {
+    for held in held {
         match held.missed[..] {
-            [] => verdicts.push(verdict(held, if stack.counts(held.rank) { Fate::Counts } else { Fate::GivesWay })),
-            [condition] => near.push((condition, verdict(held, Fate::Misses(condition)))),
+            [] => verdicts.push(match stacked.counted(held.rank, held.gives, weights, held.of) {
+                Some(gives) => verdict(held, gives, Fate::Counts),
+                None => verdict(held, held.gives, Fate::GivesWay),
+            }),
+            [condition] => near.push((condition, verdict(held, held.gives, Fate::Misses(condition)))),
             _ => {}
         }
     }
@@ -94,6 +171,10 @@ mod tests {
         Tables::parse(&TABLES.replacen("\"compounding_rate\"", &format!("{rules}, \"compounding_rate\""), 1)).unwrap()
     }
 
+    fn explained(tables: &Tables, moment: Moment, paid: i64) -> Vec<Verdict> {
+        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0 })
+    }
+
     fn at(store: u32) -> Moment {
         Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 43_200)
     }
@@ -110,8 +191,11 @@ mod tests {
             "accruals": [{"id": 1, "name": "ten", "points": 100000, "stacking": "exclusive"},
                          {"id": 2, "name": "double", "factor": 2000000000000}]"#,
         );
-        let told = tables.explain(&tables.products[0], &at(1), 9_400);
-        let verdict = |is_discount, id, gives, fate| Verdict { is_discount, id, gives, fate };
+        let told = explained(&tables, at(1), 9_400);
+        let verdict = |is_discount, id, gives, fate| {
+            let gift = if is_discount { Gift::Discount } else { Gift::Points };
+            Verdict { gift, id, gives, fate }
+        };
         let expected = [
             verdict(true, 0, 500, Fate::Counts),
             verdict(true, 1, 300, Fate::GivesWay),
@@ -131,16 +215,17 @@ mod tests {
             .map(|id| format!(r#"{{"id": {id}, "name": "a", "value": {}, "when": {{"stores": [{id}]}}}}"#, id * 7 % 50 + 1))
             .collect();
         let tables = with(&format!(r#""discounts": [{}]"#, rules.join(", ")));
-        let told = tables.explain(&tables.products[0], &at(0), 1);
+        let told = explained(&tables, at(0), 1);
         let near: Vec<i64> = told.iter().filter(|verdict| matches!(verdict.fate, Fate::Misses(_))).map(|of| of.gives).collect();
         assert_eq!(near, (31..=50).rev().collect::<Vec<i64>>());
     }
 
     fn rule() -> impl Strategy<Value = String> {
         let stacking = prop::sample::select(vec!["best", "add", "exclusive"]);
-        (1..2_000i64, stacking, -1..2i16, 0..4u32, 0..3i64).prop_map(|(value, stacking, priority, stores, least)| {
+        (1..2_000i64, stacking, -1..2i16, 0..4u32, 0..3i64, 0..4u16).prop_map(|(value, stacking, priority, stores, least, of)| {
             let stores: Vec<u32> = (0..2).filter(|store| stores >> store & 1 != 0).collect();
-            let when = format!(r#"{{"stores": {stores:?}, "min_spend": {}}}"#, least * 10_000);
+            let categories: Vec<u16> = (1..3).filter(|category| of >> (category - 1) & 1 != 0).collect();
+            let when = format!(r#"{{"stores": {stores:?}, "categories": {categories:?}, "min_spend": {}}}"#, least * 2_500);
             format!(r#""name": "a", "stacking": "{stacking}", "priority": {priority}, "when": {when}, "VALUE": {value}"#)
         })
     }
@@ -151,23 +236,36 @@ mod tests {
         format!("[{}]", rules.join(", "))
     }
 
+    /// A basket: categories 0 to 2, small amounts.
+    fn lines() -> impl Strategy<Value = Vec<(u16, i64)>> {
+        prop::collection::vec((0..3u16, 0..5_000i64), 0..5)
+    }
+
     proptest! {
         #[test]
         fn what_counts_comes_to_what_the_decision_tables_say(
             discounts in prop::collection::vec(rule(), 0..12), accruals in prop::collection::vec(rule(), 0..12), store in 0..2u32,
+            lines in lines(), paid in 0..=100i64,
         ) {
-            let rules = format!(r#""discounts": {}, "accruals": {}"#, listed(&discounts, "value"), listed(&accruals, "points"));
-            let (tables, moment) = (with(&rules), at(store));
+            let categories = r#""categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]"#;
+            let rules = format!(r#"{categories}, "discounts": {}, "accruals": {}"#, listed(&discounts, "value"), listed(&accruals, "points"));
+            let tables = with(&rules);
+            let amount = if lines.is_empty() { 10_000 } else { lines.iter().map(|line| line.1).sum() };
+            let moment = Moment::new(1, amount).at(store, 1, 0).on(20_500, 43_200);
             let mut applying = Applying::default();
             tables.add_applying(&moment, &mut applying);
-            let product = &tables.products[0];
-            let told = tables.explain(product, &moment, 3_000);
-            let sum = |is_discount| -> i64 {
-                let counted = told.iter().filter(|of| of.is_discount == is_discount && of.fate == Fate::Counts);
+            tables.add_lines(&moment, lines.iter().copied(), &mut applying);
+            let (product, mut off) = (&tables.products[0], Vec::new());
+            let taken = tables.off(product, amount, &applying, &mut off);
+            let paid = (amount - taken) * paid / 100;
+            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0 });
+            let sum = |gift| -> i64 {
+                let counted = told.iter().filter(|of| of.gift == gift && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()
             };
-            prop_assert_eq!(sum(true).min(10_000), tables.off(product, 10_000, &applying, &mut Vec::new()));
-            prop_assert_eq!(sum(false), tables.earned(product, 10_000, 3_000, &applying, &[]));
+            // Of a line no more is taken off than it costs: then rules give less than they say.
+            prop_assert!(sum(Gift::Discount) == taken || taken < sum(Gift::Discount) && (0..).zip(&off).any(|(at, off)| *off == lines.get(at).map_or(amount, |line| line.1)) || lines.is_empty() && taken == amount);
+            prop_assert_eq!(sum(Gift::Points), tables.earned(product, amount, paid, &applying, &off));
         }
     }
 }

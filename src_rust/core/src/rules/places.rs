@@ -1,4 +1,4 @@
-//! What rules name beside stores: categories of goods, regions of stores, tiers of cards.
+//! What rules name beside stores: categories of goods, and regions of stores.
 
 use std::fmt;
 
@@ -6,12 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::Tables;
 use crate::table::{Table, mix};
-use crate::units::PURSE_MAX;
 
 /// Most regions: a number of twelve bits.
 const REGIONS_MAX: usize = 4_095;
-/// Most tiers: a number of five bits.
-const TIERS_MAX: u8 = 31;
 /// Most stores and merchants of all regions.
 const PLACES_MAX: usize = 1_000_000;
 
@@ -37,18 +34,6 @@ pub struct Region {
     /// Numbers of merchants, ascending.
     #[serde(default)]
     pub merchants: Vec<u32>,
-}
-
-/// A tier that a card may have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tier {
-    /// From 1 to 31.
-    pub id: u8,
-    /// For people.
-    pub name: String,
-    /// Growth value that reaches it.
-    pub from: i64,
 }
 
 /// The regions by their stores and merchants.
@@ -114,12 +99,6 @@ impl Tables {
         if self.regions.len() > REGIONS_MAX || places > PLACES_MAX || self.regions.iter().any(|region| !named(&region.name)) {
             return bad(format!("regions: at most {REGIONS_MAX}, of {PLACES_MAX} stores and merchants, each with a name"));
         }
-        let rising = self.tiers.is_sorted_by(|a, b| a.id < b.id && a.from < b.from);
-        let tier_ok =
-            |tier: &Tier| (1..=TIERS_MAX).contains(&tier.id) && named(&tier.name) && (0..=PURSE_MAX).contains(&tier.from);
-        if !rising || !self.tiers.iter().all(tier_ok) {
-            return bad("tiers: ids of 1 to 31 and growth values, both ascending, each with a name".into());
-        }
         Ok(())
     }
 }
@@ -148,8 +127,6 @@ mod tests {
             (r#""regions": [{"name": ""}]"#, "regions"),
             (r#""categories": [{"id": 0, "name": "a"}]"#, "categories"),
             (r#""categories": [{"id": 2, "name": "a"}, {"id": 1, "name": "b"}]"#, "categories"),
-            (r#""tiers": [{"id": 32, "name": "a", "from": 0}]"#, "tiers"),
-            (r#""tiers": [{"id": 1, "name": "a", "from": 5}, {"id": 2, "name": "b", "from": 5}]"#, "tiers"),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"categories": [1]}}]"#, "discount 9"),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"regions": [1]}}]"#, "discount 9"),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"tiers": [1]}}]"#, "discount 9"),

@@ -237,6 +237,10 @@ pub struct Stacks {
     /// The discounts, then the accruals.
     rules: Vec<Rule>,
     discounts: u32,
+    /// The times around a birthday that some rule asks for: a sum of [`Birthday`](crate::rules::Birthday).
+    birthdays: u8,
+    /// Some rule asks for the card's tier.
+    by_tier: bool,
 }
 
 impl Stacks {
@@ -245,7 +249,10 @@ impl Stacks {
         let whens = discounts.iter().map(|rule| &rule.when).chain(accruals.iter().map(|rule| &rule.when));
         let decisions = Decisions::of(whens).ok_or("discounts and accruals: too many combinations of what they name")?;
         let rules = discounts.iter().map(Rule::from).chain(accruals.iter().map(Rule::from)).collect();
-        Ok(Stacks { decisions, rules, discounts: discounts.len() as u32 })
+        let whens = discounts.iter().map(|rule| &rule.when).chain(accruals.iter().map(|rule| &rule.when));
+        let by_tier = whens.clone().any(|when| !when.tiers.is_empty());
+        let birthdays = whens.filter_map(|when| when.birthday).fold(0, |sum, of| sum | of as u8);
+        Ok(Stacks { decisions, rules, discounts: discounts.len() as u32, birthdays, by_tier })
     }
 
     /// Those of some rules that apply which are of one kind.
@@ -310,6 +317,18 @@ impl Tables {
     #[inline]
     pub fn look_at_sales(&self) -> bool {
         !self.stacks.decisions.is_empty()
+    }
+
+    /// True if some rule asks for the card's tier.
+    #[inline]
+    pub fn look_at_tiers(&self) -> bool {
+        self.stacks.by_tier
+    }
+
+    /// The times around a holder's birthday that rules ask for: a sum of [`Birthday`](crate::rules::Birthday).
+    #[inline]
+    pub fn birthdays(&self) -> u8 {
+        self.stacks.birthdays
     }
 
     /// Asks for the memory in which the rules that apply to some sales, or to goods of a category in them, are found.
@@ -429,7 +448,7 @@ impl Tables {
             && when.products.iter().all(|&product| self.product(product).is_some())
             && when.categories.iter().all(|of| self.categories.binary_search_by_key(of, |category| category.id).is_ok())
             && when.regions.iter().all(|&region| usize::from(region) <= self.regions.len() && region != 0)
-            && when.tiers.iter().all(|of| self.tiers.binary_search_by_key(of, |tier| tier.id).is_ok())
+            && when.tiers.iter().all(|&tier| self.has_tier(tier))
     }
 }
 

@@ -94,7 +94,8 @@ impl Tables {
     pub(super) fn check_tiers(&self) -> Result<(), String> {
         let rising = self.tiers.is_sorted_by(|a, b| a.id < b.id && a.from < b.from);
         let named = |name: &str| (1..=64).contains(&name.len());
-        let tier_ok = |tier: &Tier| (1..=TIERS_MAX).contains(&tier.id) && named(&tier.name) && (0..=PURSE_MAX).contains(&tier.from);
+        let tier_ok =
+            |tier: &Tier| (1..=TIERS_MAX).contains(&tier.id) && named(&tier.name) && (0..=PURSE_MAX).contains(&tier.from);
         if !rising || !self.tiers.iter().all(tier_ok) {
             return Err("tables: tiers: ids of 1 to 31 and growth values, both ascending, each with a name".into());
         }

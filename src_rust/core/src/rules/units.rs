@@ -19,6 +19,7 @@ pub enum UnitKind {
     Time,
     Coupon,
     Value,
+    Growth,
 }
 
 /// Who bears what a coupon takes off.
@@ -76,7 +77,7 @@ impl UnitRule {
         let of_kind = match self.kind {
             UnitKind::Coupon => self.worth == 0 && (self.value > 0) != (self.rate > 0) && self.rate <= RATE_ONE,
             UnitKind::Visits | UnitKind::Time => (self.value, self.rate, self.max) == (0, 0, 0) && self.funded == Funder::Issuer,
-            UnitKind::Value => {
+            UnitKind::Value | UnitKind::Growth => {
                 (self.worth, self.value, self.rate, self.max, self.min_spend) == (0, 0, 0, 0, 0) && self.funded == Funder::Issuer
             }
         };

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use wide::i32x8;
 
-use crate::calendar::{is_date, to_yyyymmdd};
+use crate::calendar::{from_yyyymmdd, is_date, to_yyyymmdd};
 use crate::memory::prefetch;
 use crate::units::AMOUNT_MAX;
 
@@ -18,6 +18,11 @@ const TIMES_MAX: usize = 24;
 const WEEKDAYS: u8 = 0x7f;
 /// Bits of the days of a month: bit n of day n.
 const MONTH_DAYS: u32 = 0xffff_fffe;
+
+/// The terminal's date at a local time, in seconds after the begin of a business date.
+pub fn local_date(date: i32, local_time: i32) -> i32 {
+    date + local_time.div_euclid(DAY)
+}
 
 /// What conditions look at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +67,11 @@ impl Moment {
         Moment { region, tier, ..self }
     }
 
+    /// At a time that is this to the holder's birthday: a sum of [`Birthday`].
+    pub fn near(self, birthday: u8) -> Moment {
+        Moment { birthday, ..self }
+    }
+
     /// Of goods of this category alone.
     pub fn with(self, category: u16) -> Moment {
         Moment { category, ..self }
@@ -69,7 +79,7 @@ impl Moment {
 
     /// At this local time, in seconds after the begin of a business date: it may lie on a day before or after.
     pub fn on(self, date: i32, local_time: i32) -> Moment {
-        Moment { date: date + local_time.div_euclid(DAY), second: local_time.rem_euclid(DAY), ..self }
+        Moment { date: local_date(date, local_time), second: local_time.rem_euclid(DAY), ..self }
     }
 
     /// From 0 for Monday.
@@ -96,6 +106,24 @@ pub enum Birthday {
     Week = 2,
     /// The month that it lies in.
     Month = 4,
+}
+
+/// Days before and after a birthday that its week has.
+const WEEK_REACH: i32 = 3;
+
+impl Birthday {
+    /// What a date is to a birthday, as MMDD: a sum of those that it lies in. One on a leap day is on 28 February in other years.
+    pub fn around(birthday: u16, date: i32) -> u8 {
+        let (today, birthday) = (to_yyyymmdd(date), u32::from(birthday));
+        let in_year = |year: u32| from_yyyymmdd(year * 10_000 + birthday).or_else(|| from_yyyymmdd(year * 10_000 + 228));
+        let year = today / 10_000;
+        let days = [year.saturating_sub(1), year, year + 1].into_iter().filter_map(in_year).map(|of| (of - date).abs());
+        let near = days.min().unwrap_or(i32::MAX);
+        let bit = |is: bool, bit: Birthday| if is { bit as u8 } else { 0 };
+        bit(near == 0, Birthday::Day)
+            | bit(near <= WEEK_REACH, Birthday::Week)
+            | bit(today / 100 % 100 == birthday / 100, Birthday::Month)
+    }
 }
 
 /// Conditions of a rule.
@@ -184,9 +212,10 @@ impl When {
 
 /// What a rule may ask for, those that a sale could meet most easily first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 #[allow(missing_docs)] // as the fields of `When`
 pub enum Condition {
-    MinSpend,
+    MinSpend = 1,
     Times,
     Weekdays,
     MonthDays,
@@ -308,7 +337,6 @@ impl Hour {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::from_yyyymmdd;
 
     fn applies(when: &When, moment: &Moment) -> usize {
         assert!(when.is_ok());
@@ -338,6 +366,15 @@ mod tests {
         }
         let times = When { times: vec![(0, 43_200), (43_200, 43_201), (80_000, 86_400)], ..When::default() };
         assert_eq!([0, 43_199, 43_200, 43_201, 86_399].map(|second| applies(&times, &at(second))), [1, 1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_birthday_is_a_day_a_week_and_a_month() {
+        let around = |birthday, date| Birthday::around(birthday, from_yyyymmdd(date).unwrap());
+        assert_eq!([20260310, 20260309, 20260313, 20260314].map(|date| around(310, date)), [7, 6, 6, 4]);
+        // Over the turn of a year, and of a month.
+        assert_eq!([20251231, 20260102, 20260104].map(|date| around(101, date)), [2, 6, 6]);
+        assert_eq!([20270228, 20280228, 20280229, 20270301].map(|date| around(229, date)), [7, 6, 7, 2]);
     }
 
     #[test]

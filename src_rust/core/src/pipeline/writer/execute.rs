@@ -5,15 +5,17 @@
 //! the next: what an earlier step asked for is there when the next step reads it, because a run of rows was executed in between.
 
 use crate::calendar::is_date;
+use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
-use crate::details::{Item, ItemKind, Part, lines_of};
+use crate::details::{Item, ItemKind, Part, Seen, lines_of};
 use crate::error::Error;
 use crate::journal::JournalError;
 use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
 use crate::keys::Key;
 use crate::machine::{Admitted, Beside, Found, answer, parts as parts_of};
 use crate::memory::prefetch;
+use crate::rules::{Birthday, local_date};
 
 use zeroize::Zeroizing;
 
@@ -108,7 +110,7 @@ impl Writer {
             }
             self.keys.prefetch_place(request.business_date, checked.key_hash);
             sought[count % AHEAD_ROWS] = row;
-            let has_key = checked.kind != Some(Kind::Balance);
+            let has_key = (checked.kind != Some(Kind::Balance)) & !request.is_dry_run();
             count += usize::from(has_key & !self.is_new(request, ahead.likely_terminal));
         }
         for &row in &sought[..count] {
@@ -171,7 +173,8 @@ impl Writer {
         };
         let sequence = self.block.next();
         let terminal = self.find_terminal(request, checked, ahead);
-        if kind != Kind::Balance
+        let has_key = (kind != Kind::Balance) & !request.is_dry_run();
+        if has_key
             && !self.is_new(request, terminal)
             && let Some(earlier) = self.find_by_key(request.business_date, checked.key_hash, || request.key())?
         {
@@ -186,13 +189,25 @@ impl Writer {
                 None => return Ok(Err(Code::NotAvailable)),
             };
         }
+        if let Some(seen) = self.see_birthday(request, kind, programme, checked.number, items) {
+            if hashed.is_empty() {
+                hashed.extend_from_slice(items);
+            }
+            hashed.push(seen);
+        }
         if !hashed.is_empty() {
             beside.items = &hashed;
         }
-        let beside = (!items.is_empty()).then_some(&beside);
+        let beside = (!beside.items.is_empty()).then_some(&beside);
         let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, beside };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place, parts));
+        }
+        if request.is_dry_run() {
+            let transaction = self.machine.price(&admitted, sequence);
+            answer(transaction, 0, false, place);
+            parts_of(transaction, parts);
+            return Ok(Ok(()));
         }
         // What has details without saying so has few of them: the slack of the room holds them.
         let plain = items.is_empty() & matches!(kind, Kind::Issue | Kind::TopUp | Kind::Purchase | Kind::Status | Kind::Fund);
@@ -214,6 +229,28 @@ impl Writer {
             parts_of(transaction, parts);
         }
         Ok(Ok(()))
+    }
+
+    /// What the terminal's date is to the birthday of who holds the card, if rules ask for it.
+    #[inline]
+    fn see_birthday(
+        &self,
+        request: &Request,
+        kind: Kind,
+        programme: usize,
+        number: Option<CardNumber>,
+        items: &[Item],
+    ) -> Option<Item> {
+        let rules = self.machine.organisation.programmes[programme].rules.as_ref()?;
+        let asked = rules.tables.birthdays();
+        if asked == 0 || !matches!(kind, Kind::Purchase | Kind::Authorise) {
+            return None;
+        }
+        let card = self.machine.named_card(request.programme(), number, items)?;
+        let member = self.machine.wallet(card).map_or(0, |wallet| wallet.rest().member);
+        let birthday = self.members.birthday(request.programme(), member)?;
+        let seen = Birthday::around(birthday, local_date(request.business_date, request.local_time)) & asked;
+        (seen != 0).then(|| Item::seen(Seen::Birthday, seen.into()))
     }
 
     /// The items with the hashes of PINs in place of the PINs, and the salt of a new one; None if there is no key.
@@ -333,7 +370,7 @@ impl Writer {
             && entry.channel == request.channel
             && entry.amount == request.amount
             && entry.flags == request.flags
-            && items.iter().filter(of_content).eq(&entry.detail.items)
+            && items.iter().filter(of_content).eq(entry.detail.items.iter().filter(|item| item.is_sent()))
             && entry.product == request.product
             && entry.expires == request.expires
             && entry.status == request.status

@@ -1,0 +1,145 @@
+"""Why a sale came to what it did: which rule of which version gave which amount, and which nearly applied.
+
+`Engine.explain` and `Client.explain` answer with an `Explanation`, of a sale that was posted or refused, by
+the sequence of its entry, or of one that is tried out. `sentence` says a verdict in words.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from onecard.messages import Answer
+from onecard.reports import RulesVersion
+from onecard.rules.source import POINTS_SCALE
+
+
+class Gift(IntEnum):
+    """What a rule gives."""
+
+    DISCOUNT = 1
+    """Money off the list amount, in minor units."""
+    POINTS = 2
+    """In 1/10,000."""
+    REBATE = 3
+    """Bonus, in minor units."""
+    GROWTH_VALUE = 4
+
+
+class Fate(IntEnum):
+    """What became of a rule."""
+
+    COUNTS = 1
+    GIVES_WAY = 2
+    """It applies, and another one counts in its place."""
+    MISSES = 3
+    """All is as it asks, but for one condition."""
+
+
+class Condition(IntEnum):
+    """What a rule asks for: the keys of `when` in a rule file."""
+
+    NONE = 0
+    MIN_SPEND = 1
+    TIMES = 2
+    WEEKDAYS = 3
+    MONTH_DAYS = 4
+    FROM = 5
+    UNTIL = 6
+    BIRTHDAY = 7
+    CATEGORIES = 8
+    CHANNELS = 9
+    TIERS = 10
+    PRODUCTS = 11
+    REGIONS = 12
+    MERCHANTS = 13
+    STORES = 14
+
+
+_WHY = {
+    Condition.MIN_SPEND: "too little was bought",
+    Condition.TIMES: "it was another time of day",
+    Condition.WEEKDAYS: "it was another day of the week",
+    Condition.MONTH_DAYS: "it was another day of the month",
+    Condition.FROM: "it had not begun",
+    Condition.UNTIL: "it was over",
+    Condition.BIRTHDAY: "it was not around the holder's birthday, or nobody knows that",
+    Condition.CATEGORIES: "nothing of its categories was bought",
+    Condition.CHANNELS: "it came by another channel",
+    Condition.TIERS: "the card has another tier",
+    Condition.PRODUCTS: "the card is of another product",
+    Condition.REGIONS: "the store lies in another region",
+    Condition.MERCHANTS: "the store is another merchant's",
+    Condition.STORES: "it was another store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule and what became of it."""
+
+    gift: Gift
+    id: int
+    """Of a discount or an accrual; 0: what the product gives, or growth value."""
+    name: str
+    gives: int
+    """What it gives, or would."""
+    fate: Fate
+    missed: Condition = Condition.NONE
+
+    @property
+    def rule(self) -> str:
+        """What the rule is called, for people."""
+        if self.gift == Gift.DISCOUNT:
+            return f"discount {self.id}, {self.name}" if self.id else "the product's discount"
+        if self.gift == Gift.POINTS:
+            return f"accrual {self.id}, {self.name}" if self.id else "the product's points"
+        return "the product's rebate" if self.gift == Gift.REBATE else "growth value"
+
+    @property
+    def why(self) -> str:
+        """What became of it, for people."""
+        if self.fate == Fate.COUNTS:
+            return "counts"
+        return "gives way to another" if self.fate == Fate.GIVES_WAY else f"no: {_WHY[self.missed]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a sale came to, and why."""
+
+    code: int
+    """00; 25: there is no such entry, 12: it is no sale on a card, 58; of a sale that is tried out what it is
+    answered if it does not come so far."""
+    version: RulesVersion | None = None
+    """The version of the rules that priced it."""
+    answer: Answer | None = None
+    """What it was answered, or would be."""
+    verdicts: tuple[Verdict, ...] = ()
+    """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and
+    growth value."""
+
+    def counted(self, gift: Gift) -> int:
+        """What rules give of one kind, together."""
+        return sum(one.gives for one in self.verdicts if one.gift == gift and one.fate == Fate.COUNTS)
+
+    def sentences(self, scale: int = 2) -> Iterator[str]:
+        """One line a rule; `scale` is that of money."""
+        for one in self.verdicts:
+            yield f"{one.rule}: {amount_of(one, scale)}, {one.why}"
+
+
+def amount_of(verdict: Verdict, scale: int = 2) -> str:
+    """What a rule gives, as people write it."""
+    if verdict.gift == Gift.POINTS:
+        return f"{amount_of_points(verdict.gives)} points"
+    return _decimal(verdict.gives, 0 if verdict.gift == Gift.GROWTH_VALUE else scale)
+
+
+def amount_of_points(amount: int) -> str:
+    """Points without the zeros at their end."""
+    return _decimal(amount, POINTS_SCALE).rstrip("0").rstrip(".")
+
+
+def _decimal(amount: int, places: int) -> str:
+    whole, rest = divmod(amount, 10**places)
+    return f"{whole}.{rest:0{places}d}" if places else str(whole)

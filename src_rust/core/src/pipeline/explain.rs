@@ -1,0 +1,131 @@
+//! Why a sale came to what it did: which rule of which version gave which amount, and which nearly applied.
+//!
+//! A sale that is posted is explained from its entry and the version of the rules that it names; one that is tried out from what it would have
+//! been. Nothing is changed.
+
+use crate::accounts::Account;
+use crate::codes::Code;
+use crate::commands::{Answer, Answers, Batch, Kind, RulesVersion};
+use crate::details::{Part, Seen, lines_of, seen_of};
+use crate::error::Error;
+use crate::journal::entry::{CardRef, Entry, Transaction};
+use crate::machine::{answer_of, parts};
+use crate::pipeline::door::Checked;
+use crate::pipeline::{Engine, Job};
+use crate::rules::{Moment, Tables, Told, Verdict};
+
+/// Why a sale came to what it did.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    /// 00; 25 if there is no such transaction, 12 if it is no sale, 58, or what a sale that is tried out is answered without its rules.
+    pub code: u8,
+    /// The version that priced it.
+    pub version: RulesVersion,
+    /// What it was answered, or would be; its parts are here.
+    pub answer: Answer,
+    /// Parts of the answer.
+    pub parts: Vec<Part>,
+    /// What became of the rules, each with its name.
+    pub verdicts: Vec<(Verdict, String)>,
+}
+
+/// What the machine knows of a sale beyond its entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    /// The card's product.
+    pub(crate) product: u16,
+    /// Number of the merchant that the store is of.
+    pub(crate) merchant: u32,
+}
+
+impl Engine {
+    /// Explains a sale that was posted or refused, by the sequence of its entry.
+    pub fn explain(&self, programme: u16, sequence: u64) -> Result<Explanation, Error> {
+        let programme = programme.max(1);
+        let (code, versions) = self.rules_versions(programme)?;
+        if code != Code::Approved {
+            return Ok(Explanation::refused(code));
+        }
+        let found = if sequence == 0 || sequence >= self.shared.durable() { None } else { self.journal()?.entry(sequence)? };
+        match found {
+            Some(Entry::Transaction(sale)) if sale.key.programme == programme => {
+                let mut told = Vec::new();
+                parts(&sale, &mut told);
+                let answer = Answer { parts: told.len() as u16, ..answer_of(&sale, sequence) };
+                self.explain_sale(&sale, answer, told, &versions)
+            }
+            _ => Ok(Explanation::refused(Code::OriginalNotFound)),
+        }
+    }
+
+    /// Explains a sale that is tried out: one row with [`DRY_RUN`](crate::commands::DRY_RUN).
+    pub fn explain_dry_run(&self, batch: Batch) -> Result<Explanation, Error> {
+        let programme = match &batch.rows[..] {
+            [row] if row.is_dry_run() => row.programme(),
+            _ => return Err(Error::Misuse("one sale, with the flag of a dry run, can be explained at a time".into())),
+        };
+        let checked = Checked::of_batch(&batch, &self.secrets);
+        let (answers, sale): (Answers, Option<Transaction>) = self.call(|reply| Job::TryOut(batch, checked, reply))?;
+        let answer = answers.rows[0];
+        match sale {
+            Some(sale) => self.explain_sale(&sale, answer, answers.parts, &self.rules_versions(programme)?.1),
+            None => Ok(Explanation { code: answer.code as u8, answer, ..Explanation::default() }),
+        }
+    }
+
+    fn explain_sale(
+        &self,
+        sale: &Transaction,
+        answer: Answer,
+        parts: Vec<Part>,
+        versions: &[RulesVersion],
+    ) -> Result<Explanation, Error> {
+        let CardRef::Known { index, .. } = sale.card else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
+        if !matches!(sale.kind, Kind::Purchase | Kind::Authorise) {
+            return Ok(Explanation::refused(Code::InvalidTransaction));
+        }
+        let programme = sale.key.programme;
+        let around = self.call(|reply| Job::Surroundings(programme, index, sale.store, reply))?;
+        let version = versions.iter().find(|version| version.version == sale.rule).copied();
+        let Some((around, version)) = around.zip(version) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
+        let found = self.rules(programme, version.version)?;
+        let tables = Tables::parse(&found.tables).map_err(Error::Rules)?;
+        let Some(product) = tables.product(around.product) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
+        let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
+        let told =
+            Told { moment: moment_of(sale, around, &tables), lines: &lines, paid: paid(sale, true), rebated: paid(sale, false) };
+        let verdicts = tables.explain(product, &told);
+        let named = |of: Verdict| (of, tables.name_of(of.gift, of.id).to_owned());
+        let verdicts = verdicts.into_iter().map(named).collect();
+        Ok(Explanation { code: Code::Approved.number(), version, answer, parts, verdicts })
+    }
+}
+
+impl Explanation {
+    fn refused(code: Code) -> Explanation {
+        Explanation { code: code.number(), ..Explanation::default() }
+    }
+}
+
+/// What rules looked at in a sale.
+fn moment_of(sale: &Transaction, around: Surroundings, tables: &Tables) -> Moment {
+    let items = &sale.detail.items;
+    Moment::new(around.product, sale.amount)
+        .at(sale.store, around.merchant, sale.channel)
+        .of(tables.region(sale.store, around.merchant), seen_of(items, Seen::Tier) as u8)
+        .near(seen_of(items, Seen::Birthday) as u8)
+        .on(sale.key.date, sale.time)
+}
+
+/// What cards and cash paid: from principal and bonus of all, or from principal of the own card alone.
+fn paid(sale: &Transaction, all: bool) -> i64 {
+    let pays = |account: Account, card: u16| {
+        account == Account::CardPrincipal && (all || card == 0) || all && account == Account::CardBonus
+    };
+    if !sale.detailed {
+        let moves = sale.moves.iter().filter(|of| of.to == Account::StoreClearing && pays(of.from, 0));
+        return moves.map(|of| of.amount).sum();
+    }
+    let posts = sale.detail.posts.iter().filter(|post| post.to == Account::StoreClearing && pays(post.from, post.card));
+    posts.map(|post| post.amount).sum::<i64>() + sale.detail.cash
+}
