@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, Index};
 
 use serde::{Deserialize, Serialize};
+use zerocopy::{Immutable, IntoBytes, transmute};
 
 use crate::units::{UNIT_MIN, Unit};
 
 /// Every account there is, in the order of their codes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
 #[repr(u8)]
 #[allow(missing_docs)] // docs/transactions.md and docs/card.md have the tables
 pub enum Account {
@@ -159,7 +160,7 @@ pub struct Move {
 /// A move of a transaction with details: one of its ends may be a lot of a card's purse, and its unit may be one of the rules'.
 ///
 /// It begins as the journal writes it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Post {
     /// What it takes from.
@@ -174,11 +175,21 @@ pub struct Post {
     pub begins: i32,
     /// Whose purse the card's end is: 0 of the entry's card, 1 and more of the further cards in their order.
     pub card: u16,
+    /// Zero.
+    #[serde(skip)]
+    pub reserved: u16,
     /// Smallest units, 1 to [`PURSE_MAX`](crate::units::PURSE_MAX).
     pub amount: i64,
 }
 
 impl Post {
+    /// Its accounts, unit and last date; the first date and the card; the amount: each a little-endian word, as they lie in memory.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 3] {
+        let words: [u64; 3] = transmute!(*self);
+        words.map(u64::from_le)
+    }
+
     /// The account at the end that is a card's, if one is.
     #[inline]
     fn end(&self) -> Account {

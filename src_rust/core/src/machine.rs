@@ -29,7 +29,7 @@ use crate::commands::{Answer, DRY_RUN, Kind, Registration, Request, USE_POINTS};
 use crate::details::{Item, ItemKind, Part, Seen, item_of, lines_of, seen_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
-use crate::machine::details::{Ahead, answer_detailed};
+use crate::machine::details::answer_detailed;
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
 use crate::machine::sale::Till;
@@ -131,8 +131,6 @@ pub struct Machine {
     changed_marks: BTreeSet<u64>,
     /// The transaction that was decided last; its room is used again. None while one is being decided.
     decided: Option<Box<Transaction>>,
-    /// Room for what is known of the cards of a transaction while it is applied.
-    ahead: Vec<Ahead>,
     /// What the sale that was decided last was poured with; its room is used again. None while one is being poured.
     till: Option<Box<Till>>,
     /// Room for the rules that apply to a sale.
@@ -152,7 +150,6 @@ impl Default for Machine {
             marks: BTreeMap::new(),
             changed_marks: BTreeSet::new(),
             decided: Some(Box::new(Transaction::blank())),
-            ahead: Vec::new(),
             till: Some(Box::default()),
             applying: Applying::default(),
         }

@@ -233,6 +233,7 @@ impl Wallet {
     }
 
     /// Sum of the lots of a purse.
+    #[inline]
     pub fn balance(&self, purse: u16) -> i64 {
         self.lots_of(purse).map(|lot| lot.amount).sum()
     }
@@ -593,8 +594,16 @@ mod tests {
     fn held_lots_lapse_only_with_the_hold() {
         let mut wallet = Wallet::default();
         wallet.add(2, 0, 10, 100);
-        let post =
-            Post { from: Account::CardBonus, to: Account::StoreClearing, card: 0, unit: 0, begins: 0, expires: 10, amount: 60 };
+        let post = Post {
+            from: Account::CardBonus,
+            to: Account::StoreClearing,
+            card: 0,
+            unit: 0,
+            begins: 0,
+            expires: 10,
+            reserved: 0,
+            amount: 60,
+        };
         wallet.hold(&post, 60);
         wallet.rest_mut().holds.push(Hold {
             sequence: 5,
@@ -619,7 +628,7 @@ mod tests {
         fn captures_take_all_in_the_end_and_never_less_than_before(
             amounts in prop::collection::vec((1i64..50, 0i64..5), 1..6), parts in prop::collection::vec(1i64..40, 1..10),
         ) {
-            let post = |from, to, amount| Post { from, to, card: 0, unit: 0, begins: 0, expires: 0, amount };
+            let post = |from, to, amount| Post { from, to, card: 0, unit: 0, begins: 0, expires: 0, reserved: 0, amount };
             let mut posts = Vec::new();
             for (money, units) in amounts {
                 if units > 0 {

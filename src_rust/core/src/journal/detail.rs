@@ -7,7 +7,9 @@ use std::fmt;
 use crate::accounts::{ACCOUNTS, Account, CARD_ACCOUNTS, Post};
 use crate::commands::Kind;
 use crate::details::{Item, ItemKind, Reason, lines_of};
-use crate::journal::entry::{CardRef, Change, Malformed, Out, Place, Reader, Room, Transaction, put_id, put_number, put_uint};
+use crate::journal::entry::{
+    CardRef, Change, Malformed, Out, Place, Reader, Room, TRANSACTION_BYTES_MAX, Transaction, put_id, put_number, put_uint,
+};
 use crate::units::{PURSE_MAX, UNIT_MIN, Unit};
 
 /// What a transaction with details has beyond the others.
@@ -124,8 +126,14 @@ const HAS_CARD: u8 = 128;
 
 /// Most moves of a transaction.
 pub const POSTS_MAX: usize = 8_192;
-/// So many items, moves and so on fit a room for certain: a change takes 64 bytes at most, all others less.
-const PER_ROOM: usize = 8;
+/// Most bytes of an item, a move or a balance of units.
+const PIECE_BYTES_MAX: usize = 40;
+/// Most bytes of a change.
+const CHANGE_BYTES_MAX: usize = 64;
+/// Most bytes of a further card with its balances.
+const CARD_BYTES_MAX: usize = 96;
+/// Most bytes of the rest of the details.
+const REST_BYTES_MAX: usize = 384;
 
 impl Detail {
     /// Adds a move to a transaction in which lots with a last date before this one lapse at once.
@@ -142,7 +150,7 @@ impl Detail {
     }
 
     /// The balance of a purse of units will be told.
-    #[inline(never)]
+    #[inline]
     fn name(&mut self, card: u16, unit: u16) {
         if !self.units.iter().any(|of| (of.0, of.1) == (card, unit)) {
             self.units.push((card, unit, 0));
@@ -190,10 +198,11 @@ impl Transaction {
         if matches!(self.kind, Kind::Refund | Kind::Reversal) { self.posted } else { i32::MIN }
     }
 
-    /// Most bytes that its details take: of an item, a move, a balance of units or a line 40, of a change 64, of a further card 96, of the rest 384.
+    /// Most bytes that its details take.
     pub(super) fn details_bytes_max(&self) -> usize {
         let Detail { items, posts, cards, units, lines, .. } = &self.detail;
-        384 + (items.len() + posts.len() + units.len() + lines.len()) * 40 + self.changes.len() * 64 + cards.len() * 96
+        let pieces = items.len() + posts.len() + units.len() + lines.len();
+        REST_BYTES_MAX + pieces * PIECE_BYTES_MAX + self.changes.len() * CHANGE_BYTES_MAX + cards.len() * CARD_BYTES_MAX
     }
 
     #[inline(never)]
@@ -203,18 +212,18 @@ impl Transaction {
         self.encode_request(base, &mut room);
         let len = room.len;
         place.keep(len);
-        put_list(place, items, put_item);
-        put_list(place, cards, |out, &(index, previous)| {
+        put_list::<PIECE_BYTES_MAX, _>(place, items, put_item);
+        put_list::<CARD_BYTES_MAX, _>(place, cards, |out, &(index, previous)| {
             put_uint(out, index.into());
             put_uint(out, if previous == 0 { 0 } else { sequence - previous });
         });
-        put_list(place, posts, put_post);
-        put_list(place, balances, |out, purses| purses.iter().for_each(|&balance| put_uint(out, balance as u64)));
-        put_list(place, units, |out, &(_, _, balance)| put_uint(out, balance as u64));
-        put_list(place, &self.changes, |out, change| change.encode(out));
-        if !lines.is_empty() {
-            put_list(place, lines, |out, &off| put_uint(out, off as u64));
-        }
+        put_list::<PIECE_BYTES_MAX, _>(place, posts, put_post);
+        put_list::<CARD_BYTES_MAX, _>(place, balances, |out, purses| {
+            purses.iter().for_each(|&balance| put_uint(out, balance as u64))
+        });
+        put_list::<PIECE_BYTES_MAX, _>(place, units, |out, &(_, _, balance)| put_uint(out, balance as u64));
+        put_list::<CHANGE_BYTES_MAX, _>(place, &self.changes, |out, change| change.encode(out));
+        put_list::<PIECE_BYTES_MAX, _>(place, lines, |out, &off| put_uint(out, off as u64));
     }
 
     /// What the request says and how it was answered, and how many items, further cards, moves and changes follow.
@@ -324,8 +333,8 @@ fn bit(used: bool, field: u8) -> u8 {
 
 /// Writes them one after the other, as many at a time as a room is sure to hold.
 #[inline(always)]
-fn put_list<T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T)) {
-    for some in list.chunks(PER_ROOM) {
+fn put_list<const BYTES_MAX: usize, T>(place: &mut Place<'_>, list: &[T], put: impl Fn(&mut Room<'_>, &T)) {
+    for some in list.chunks(TRANSACTION_BYTES_MAX / BYTES_MAX) {
         let mut room = place.room();
         some.iter().for_each(|one| put(&mut room, one));
         let len = room.len;
@@ -351,16 +360,14 @@ fn put_item(out: &mut Room<'_>, item: &Item) {
 /// Accounts, unit and last date are a word, of which 2, 4 or 8 bytes are written: all but the zeros at its end.
 #[inline(always)]
 fn put_post(out: &mut Room<'_>, post: &Post) {
-    let accounts = u64::from(post.from as u8) | u64::from(post.to as u8) << 8;
-    let word = accounts | u64::from(post.unit) << 16 | u64::from(post.expires as u32) << 32;
+    let [word, card, amount] = post.words();
     let form = u8::from(word >> 16 != 0) + u8::from(word >> 32 != 0);
-    let has_card = (u32::from(post.card) | post.begins as u32) != 0;
-    out.put_word(word | u64::from((form * FORM) | bit(has_card, HAS_CARD)), 2 << form);
-    if has_card {
+    out.put_word(word | u64::from((form * FORM) | bit(card != 0, HAS_CARD)), 2 << form);
+    if card != 0 {
         put_uint(out, post.card.into());
         put_uint(out, post.begins as u64);
     }
-    put_uint(out, post.amount as u64);
+    put_uint(out, amount);
 }
 
 impl Reader<'_> {
@@ -414,7 +421,7 @@ impl Reader<'_> {
         if !(1..=PURSE_MAX).contains(&amount) {
             return Err("amount");
         }
-        Ok(Post { from, to, card, unit, begins, expires, amount })
+        Ok(Post { from, to, card, unit, begins, expires, reserved: 0, amount })
     }
 }
 
@@ -458,7 +465,7 @@ mod tests {
         let posts = post.prop_map(|(from, to, card, unit, begins, expires, amount)| {
             let (begins, expires) = if unit % 2 == 0 { (0, 0) } else { (begins, expires) };
             let unit = if from.unit() == Unit::Counted { unit.max(UNIT_MIN) } else { unit };
-            Post { from, to, card, unit, begins, expires, amount }
+            Post { from, to, card, unit, begins, expires, reserved: 0, amount }
         });
         let fits = |post: &Post| {
             post.from.unit() == post.to.unit() && post.from != post.to && !(post.from.is_card() && post.to.is_card())

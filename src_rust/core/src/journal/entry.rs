@@ -250,11 +250,12 @@ impl Out for Room<'_> {
     }
     #[inline(always)]
     fn put_word(&mut self, word: u64, len: usize) {
-        // That it fits is looked at once, when all is written: until then what does not goes round.
-        let at = self.len % TRANSACTION_BYTES_MAX;
+        // Looked at first: then nothing below needs to be.
+        let at = self.len;
+        assert!(at <= TRANSACTION_BYTES_MAX, "a piece of a transaction fits a room");
         // All of it: what is too much is overwritten by what follows.
         self.bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        self.len += len;
+        self.len = at + len;
     }
     #[inline(always)]
     fn put_full(&mut self, value: u128) {

@@ -39,9 +39,10 @@ impl Machine {
         self.note_balances(transaction);
     }
 
-    /// Limits of purses; what is refused leaves only the tries of its PINs.
+    /// Limits of purses; what is refused leaves only the tries of its PINs. Its own balances are filled in.
     pub(super) fn close_detailed(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) {
         transaction.moves.clear();
+        transaction.balances = self.after(transaction);
         if transaction.code.is_approved() && !self.are_within_limits(transaction) {
             transaction.code = Code::ExceedsLimit;
         }
@@ -50,12 +51,12 @@ impl Machine {
         } else {
             transaction.detail.clear_posts();
             transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
+            transaction.balances = self.after(transaction);
         }
     }
 
-    /// Fills in the balances that a transaction would leave which is not applied.
+    /// Fills in the other balances that a transaction would leave which is not applied.
     pub(super) fn foresee_balances(&self, transaction: &mut Transaction) {
-        transaction.balances = self.after(transaction);
         let held = transaction.kind == Kind::Authorise;
         let after = |card, number| {
             let purse = Purse { card, number };
@@ -70,20 +71,22 @@ impl Machine {
         (transaction.detail.balances, transaction.detail.units) = (balances, units);
     }
 
-    /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be.
+    /// No purse above its cap, no shortfall below it, and not more lots and moves than there may be. The transaction's own balances are those that
+    /// it makes.
     fn are_within_limits(&self, transaction: &Transaction) -> bool {
         let detail = &transaction.detail;
         let places = 0..=detail.cards.len() as u16;
         let owed = detail.sums.all(Account::CardShortfallMoney) | detail.sums.all(Account::CardShortfallPoints);
         let alone = detail.cards.is_empty();
         detail.posts.len() <= POSTS_MAX
-            && self.after(transaction).into_iter().all(|balance| balance <= PURSE_MAX)
+            && transaction.balances.into_iter().all(|balance| balance <= PURSE_MAX)
             && (alone && owed == 0 || places.clone().all(|card| self.may_owe(transaction, card)))
             && (!detail.gives_lots || places.into_iter().all(|card| self.has_room_for_lots(transaction, card)))
             && (alone && !detail.gives_lots || self.are_others_within_caps(transaction))
     }
 
     /// What the moves make of the three purses of the transaction's card; what is only held changes none.
+    #[inline]
     fn after(&self, transaction: &Transaction) -> [i64; 3] {
         let there =
             card_at(transaction, 0).filter(|&index| index < self.cards.len()).map_or([0; 3], |index| self.balances(index));
@@ -126,19 +129,20 @@ impl Machine {
         [Purse::PRINCIPAL, Purse::POINTS].into_iter().all(|number| self.owed(transaction, Purse { card, number }) <= PURSE_MAX)
     }
 
-    /// Fills in the balances, when it is applied: of the three purses of every card, and of every purse of units that a move names.
+    /// Fills in the other balances, when it is applied: of the three purses of every further card, and of every purse of units that a move
+    /// names.
     fn note_balances(&self, transaction: &mut Transaction) {
-        let own = card_at(transaction, 0).filter(|&index| index < self.cards.len());
-        transaction.balances = own.map_or([0; 3], |index| self.balances(index));
-        let Detail { cards, balances, .. } = &mut transaction.detail;
+        let own = card_at(transaction, 0).and_then(|index| self.wallet(index));
+        let Detail { cards, balances, units, .. } = &mut transaction.detail;
         balances.clear();
         balances.extend(cards.iter().map(|&(index, _)| self.balances(index)));
-        let mut units = std::mem::take(&mut transaction.detail.units);
-        for (card, unit, balance) in &mut units {
-            let wallet = card_at(transaction, *card).and_then(|index| self.wallet(index));
+        for (card, unit, balance) in units {
+            let wallet = match usize::from(*card) {
+                0 => own,
+                place => self.wallet(cards[place - 1].0),
+            };
             *balance = wallet.map_or(0, |wallet| wallet.balance(*unit));
         }
-        transaction.detail.units = units;
     }
 
     /// Applies a transaction with details; `store` is the index of its store. An error says what contradicts the state.
@@ -150,23 +154,17 @@ impl Machine {
         sequence: u64,
     ) -> Result<(), Contradiction> {
         self.issue_card(programme, store, transaction);
-        let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.clear();
-        for card in 0..transaction.detail.cards.len() as u16 + 1 {
-            ahead.push(self.ahead_of(card_at(transaction, card), sequence));
+        let own = [self.ahead_of(card_at(transaction, 0), sequence)];
+        if transaction.detail.cards.is_empty() {
+            return self.apply_detailed(programme, store, transaction, &own, sequence);
         }
-        let applied = self.apply_detailed(programme, store, transaction, &ahead, sequence);
-        for (card, ahead) in ahead.iter().enumerate() {
-            if let Some(index) = card_at(transaction, card as u16).filter(|_| !ahead.card) {
-                self.cards.card_mut(index).0.last = sequence;
-                self.cards.note_change(index, sequence);
-            }
-        }
-        self.ahead = ahead;
-        applied
+        let further = transaction.detail.cards.iter().map(|&(index, _)| self.ahead_of(Some(index), sequence));
+        let ahead: Vec<Ahead> = own.into_iter().chain(further).collect();
+        self.apply_detailed(programme, store, transaction, &ahead, sequence)
     }
 
     /// Whether the records of a card hold the entry with this sequence already; where there is no card there is nothing to be done.
+    #[inline]
     fn ahead_of(&self, index: Option<u32>, sequence: u64) -> Ahead {
         index.map_or(Ahead { card: true, wallet: true }, |index| Ahead {
             card: self.cards.card(index).last >= sequence,
@@ -196,6 +194,12 @@ impl Machine {
         for change in transaction.changes.iter().filter(|change| !first(change)) {
             self.change_detailed(programme, transaction, change, ahead, sequence);
         }
+        for (place, ahead) in ahead.iter().enumerate() {
+            if let Some(index) = card_at(transaction, place as u16).filter(|_| !ahead.card) {
+                self.cards.card_mut(index).0.last = sequence;
+                self.cards.note_change(index, sequence);
+            }
+        }
         Ok(())
     }
 
@@ -218,6 +222,7 @@ impl Machine {
     }
 
     /// The issuing merchant of the card at a place owes so many points more.
+    #[inline]
     fn owe_points(&mut self, transaction: &Transaction, card: u16, change: i64) {
         if let Some(index) = card_at(transaction, card) {
             let merchant = self.cards.card(index).merchant;
@@ -264,14 +269,18 @@ impl Machine {
     }
 
     /// The handle of a card's wallet, which is made if there is none.
+    #[inline]
     fn wallet_of(&mut self, index: u32) -> u32 {
-        self.cards.wallet(index).unwrap_or_else(|| {
-            let programme = self.organisation.programme(self.cards.card(index).programme);
-            let grown = programme.map_or(0, |at| self.organisation.programmes[at].growths);
-            let handle = self.wallets.push(Wallet::new(index, grown));
-            self.cards.set_wallet(index, handle);
-            handle
-        })
+        self.cards.wallet(index).unwrap_or_else(|| self.new_wallet(index))
+    }
+
+    #[cold]
+    fn new_wallet(&mut self, index: u32) -> u32 {
+        let programme = self.organisation.programme(self.cards.card(index).programme);
+        let grown = programme.map_or(0, |at| self.organisation.programmes[at].growths);
+        let handle = self.wallets.push(Wallet::new(index, grown));
+        self.cards.set_wallet(index, handle);
+        handle
     }
 
     /// Changes the wallet of a card, which is made if there is none.
@@ -450,8 +459,8 @@ fn add_to_purse(purse: &mut i64, account: Account, change: i64) -> bool {
 }
 
 /// Whether the records of a card hold an entry already.
-#[derive(Clone, Copy, Debug)]
-pub struct Ahead {
+#[derive(Clone, Copy)]
+struct Ahead {
     card: bool,
     wallet: bool,
 }

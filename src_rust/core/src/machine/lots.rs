@@ -91,7 +91,7 @@ pub(super) fn move_lot(
 ) {
     assert!(amount >= 0, "a move takes from where it says");
     if amount > 0 {
-        add_post(transaction, Post { from, to, card, unit, begins, expires, amount });
+        add_post(transaction, Post { from, to, unit, expires, begins, card, reserved: 0, amount });
     }
 }
 

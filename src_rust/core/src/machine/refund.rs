@@ -44,6 +44,7 @@ pub(super) fn posts_of(transaction: &Transaction) -> Vec<Post> {
         unit: 0,
         begins: 0,
         expires: 0,
+        reserved: 0,
         amount: one.amount,
     };
     transaction.moves.iter().map(undated).collect()
