@@ -55,6 +55,7 @@ from tests.model import (
     AMOUNT_MAX,
     AUTHORISE,
     BALANCE,
+    BIND,
     BONUS,
     CAP,
     CARD,
@@ -108,6 +109,7 @@ OUTCOMES = (
     *(f"purchase: {payer}, a further card's" for payer in ("principal", "bonus")),
     *(f"authorise: {payer}" for payer in ("principal", "bonus", "points", "units", "units that are taken")),
     "shortfall: made good",
+    "alias: moved",
     "close: a hold ended",
     "close: a lot lapsed",
     "growth: of a dated lot",
@@ -453,6 +455,8 @@ def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str
             yield "refund: shortfall of points"
         if 0 < transaction.refunded_before == transaction.original.answer.amount - answer.amount:
             yield "refund: the last of several"
+    if kind == BIND and any(item.kind == CARD for item in transaction.row.items):
+        yield "alias: moved"
     if any(move.taker.account in SHORTFALLS for move in transaction.moves):
         yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:
