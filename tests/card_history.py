@@ -221,7 +221,7 @@ class CardAuthor(Author):
     """Writes a history of the whole card. It guesses what cards have, so that most requests make sense."""
 
     def __init__(self, rng: Random, programme: int) -> None:
-        super().__init__(rng, programme, wire=False)
+        super().__init__(rng, programme)
         self.scale = pick(rng, (1_000, 10**4, 10**4, 10**6, 10**6, AMOUNT_MAX))
         self.brim = False
         self.pins: dict[tuple[int, int], tuple[int, int]] = {}
