@@ -181,8 +181,12 @@ def unsayable(row: Row) -> bool:
 
 
 def unsayable_items(row: Row) -> bool:
-    """True if an item has no place of its own, or something that is not said there."""
-    for kind, groups in placed(row.items).items():
+    """True if an item has no place of its own, or something that is not said there, or cannot be left out."""
+    found = placed(row.items)
+    if row.kind == HOLDER and MEMBER not in found:
+        # A message without a member says that nobody holds the card.
+        return True
+    for kind, groups in found.items():
         if kind not in PLACES.get(row.kind, ()):
             return True
         if len(groups) > 1 and kind not in REPEATED.get(row.kind, ()):
