@@ -242,7 +242,7 @@ class CardAuthor(Author):
     """Writes a history of the whole card. It guesses what cards have, so that most requests make sense."""
 
     def __init__(self, rng: Random, programme: int) -> None:
-        super().__init__(rng, programme, wire=False)
+        super().__init__(rng, programme)
         self.scale = pick(rng, (1_000, 10**4, 10**4, 10**6, 10**6, AMOUNT_MAX))
         self.brim = False
         self.pins: dict[tuple[int, int], tuple[int, int]] = {}
@@ -418,9 +418,9 @@ class CardAuthor(Author):
             return Item(CODE, unit=unit, high=genuine, low=serial)
         return Item(what, unit=unit, amount=count)
 
-    def further(self, chance: float) -> list[Item]:
-        """A further card, mostly with its PIN."""
-        digits, low = card = self.any_number(0.05)
+    def further(self, chance: float, card: tuple[int, int] | None = None) -> list[Item]:
+        """A further card, this one or any, mostly with its PIN."""
+        digits, low = card = card or self.any_number(0.05)
         if self.rng.random() < 0.03:
             digits, low = 19, 5
         pin = [self.pin_of(card)] if self.rng.random() < (0.85 if card in self.pins else chance * 0.3) else []
@@ -524,13 +524,20 @@ class CardAuthor(Author):
         labels: tuple[str, ...] = ("bind: take off",) if flags else ()
         if rng.random() < 0.3:
             items += self.further(0.1)
-            if alias in self.bound and rng.random() < 0.7:
-                other = self.bound[alias]
-                items[1] = Item(CARD, digits=other[0], low=other[1])
             labels += ("bind: from another card",)
         row = self.row(BIND, flags=flags, items=tuple(items))
         self.write(self.with_pin(row._replace(card_digits=digits, card=card), 0.02), *labels)
         self.bound.setdefault(alias, own)
+
+    def move_alias(self) -> None:
+        """Bind an alias to a card, and to another that says who has it."""
+        alias = pick(self.rng, ALIASES)
+        for card in (self.any_card(), self.any_card()):
+            owner = self.bound.get(alias, card)
+            items = [alias_item(alias), *(self.further(0.1, owner) if owner != card else [])]
+            row = self.row(BIND, card_digits=card[0], card=card[1], items=tuple(items))
+            self.write(self.with_pin(row, 0.02), *(("bind: from another card",) if items[1:] else ()))
+            self.bound[alias] = card
 
     def set_pin(self) -> None:
         rng = self.rng
@@ -768,7 +775,8 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (2, CardAuthor.replace),
         (6, CardAuthor.transfer),
         (4, CardAuthor.holder),
-        (5, CardAuthor.bind),
+        (4, CardAuthor.bind),
+        (4, CardAuthor.move_alias),
         (6, CardAuthor.set_pin),
         (2, CardAuthor.wrong_pins),
         (3, CardAuthor.family),

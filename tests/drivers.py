@@ -2,7 +2,8 @@
 
 A driver opens a data directory of its own, takes the model's rows and answers in the model's words, so
 that whatever plays a history needs not know which way it goes. Dates are days since 1970-01-01
-everywhere. Each of them owns its engine, and the served one talks to it over the wire only.
+everywhere. Each of them owns its engine; the served one is asked over the wire only, in the words of
+`tests.wire`, but for the MACs of codes.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import datetime
 import json
 import queue
 import struct
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import grpc
 import numpy as np
@@ -24,27 +24,9 @@ from onecard import Engine, Rules, rows
 from onecard.reports import DayReport
 from onecard.secrets import Secrets
 from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
-from tests.model import (
-    ALIAS,
-    BALANCE,
-    CODE,
-    DAY_S,
-    FUND,
-    GENUINE,
-    ISSUE,
-    PURCHASE,
-    REFUND,
-    REVERSAL,
-    STATUS,
-    TOP_UP,
-    WITH_POINTS,
-    Answer,
-    Item,
-    Part,
-    Row,
-)
-
-Registration = tuple[str, int, int, int, str]
+from tests import wire
+from tests.model import ALIAS, CODE, CODES, GENUINE, ISSUE_CODES, Answer, Item, Part, Row
+from tests.wire import Registration
 
 PACK = struct.Struct("<BBBBHHiiQqIIQQQIIQQiiBxHI").pack
 PACK_ITEM = struct.Struct("<BBHIqQQ").pack
@@ -70,8 +52,8 @@ ROOM = {"journal_bytes_max": 1 << 34, "checkpoint_bytes_max": 1 << 33}
 class Driver(Protocol):
     """What a history needs of an engine."""
 
-    tells_parts: bool
-    """Whether items go this way, and parts and reasons come back."""
+    def sayable(self, row: Row) -> Row:
+        """The row as near as this way can say it: it is what the model must be asked."""
 
     def execute(self, batch: Sequence[Row]) -> list[Answer]: ...
     def register(self, registrations: list[Registration]) -> list[int]: ...
@@ -81,7 +63,7 @@ class Driver(Protocol):
         self, programme: int, digits: int, number: int, limit: int, before: int
     ) -> tuple[int, list[dict[str, int]]]: ...
     def trial_balance(self, programme: int) -> dict[str, Any]: ...
-    def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]] | None: ...
+    def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
     def checkpoint(self) -> None: ...
@@ -95,6 +77,12 @@ def open_engine(path: str, room: dict[str, int]) -> Engine:
     return Engine(path, secrets=SECRETS, **sizes)
 
 
+def mac_of(engine: Engine, row: Row, item: Item) -> int:
+    """The MAC of a code's item; one that is not genuine has it changed."""
+    mac = engine._core.code(row.programme or 1, item.unit, item.low)
+    return mac if item.high == GENUINE else mac ^ (item.high or 1 << 40)
+
+
 def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
     """An answer of the engine with its parts, in the model's words."""
     first, count, reason, tier = answer[-4:]
@@ -106,14 +94,21 @@ def told_of(answer: tuple[int, ...], parts: list[tuple[int, ...]]) -> Answer:
     return Answer(**fields, reason=reason, tier=tier, parts=own)
 
 
+def sales_of(staff: Iterable[tuple[str, int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Sales and their sum by the number of the staff card, of those that have any."""
+    return {(len(card), int(card)): (sales, amount) for card, sales, amount in staff if sales or amount}
+
+
 class EngineDriver:
     """`onecard.Engine` with numpy rows."""
-
-    tells_parts = True
 
     def __init__(self, path: str, **room: int) -> None:
         self.path = path
         self.engine = open_engine(path, room)
+
+    def sayable(self, row: Row) -> Row:
+        """Rows say everything."""
+        return row
 
     def execute(self, batch: Sequence[Row]) -> list[Answer]:
         """Answers of rows, in order."""
@@ -138,24 +133,17 @@ class EngineDriver:
 
     def item_of(self, row: Row, item: Item) -> Item:
         """An item with the keyed hash of its alias, or the MAC of its code, in it."""
-        core, programme = self.engine._core, row.programme or 1
         if item.kind == ALIAS and item.digits:
-            high, low = core.alias(programme, item.digits, f"{item.high}0{item.low}")
+            value = wire.alias_value(item)
+            high, low = self.engine._core.alias(row.programme or 1, item.digits, value)
             return item._replace(high=high, low=low)
-        if item.kind == CODE:
-            mac = core.code(programme, item.unit, item.low)
-            return item._replace(high=mac if item.high == GENUINE else mac ^ (item.high or 1 << 40))
-        return item
+        return item._replace(high=mac_of(self.engine, row, item)) if item.kind == CODE else item
 
     def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]:
         """Sales of each staff card: how many, and their sum."""
         code, found = self.engine._core.staff(programme)
         assert code == 0
-        return {
-            (len(one["card"]), int(one["card"])): (one["sales"], one["amount"])
-            for one in found
-            if one["sales"] or one["amount"]
-        }
+        return sales_of((one["card"], one["sales"], one["amount"]) for one in found)
 
     def register(self, registrations: list[Registration]) -> list[int]:
         return self.engine.register(registrations)
@@ -216,182 +204,6 @@ def plain_report(report: DayReport) -> dict[str, Any]:
 # gRPC
 
 
-@lru_cache(maxsize=100_000)
-def wire_date(days: int) -> int:
-    """YYYYMMDD of a day; OverflowError or ValueError if no calendar has it."""
-    date = datetime.date(1970, 1, 1) + datetime.timedelta(days)
-    return date.year * 10_000 + date.month * 100 + date.day
-
-
-@lru_cache(maxsize=100_000)
-def days_of(date: int) -> int:
-    """Days since 1970-01-01 of YYYYMMDD; 0 stands for none."""
-    return rows.days(datetime.date(date // 10_000, date // 100 % 100, date % 100)) if date else 0
-
-
-def wire_time(row: Row) -> int:
-    """Local date and time as YYYYMMDDhhmmss."""
-    days, second = divmod(row.local_time, DAY_S)
-    clock = second // 3_600 * 10_000 + second // 60 % 60 * 100 + second % 60
-    return wire_date(row.business_date + days) * 1_000_000 + clock
-
-
-def wire_id(hi: int, lo: int) -> bytes:
-    return (hi << 64 | lo).to_bytes(16, "big")
-
-
-def wire_card(row: Row) -> str:
-    """The card number; one that does not fit its digits is text that is no number."""
-    text = f"{row.card:0{row.card_digits}d}" if row.card_digits else "" if row.card == 0 else "none"
-    return text if len(text) <= max(row.card_digits, 4) else text + "x"
-
-
-def header_of(row: Row) -> transaction_pb2.Header:
-    """The header of a row; what is malformed and cannot be said in a message becomes an id of three bytes."""
-    header = transaction_pb2.Header(programme=row.programme, terminal=row.terminal, channel=row.channel)
-    if unsayable(row):
-        header.id = b"bad"
-        return header
-    if row.kind != BALANCE:
-        header.business_date = wire_date(row.business_date)
-        header.local_time = wire_time(row)
-    if row.trace:
-        header.trace = row.trace
-    if row.id_hi or row.id_lo:
-        header.id = wire_id(row.id_hi, row.id_lo)
-    return header
-
-
-def unsayable(row: Row) -> bool:
-    """True if a row has fields set that a message of its kind has no place for."""
-    kind = row.kind
-    return (
-        (row.trace != 0 and (row.id_hi, row.id_lo) != (0, 0))
-        or (row.flags & ~(WITH_POINTS if kind == PURCHASE else 0)) != 0
-        or (kind != ISSUE and (row.product, row.expires) != (0, 0))
-        or (kind != STATUS and row.status != 0)
-        or (kind not in (TOP_UP, PURCHASE, REFUND, FUND) and row.amount != 0)
-        or (kind in (REFUND, REVERSAL, FUND) and (row.card_digits, row.card) != (0, 0))
-        or (kind not in (REFUND, REVERSAL) and any(row[14:20]))
-        or (row.original != 0 and any(row[15:20]))
-        or (row.original_trace != 0 and (row.original_id_hi, row.original_id_lo) != (0, 0))
-    )
-
-
-def original_of(row: Row) -> transaction_pb2.Original | None:
-    if row.original:
-        return transaction_pb2.Original(sequence=row.original)
-    if not any(row[14:20]):
-        return None
-    key = transaction_pb2.OriginalKey(
-        terminal=row.original_terminal, business_date=wire_date(row.original_date)
-    )
-    if row.original_trace:
-        key.trace = row.original_trace
-    if row.original_id_hi or row.original_id_lo:
-        key.id = wire_id(row.original_id_hi, row.original_id_lo)
-    return transaction_pb2.Original(key=key)
-
-
-def message_of(row: Row) -> Any:
-    """The request message of a row; None for a kind that there is none of."""
-    pb = transaction_pb2
-    if not ISSUE <= row.kind <= FUND:
-        return None
-    header = header_of(row)
-    if row.kind == ISSUE:
-        expires = wire_date(row.expires) if row.expires else 0
-        return pb.IssueRequest(header=header, card=wire_card(row), product=row.product, expires=expires)
-    if row.kind == TOP_UP:
-        return pb.TopUpRequest(header=header, card=wire_card(row), amount=row.amount)
-    if row.kind == PURCHASE:
-        use_points = bool(row.flags & WITH_POINTS)
-        return pb.PurchaseRequest(
-            header=header, card=wire_card(row), amount=row.amount, use_points=use_points
-        )
-    if row.kind == REFUND:
-        return pb.RefundRequest(header=header, original=original_of(row), amount=row.amount)
-    if row.kind == REVERSAL:
-        return pb.ReverseRequest(header=header, original=original_of(row))
-    if row.kind == BALANCE:
-        return pb.GetBalanceRequest(header=header, card=wire_card(row))
-    if row.kind == STATUS:
-        return pb.SetStatusRequest(header=header, card=wire_card(row), status=cast(Any, row.status))
-    return pb.FundRequest(header=header, amount=row.amount)
-
-
-FIELDS = {
-    ISSUE: "issue",
-    TOP_UP: "top_up",
-    PURCHASE: "purchase",
-    REFUND: "refund",
-    REVERSAL: "reverse",
-    BALANCE: "get_balance",
-    STATUS: "set_status",
-    FUND: "fund",
-}
-"""The place of each kind in `Transaction`."""
-
-
-def transaction_of(row: Row) -> terminal_pb2.Transaction:
-    transaction = terminal_pb2.Transaction()
-    message = message_of(row)
-    if message is not None:
-        getattr(transaction, FIELDS[row.kind]).CopyFrom(message)
-    return transaction
-
-
-def answer_of(answer: transaction_pb2.Answer) -> Answer:
-    return Answer(
-        answer.sequence,
-        days_of(answer.business_date),
-        answer.code,
-        int(answer.replayed),
-        answer.amount,
-        answer.discount,
-        answer.principal,
-        answer.bonus,
-        answer.offset,
-        answer.points_earned,
-        answer.points_spent,
-        answer.shortfall_money,
-        answer.shortfall_points,
-        answer.principal_balance,
-        answer.bonus_balance,
-        answer.points_balance,
-    )
-
-
-def whole(number: admin_pb2.Int128) -> int:
-    """A number of 128 bits."""
-    return (number.high << 64) + number.low
-
-
-def position_of(store: admin_pb2.StorePosition) -> dict[str, int]:
-    return {
-        "store": store.store,
-        "sold": whole(store.sold),
-        "collected": whole(store.collected),
-        "net": whole(store.net),
-        "due": whole(store.due),
-    }
-
-
-def liability_of(merchant: admin_pb2.MerchantLiability) -> dict[str, int]:
-    points, growth = whole(merchant.points), whole(merchant.growth)
-    return {"merchant": merchant.merchant, "points": points, "growth": growth}
-
-
-def told(call: Any) -> Answer:
-    """The answer of a unary call; that its message is malformed is told by its status."""
-    try:
-        return answer_of(call.result().answer)
-    except grpc.RpcError as error:
-        if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
-            return Answer(code=30)
-        raise
-
-
 class Stream:
     """One bidirectional stream that stays open; several messages may be under way."""
 
@@ -401,24 +213,30 @@ class Stream:
 
     def execute(self, batch: Sequence[Row], rng: Random) -> Iterator[list[Answer]]:
         """Send rows in messages of random length; the answers of each message, when it is asked for."""
-        sizes = []
+        sent = []
         at = 0
         while at < len(batch):
             part = batch[at : at + 1 + int(rng.random() ** 3 * 1_000)]
-            self.requests.put(terminal_pb2.TransactRequest(transactions=map(transaction_of, part)))
-            sizes.append(len(part))
+            self.requests.put(terminal_pb2.TransactRequest(transactions=map(wire.transaction_of, part)))
+            sent.append(part)
             at += len(part)
-        return self._read(sizes)
+        return self._read(sent)
 
-    def _read(self, sizes: list[int]) -> Iterator[list[Answer]]:
-        for size in sizes:
+    def _read(self, sent: list[Sequence[Row]]) -> Iterator[list[Answer]]:
+        for part in sent:
             answers = next(self.responses).answers
-            assert len(answers) == size, f"{len(answers)} answers to a message of {size} transactions"
-            yield [answer_of(answer) for answer in answers]
+            assert len(answers) == len(part), (
+                f"{len(answers)} answers to a message of {len(part)} transactions"
+            )
+            yield list(map(wire.answer_of, part, answers))
 
     def close(self) -> None:
         self.requests.put(None)
         assert next(self.responses, None) is None, "the stream answered more than it was asked"
+
+
+TEXTS_MAX = 100
+"""Most codes whose texts are asked for as they come out."""
 
 
 class GrpcDriver:
@@ -427,8 +245,6 @@ class GrpcDriver:
     The rows of one programme keep their order; those of some programmes go as unary calls, those of others
     over two streams, by chance. A row of a kind that there is no call for goes over a stream.
     """
-
-    tells_parts = False
 
     def __init__(self, path: str, seed: int = 0, **room: int) -> None:
         self.path = path
@@ -441,20 +257,15 @@ class GrpcDriver:
         self.channel = grpc.insecure_channel(self.server.address)
         self.admin = admin_pb2_grpc.AdminServiceStub(self.channel)
         self.terminal = terminal_pb2_grpc.TerminalServiceStub(self.channel)
-        self.calls: dict[int, Any] = {
-            ISSUE: self.terminal.Issue,
-            TOP_UP: self.terminal.TopUp,
-            PURCHASE: self.terminal.Purchase,
-            REFUND: self.terminal.Refund,
-            REVERSAL: self.terminal.Reverse,
-            BALANCE: self.terminal.GetBalance,
-            STATUS: self.terminal.SetStatus,
-            FUND: self.terminal.Fund,
-        }
+        self.calls = {kind: getattr(self.terminal, name) for kind, name in wire.METHODS.items()}
         self.streams = [Stream(self.terminal), Stream(self.terminal)]
+
+    def sayable(self, row: Row) -> Row:
+        return wire.sayable(row)
 
     def execute(self, batch: Sequence[Row]) -> list[Answer]:
         """Answers of rows, in order."""
+        batch = [self._with_macs(row) for row in batch]
         ways: dict[int, int] = {}
         indices: list[list[int]] = [[], [], []]
         for index, row in enumerate(batch):
@@ -472,6 +283,14 @@ class GrpcDriver:
                 answers[index] = answer
         return answers
 
+    def _with_macs(self, row: Row) -> Row:
+        """A row whose codes have their MACs, as they are printed."""
+        items = (
+            item._replace(high=mac_of(self.engine, row, item)) if item.kind == CODE else item
+            for item in row.items
+        )
+        return row._replace(items=tuple(items)) if row.items else row
+
     def _unary(self, batch: Sequence[Row], indices: list[int]) -> Iterator[tuple[int, Answer]]:
         """One call a row: programme by programme in order, all programmes at once."""
         lines: dict[int, list[int]] = {}
@@ -479,11 +298,44 @@ class GrpcDriver:
             lines.setdefault(batch[index].programme or 1, []).append(index)
         for at in range(max(map(len, lines.values()), default=0)):
             asked = [line[at] for line in lines.values() if at < len(line)]
-            futures = [self.calls[batch[index].kind].future(message_of(batch[index])) for index in asked]
-            yield from zip(asked, map(told, futures), strict=True)
+            futures = [self._call(batch[index]) for index in asked]
+            for index, future in zip(asked, futures, strict=True):
+                yield index, self._told(batch[index], future)
+
+    def _call(self, row: Row) -> Any:
+        message = wire.message_of(row)
+        if row.kind == ISSUE_CODES:
+            message.with_texts = 1 <= row.amount <= TEXTS_MAX
+        return self.calls[row.kind].future(message)
+
+    def _told(self, row: Row, call: Any) -> Answer:
+        """The answer of a unary call; that its message is malformed is told by its status."""
+        try:
+            response = call.result()
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                return Answer(code=30)
+            raise
+        answer = wire.answer_of(row, response.answer)
+        if row.kind == ISSUE_CODES:
+            self._check_codes(row, answer, response)
+        return answer
+
+    def _check_codes(self, row: Row, answer: Answer, response: transaction_pb2.IssueCodesResponse) -> None:
+        """A call tells the codes that came out by their first serial, and by their texts if there are few."""
+        last, count = next(
+            ((part.balance, part.amount) for part in answer.parts if part.account == CODES), (-1, 0)
+        )
+        serials = range(last - count + 1, last + 1)
+        items = [Item(CODE, unit=row.product, high=GENUINE, low=serial) for serial in serials[:TEXTS_MAX]]
+        texts = [wire.code_text(item._replace(high=mac_of(self.engine, row, item))) for item in items]
+        told = (response.first, list(response.texts))
+        assert told == (serials.start, texts if len(serials) <= TEXTS_MAX else []), (
+            f"{told} was told of {row}"
+        )
 
     def register(self, registrations: list[Registration]) -> list[int]:
-        request = admin_pb2.RegisterRequest(registrations=[registration_of(one) for one in registrations])
+        request = admin_pb2.RegisterRequest(registrations=map(wire.registration_of, registrations))
         return list(self.admin.Register(request).codes)
 
     def publish(self, programme: int, version: int, text: str, tables: str) -> int:
@@ -493,72 +345,35 @@ class GrpcDriver:
         return self.admin.PublishRules(request).code
 
     def close_day(self, programme: int, date: int) -> dict[str, Any]:
-        report = self.admin.CloseDay(
-            admin_pb2.CloseDayRequest(programme=programme, business_date=wire_date(date))
-        )
-        if report.code:
-            return {"code": report.code}
-        growth = None
-        if report.HasField("growth"):
-            growth = {
-                "rate": report.growth.rate,
-                "outstanding": whole(report.growth.outstanding),
-                "purses": report.growth.purses,
-                "reserve": whole(report.growth.reserve),
-                "funded": report.growth.funded,
-            }
-        return {
-            "code": 0,
-            "replayed": report.replayed,
-            "sequence": report.sequence,
-            "business_date": days_of(report.business_date),
-            "next_business_date": days_of(report.next_business_date),
-            "stores": [position_of(store) for store in report.stores],
-            "members": whole(report.members),
-            "bonus": whole(report.bonus),
-            "points": whole(report.points),
-            "units": whole(report.units),
-            "issuer_net": whole(report.issuer_net),
-            "growth": growth,
-        }
+        request = admin_pb2.CloseDayRequest(programme=programme, business_date=wire.wire_date(date))
+        return wire.close_of(self.admin.CloseDay(request))
 
     def statement(
         self, programme: int, digits: int, number: int, limit: int, before: int
     ) -> tuple[int, list[dict[str, int]]]:
-        card = f"{number:0{digits}d}"
+        card = wire.digits_text(digits, number)
         request = admin_pb2.GetStatementRequest(programme=programme, card=card, limit=limit, before=before)
         found = self.admin.GetStatement(request)
-        lines = []
-        for line in found.lines:
-            fields = {field.name: getattr(line, field.name) for field in line.DESCRIPTOR.fields}
-            dates = {name: days_of(fields[name]) for name in ("business_date", "value_date")}
-            lines.append(fields | dates)
-        return found.code, lines
+        return found.code, list(map(wire.line_of, found.lines))
 
     def trial_balance(self, programme: int) -> dict[str, Any]:
         found = self.admin.GetTrialBalance(admin_pb2.GetTrialBalanceRequest(programme=programme))
-        return {
-            "code": found.code,
-            "open_date": days_of(found.open_date),
-            "cards": found.cards,
-            "entries": found.entries,
-            "totals": {row.account: whole(row.total) for row in found.totals},
-            "money_sum": whole(found.money_sum),
-            "points_sum": whole(found.points_sum),
-            "growing": found.growing,
-        }
+        return wire.trial_balance_of(found)
 
-    def staff(self, programme: int) -> None:
-        """There is no call for it yet."""
+    def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]:
+        """Sales of each staff card: how many, and their sum."""
+        found = self.admin.ListStaff(admin_pb2.ListStaffRequest(programme=programme))
+        assert found.code == 0
+        return sales_of((one.card, one.sales, wire.whole(one.amount)) for one in found.staff)
 
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         found = self.admin.ListPositions(admin_pb2.ListPositionsRequest(programme=programme))
-        return found.code, [position_of(store) for store in found.stores]
+        return found.code, [wire.position_of(store) for store in found.stores]
 
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]:
         found = self.admin.ListLiabilities(admin_pb2.ListLiabilitiesRequest(programme=programme))
-        date = days_of(found.growth_date) if found.growth_date else None
-        return found.code, date, [liability_of(merchant) for merchant in found.merchants]
+        date = wire.days_of(found.growth_date) if found.growth_date else None
+        return found.code, date, [wire.liability_of(merchant) for merchant in found.merchants]
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()
@@ -574,17 +389,3 @@ class GrpcDriver:
         self.channel.close()
         self.server.stop(5.0)
         self.engine.close()
-
-
-def registration_of(registration: Registration) -> admin_pb2.Registration:
-    what, programme, number, parent, name = registration
-    pb = admin_pb2
-    if what == "programme":
-        date = wire_date(parent)
-        return pb.Registration(programme=pb.Programme(programme=programme, name=name, business_date=date))
-    if what == "merchant":
-        return pb.Registration(merchant=pb.Merchant(programme=programme, merchant=number, name=name))
-    if what == "store":
-        store = pb.Store(programme=programme, store=number, merchant=parent, name=name)
-        return pb.Registration(store=store)
-    return pb.Registration(terminal=pb.Terminal(programme=programme, terminal=number, store=parent))

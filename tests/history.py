@@ -346,11 +346,9 @@ class Author:
     `write_history` begins with issues, top-ups and a purchase, so that there is something to name.
     """
 
-    def __init__(self, rng: Random, programme: int, *, wire: bool) -> None:
-        """`wire`: only what a protobuf message can say."""
+    def __init__(self, rng: Random, programme: int) -> None:
         self.rng = rng
         self.programme = programme
-        self.wire = wire
         self.commands: list[Command] = []
         self.batch = 0
         self.open_date = 19_000 + up_to(rng, 2_000)
@@ -671,9 +669,8 @@ class Author:
 
     def out_of_date(self) -> None:
         row = self.request(pick(self.rng, (TOP_UP, PURCHASE, ISSUE, FUND, STATUS)))
-        dates = [self.open_date + days for days in (-WINDOW_DAYS, 1, -WINDOW_DAYS - 1, 2, 365)] + [1]
-        if not self.wire:
-            dates += [0, -1, -(2**31), 2**31 - 1]
+        dates = [self.open_date + days for days in (-WINDOW_DAYS, 1, -WINDOW_DAYS - 1, 2, 365)]
+        dates += [1, 0, -1, -(2**31), 2**31 - 1]
         self.write(row._replace(business_date=pick(self.rng, dates)), "date: outside the window")
 
     def late_date(self) -> None:
@@ -687,8 +684,7 @@ class Author:
         row = self.request(pick(self.rng, (TOP_UP, PURCHASE, FUND)))
         times = [-1, DAY_S, -604_801, DAY_S + 604_801, -604_800, DAY_S + 604_799]
         times += [-TOLERANCE_S, -TOLERANCE_S - 1, DAY_S + TOLERANCE_S - 1, DAY_S + TOLERANCE_S + 1]
-        if not self.wire:
-            times += [-(2**31), 2**31 - 1]
+        times += [-(2**31), 2**31 - 1]
         self.write(row._replace(local_time=pick(self.rng, times)), "time: out of tolerance")
 
     def malformed(self) -> None:
@@ -931,12 +927,12 @@ DECK: tuple[Callable[[Author], None], ...] = tuple(
 )
 
 
-def write_history(programme: int, seeds: list[int], *, wire: bool) -> History:
+def write_history(programme: int, seeds: list[int]) -> History:
     """The history that these seeds make: the first opens it, every other adds a command or a few.
 
     Dropping seeds gives a shorter history, which is how hypothesis shrinks one.
     """
-    return finish_history(Author(Random(seeds[0]), programme, wire=wire), seeds)
+    return finish_history(Author(Random(seeds[0]), programme), seeds)
 
 
 def finish_history(author: Author, seeds: list[int]) -> History:
@@ -962,6 +958,6 @@ def seeds_of(seed: int) -> list[int]:
     return [int(rng.random() * 2**32) for _ in range(18 + int(rng.random() * 35))]
 
 
-def history_of(programme: int, seed: int, *, wire: bool = False) -> History:
+def history_of(programme: int, seed: int) -> History:
     """The history of one seed: on average 50 commands, never fewer than 30."""
-    return write_history(programme, seeds_of(seed), wire=wire)
+    return write_history(programme, seeds_of(seed))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.card_history import CARD_COMMANDS, card_history_of, write_card_history
 from tests.drivers import Driver, EngineDriver, GrpcDriver
 from tests.histories import (
+    REASONS,
     Coverage,
     Disagreement,
     Share,
@@ -31,7 +32,7 @@ from tests.history import COMMANDS, PROGRAMMES_MAX, history_of, write_history
 from tests.model import REFUND, Answer, Row
 
 HISTORIES = 300
-HISTORIES_OVER_GRPC = 40
+HISTORIES_OVER_GRPC = 120
 
 seeds = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
 
@@ -72,7 +73,8 @@ def test_everything_occurred(in_process: Coverage, over_grpc: Coverage, without_
     for coverage in (in_process, over_grpc, without_room):
         everything.add(coverage)
     assert everything.missing() == []
-    assert [name for name in COMMANDS if not over_grpc.commands[name]] == []
+    assert [name for name in (*COMMANDS, *CARD_COMMANDS) if not over_grpc.commands[name]] == []
+    assert [reason for reason in REASONS if not over_grpc.reasons[reason]] == []
 
 
 def test_every_history_has_a_close_a_retry_and_something_undone() -> None:
@@ -102,13 +104,12 @@ def test_histories_of_the_whole_card_have_every_command() -> None:
 class OnDemand:
     """A driver for many small histories, each in a programme that no other had."""
 
-    def __init__(self, driver: Driver, *, wire: bool) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.wire = wire
         self.programmes: Iterator[int] = count(1)
 
     def play(self, given_seeds: list[int]) -> None:
-        play([write_history(self.programme(), given_seeds, wire=self.wire)], self.driver, Coverage())
+        play([write_history(self.programme(), given_seeds)], self.driver, Coverage())
 
     def play_card(self, given_seeds: list[int]) -> None:
         play([write_card_history(self.programme(), given_seeds)], self.driver, Coverage())
@@ -122,14 +123,14 @@ class OnDemand:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDemand]:
     driver = EngineDriver(str(tmp_path_factory.mktemp("hypothesis")))
-    yield OnDemand(driver, wire=False)
+    yield OnDemand(driver)
     driver.close()
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnDemand]:
     driver = GrpcDriver(str(tmp_path_factory.mktemp("hypothesis-grpc")))
-    yield OnDemand(driver, wire=True)
+    yield OnDemand(driver)
     driver.close()
 
 
@@ -149,6 +150,12 @@ def test_any_history_of_the_whole_card_agrees(engine: OnDemand, given_seeds: lis
 @given(seeds)
 def test_any_history_agrees_over_grpc(served: OnDemand, given_seeds: list[int]) -> None:
     served.play(given_seeds)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seeds)
+def test_any_history_of_the_whole_card_agrees_over_grpc(served: OnDemand, given_seeds: list[int]) -> None:
+    served.play_card(given_seeds)
 
 
 class Lying(EngineDriver):
