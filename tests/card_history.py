@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -93,6 +94,7 @@ CARD_COMMANDS = (
     "issue codes",
     "bulk top-up",
     "set tier",
+    "member",
     "sale: line by line",
     "card: by alias",
     "card: a former number",
@@ -115,6 +117,7 @@ KINDS_OF_UNITS = {
     MORE: "value",
 }
 BUNDLES = (1, 2, 3, 4, 65_535)
+EPOCH = datetime.date(1970, 1, 1)
 CHANNELS = (0, 1, 2, 255)
 PINS = ((4, 1234), (4, 0), (12, 999_999_999_999))
 ALIASES = ((1, 1, 1), (1, 1, 2), (255, 0, 7))
@@ -290,8 +293,17 @@ class CardAuthor(Author):
         digits, card = self.staff_card
         product = pick(self.rng, self.products)
         self.write(self.row(ISSUE, product=product, card_digits=digits, card=card))
+        for member in (1, 2):
+            self.know(member)
         for unit in self.serials:
             self.codes(unit, self.open_date + up_to(self.rng, 9))
+
+    def know(self, member: int | None = None) -> None:
+        """A member tells a birthday, mostly one that is near."""
+        rng = self.rng
+        day = EPOCH + datetime.timedelta(self.open_date + pick(rng, (0, 0, 1, 2, 4, -1, -3, 9, 200)))
+        born = pick(rng, (day.replace(year=1984, day=min(day.day, 28)), datetime.date(1988, 2, 29)))
+        self.call("know", member or pick(rng, (1, 2)), born, label="member")
 
     def deck(self) -> tuple[Callable[[Any], None], ...]:
         return CARD_DECK if self.rng.random() < 0.7 else DECK
@@ -790,6 +802,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (2, CardAuthor.bad_item),
         (2, CardAuthor.bad_row),
         (2, CardAuthor.set_tier),
+        (1, CardAuthor.know),
         (3, CardAuthor.retry_items),
         (9, CardAuthor.close),
         (2, CardAuthor.publish),

@@ -21,9 +21,19 @@ import grpc
 import numpy as np
 
 from onecard import Engine, Rules, rows
+from onecard.codes import Code
+from onecard.members import Member
 from onecard.reports import DayReport
 from onecard.secrets import Secrets
-from onecard.v1 import admin_pb2, admin_pb2_grpc, terminal_pb2, terminal_pb2_grpc, transaction_pb2
+from onecard.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    member_pb2,
+    member_pb2_grpc,
+    terminal_pb2,
+    terminal_pb2_grpc,
+    transaction_pb2,
+)
 from tests import wire
 from tests.model import ALIAS, CODE, CODES, GENUINE, ISSUE_CODES, Answer, Item, Part, Row
 from tests.wire import Registration
@@ -66,6 +76,7 @@ class Driver(Protocol):
     def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
+    def know(self, programme: int, member: int, birthday: datetime.date) -> int: ...
     def checkpoint(self) -> None: ...
     def reopen(self, **room: int) -> None: ...
     def close(self) -> None: ...
@@ -174,6 +185,12 @@ class EngineDriver:
         found = self.engine.liabilities(programme)
         date = rows.days(found.growth_date) if found.growth_date else None
         return found.code, date, [plain(merchant) for merchant in found.merchants]
+
+    def know(self, programme: int, member: int, birthday: datetime.date) -> int:
+        """Enrol a member, or change the birthday of one; the code."""
+        person = Member(id=member, birthday=birthday, enrolled=wire.EPOCH)
+        code = self.engine.enrol(person, programme=programme)
+        return self.engine.update_member(person, programme=programme) if code == Code.DUPLICATE else code
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()
@@ -374,6 +391,17 @@ class GrpcDriver:
         found = self.admin.ListLiabilities(admin_pb2.ListLiabilitiesRequest(programme=programme))
         date = wire.days_of(found.growth_date) if found.growth_date else None
         return found.code, date, [wire.liability_of(merchant) for merchant in found.merchants]
+
+    def know(self, programme: int, member: int, birthday: datetime.date) -> int:
+        """Enrol a member, or change the birthday of one; the code."""
+        pb, stub = member_pb2, member_pb2_grpc.MemberServiceStub(self.channel)
+        person = pb.Member(
+            member=member, birthday=int(birthday.strftime("%Y%m%d")), enrolled=wire.wire_date(0)
+        )
+        code = stub.EnrolMember(pb.EnrolMemberRequest(programme=programme, member=person)).code
+        if code != Code.DUPLICATE:
+            return code
+        return stub.UpdateMember(pb.UpdateMemberRequest(programme=programme, member=person)).code
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()

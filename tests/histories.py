@@ -297,7 +297,7 @@ class Player:
         assert row is not None
         if answer.replayed:
             coverage.outcomes["replayed"] += 1
-        elif answer.code == 0 and row.kind != BALANCE:
+        elif answer.code == 0 and answer.sequence:
             coverage.outcomes.update(outcomes_of(row.kind, answer, self.programme()))
 
     # Everything else
@@ -378,6 +378,12 @@ class Player:
             self.agree(command, "statement", (engine[0], *different[0][:1]), (code, *different[0][1:]))
         return lines
 
+    def know(self, driver: Driver, command: Command) -> None:
+        member, birthday = command.args
+        code = driver.know(self.history.programme, member, birthday)
+        self.agree(command, "member", code, 0)
+        self.programme().birthdays[member] = birthday
+
     def positions(self, driver: Driver, command: Command | None) -> None:
         code, stores = driver.positions(self.history.programme)
         model = [store for store in self.programme().positions() if any(store[name] for name in STORE_MONEY)]
@@ -433,6 +439,7 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
     "positions": Player.positions,
     "liabilities": Player.liabilities,
     "trial balance": Player.trial_balance,
+    "know": Player.know,
 }
 
 

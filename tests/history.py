@@ -287,6 +287,7 @@ def stacked_table(
         "regions": some(0.2, (1, 2), 2),
         "tiers": some(0.15, TIERS, 2),
         "categories": some(0.25, CATEGORIES, 2),
+        "birthday": pick(rng, (None, None, None, None, None, None, "day", "week", "month")),
         "channels": some(0.2, (0, 1, 2, 255), 3),
         "from": pick(rng, (0, 0, 0, 0, today - 2, today, today + 1)),
         "until": pick(rng, (0, 0, 0, 0, today - 1, today, today + 3)),

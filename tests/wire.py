@@ -34,6 +34,7 @@ from tests.model import (
     ISSUE,
     ISSUE_CODES,
     ITEM_USES,
+    LINE,
     MEMBER,
     NEW_PIN,
     NOT_YET,
@@ -43,6 +44,7 @@ from tests.model import (
     PURCHASE,
     REPLACE,
     SET_PIN,
+    SET_TIER,
     STAFF,
     STATUS,
     TOP_UP,
@@ -69,25 +71,26 @@ SERIAL_MAX = 2**45 - 1
 
 PLACES: dict[int, tuple[int, ...]] = {
     TOP_UP: (ALIAS, PIN),
-    PURCHASE: (ALIAS, PIN, COUPON, CODE, PASS, CARD, CASH, STAFF),
+    PURCHASE: (ALIAS, PIN, COUPON, CODE, PASS, CARD, CASH, STAFF, LINE),
     BALANCE: (ALIAS,),
     STATUS: (ALIAS,),
     GRANT: (ALIAS, PIN),
-    AUTHORISE: (ALIAS, PIN, COUPON, PASS, STAFF),
+    AUTHORISE: (ALIAS, PIN, COUPON, PASS, STAFF, LINE),
     REPLACE: (ALIAS, NUMBER),
     TRANSFER: (ALIAS, PIN, CARD),
     HOLDER: (ALIAS, MEMBER),
     BIND: (PIN, ALIAS, CARD),
     SET_PIN: (ALIAS, PIN, NEW_PIN),
     CLOSE: (ALIAS,),
+    SET_TIER: (ALIAS,),
     BULK_TOP_UP: (CARD,),
 }
 """The items that a message has fields for, in the order in which they are taken. What docs/card.md allows
 besides are PINs that are not looked at."""
 
 REPEATED: dict[int, tuple[int, ...]] = {
-    PURCHASE: (COUPON, CODE, PASS, CARD),
-    AUTHORISE: (COUPON, PASS),
+    PURCHASE: (COUPON, CODE, PASS, CARD, LINE),
+    AUTHORISE: (COUPON, PASS, LINE),
     BULK_TOP_UP: (CARD,),
 }
 """The items that a message takes more than one of."""
@@ -100,10 +103,19 @@ NAMES = {
     (TRANSFER, "product"): "purse",
     (ISSUE_CODES, "product"): "unit",
     (ISSUE_CODES, "amount"): "count",
+    (SET_TIER, "product"): "tier",
 }
 """Fields of rows that have another name in the message of a kind."""
 
-FLAG_NAMES = ("use_points", "accept_partial", "final", "paid_by_card", "remove", "by_operator")
+FLAG_NAMES = (
+    "use_points",
+    "accept_partial",
+    "final",
+    "paid_by_card",
+    "remove",
+    "by_operator",
+    "dry_run",
+)
 """The fields of the flags, bit by bit."""
 
 FIELDS = {kind: field.name for kind, field in terminal_pb2.Transaction.DESCRIPTOR.fields_by_number.items()}
@@ -328,6 +340,10 @@ def item_fields(row: Row) -> dict[str, Any]:
             found["passes"] = [{"unit": item.unit, "visits": wire_count(item)} for item in items]
         elif kind == CODE:
             found["codes"] = [code_text(item) for item in items]
+        elif kind == LINE:
+            found["lines"] = [
+                {"category": item.unit, "amount": item.amount, "goods": item.low} for item in items
+            ]
         else:
             found |= single_fields(items[0])
     return found
@@ -420,6 +436,7 @@ def answer_of(row: Row, answer: transaction_pb2.Answer) -> Answer:
         bonus_balance=answer.bonus_balance,
         points_balance=answer.points_balance,
         reason=int(answer.reason),
+        tier=answer.tier,
         parts=parts,
     )
 

@@ -202,6 +202,7 @@ class Books:
         self.aliases: dict[tuple[int, int, int], Card] = {}
         self.balances: dict[Place, int] = {}
         self.series: dict[int, list[tuple[int, int]]] = {}
+        self.birthdays: dict[int, datetime.date] = {}
         self.staff_sales: dict[Card, tuple[int, int]] = {}
         self.transactions: list[Transaction] = []
         self.keys: dict[Key, Transaction] = {}

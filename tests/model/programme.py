@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from tests.model import stacking
 from tests.model.books import (
     BONUS,
     CLEARING,
@@ -191,7 +192,10 @@ class Programme(Books):
         if row.kind == PURCHASE and row.flags & ACCEPT_PARTIAL:
             return True
         card = self.cards.get((row.card_digits, row.card))
-        return card is not None and (self.is_special(card) or self.has_special_rules(card, row))
+        if card is None:
+            return False
+        near = stacking.near_birthday(self, card, row) & stacking.asked_birthdays(self)
+        return self.is_special(card) or self.has_special_rules(card, row) or bool(near)
 
     def is_special(self, card: Card) -> bool:
         """Whether a card has more than a plain swipe looks at."""

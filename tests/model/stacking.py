@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import datetime
 from typing import Any, NamedTuple
 
-from tests.model.books import Draft
-from tests.model.rows import DAY_S, LINE, ONE
+from tests.model.books import Books, Card, Draft
+from tests.model.rows import DAY_S, LINE, ONE, Row
 
 EPOCH = datetime.date(1970, 1, 1)
 
@@ -133,12 +134,39 @@ def applying(draft: Draft, table: str, lines: list[Line]) -> list[tuple[dict[str
     return found
 
 
+def local(row: Row) -> tuple[datetime.date, int]:
+    """Date and second of the day at the terminal."""
+    days, second = divmod(row.business_date * DAY_S + row.local_time, DAY_S)
+    return EPOCH + datetime.timedelta(days=days), second
+
+
+def near_birthday(books: Books, card: Card, row: Row) -> set[str]:
+    """What a sale's date is to the birthday of who holds the card: day, week, month."""
+    born = books.birthdays.get(card.member)
+    if born is None:
+        return set()
+    date, _ = local(row)
+    near = set()
+    for year in (date.year - 1, date.year, date.year + 1):
+        leap = (born.month, born.day) == (2, 29) and not calendar.isleap(year)
+        away = abs((born.replace(year=year, day=28 if leap else born.day) - date).days)
+        near |= {"day"} if away == 0 else set()
+        near |= {"week"} if away <= 3 else set()
+    return near | ({"month"} if date.month == born.month else set())
+
+
+def asked_birthdays(books: Books) -> set[str]:
+    """The times around a birthday that some rule asks for."""
+    rules = [*books.rules().get("discounts", []), *books.rules().get("accruals", [])]
+    return {rule["when"]["birthday"] for rule in rules if rule.get("when", {}).get("birthday")}
+
+
 def applies(draft: Draft, when: dict[str, Any]) -> bool:
     """Whether all that a rule asks of a sale as a whole is so, at the terminal's local time."""
     row, store = draft.row, draft.transaction.store
     merchant, _ = draft.stores[store]
-    days, second = divmod(row.business_date * DAY_S + row.local_time, DAY_S)
-    date = EPOCH + datetime.timedelta(days=days)
+    date, second = local(row)
+    days = (date - EPOCH).days
     named = {
         "products": draft.card.product,
         "stores": store,
@@ -149,6 +177,7 @@ def applies(draft: Draft, when: dict[str, Any]) -> bool:
     }
     return (
         all(value in when[name] for name, value in named.items() if when.get(name))
+        and (not when.get("birthday") or when["birthday"] in near_birthday(draft, draft.card, row))
         and (not when.get("from") or days >= when["from"])
         and (not when.get("until") or days <= when["until"])
         and (not when.get("weekdays") or bool(when["weekdays"] >> date.weekday() & 1))
