@@ -295,6 +295,7 @@ class CardAuthor(Author):
         self.write(self.row(ISSUE, product=product, card_digits=digits, card=card))
         for member in (1, 2):
             self.know(member)
+            self.write(self.named(HOLDER, items=(Item(MEMBER, low=member),)))
         for unit in self.serials:
             self.codes(unit, self.open_date + up_to(self.rng, 9))
 

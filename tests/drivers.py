@@ -395,9 +395,7 @@ class GrpcDriver:
     def know(self, programme: int, member: int, birthday: datetime.date) -> int:
         """Enrol a member, or change the birthday of one; the code."""
         pb, stub = member_pb2, member_pb2_grpc.MemberServiceStub(self.channel)
-        person = pb.Member(
-            member=member, birthday=int(birthday.strftime("%Y%m%d")), enrolled=wire.wire_date(0)
-        )
+        person = pb.Member(id=member, birthday=int(birthday.strftime("%Y%m%d")), enrolled=wire.wire_date(0))
         code = stub.EnrolMember(pb.EnrolMemberRequest(programme=programme, member=person)).code
         if code != Code.DUPLICATE:
             return code

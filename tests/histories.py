@@ -82,10 +82,13 @@ from tests.model import (
     TOP_UP,
     UNIT,
     Answer,
+    Card,
     Item,
     Model,
     Programme,
     Row,
+    Transaction,
+    stacking,
 )
 
 CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
@@ -112,7 +115,10 @@ OUTCOMES = (
     "alias: moved",
     "close: a hold ended",
     "close: a lot lapsed",
+    "close: a tier is lowered",
     "growth: of a dated lot",
+    "purchase: a tier is reached",
+    "purchase: around a birthday",
     "reversal: shortfall of money",
     "reversal: shortfall of points",
     "reversal: shortfall undone",
@@ -357,9 +363,19 @@ class Player:
         outcomes["close: a hold ended"] += any(hold.until <= date for hold in holds)
         lots = [place for place, amount in books.balances.items() if is_purse(place.account) and amount]
         outcomes["close: a lot lapsed"] += any(0 < lot.expires <= date for lot in lots)
+        outcomes["close: a tier is lowered"] += any(self.falls(card) for card in books.cards.values())
         rate = books.rules()["compounding_rate"] if books.versions else 0
         growing = [lot for lot in lots if lot.account == POINTS and lot.expires > date]
         outcomes["growth: of a dated lot"] += rate > 0 and len(growing) > 0
+
+    def falls(self, card: Card) -> bool:
+        """Whether the close of the open day would lower a card's tier."""
+        books = self.programme()
+        growth = books.rules().get("growth_value") if books.versions else None
+        if growth is None or not 0 < card.tier_until <= books.open_date:
+            return False
+        left = [lot for lot in books.lots(card, growth["unit"]) if lot.expires > books.open_date]
+        return books.reached(sum(map(books.balance, left))) < card.tier
 
     def statement(self, driver: Driver, command: Command) -> None:
         digits, number, limit, before = command.args
@@ -443,11 +459,24 @@ CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
 }
 
 
+def of_rules(transaction: Transaction, answer: Answer, programme: Programme) -> Iterator[str]:
+    """What a purchase had to do with tiers and birthdays."""
+    if answer.tier:
+        yield "purchase: a tier is reached"
+    card = transaction.card
+    if card is not None and card.member:
+        near = stacking.near_birthday(programme, card, transaction.row)
+        if near & stacking.asked_birthdays(programme):
+            yield "purchase: around a birthday"
+
+
 def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str]:
     """What an approved transaction did, in the words of OUTCOMES."""
     transaction = programme.transactions[answer.sequence - 1]
     if kind == TOP_UP and answer.bonus:
         yield "top-up: with bonus"
+    if kind == PURCHASE:
+        yield from of_rules(transaction, answer, programme)
     if kind == PURCHASE and answer.discount:
         yield "purchase: discounted"
     if kind in (PURCHASE, AUTHORISE):
