@@ -220,8 +220,8 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (
         14,
         "changes",
-        [(12, uint(DAY + 1) + uint(371) + uint(70) + uint(0))],
-        "not [(12, 20001, 370, 70, 0)]",
+        [(12, uint(DAY + 1) + uint(371) + uint(70) + uint(0) + uint(0))],
+        "not [(12, 20001, 370, 70, 0, 0)]",
     ),
     (14, "moves", moved(14, 0, 6, 44, 9, washes()), "holds 9 of lot (16, 0, 20000), which has not so much"),
     (14, "expires", DAY - 1, "a hold that ended before it began"),

@@ -169,7 +169,7 @@ def test_every_key_is_in_the_docs() -> None:
         ("day_count = 4294967296", "7: `day_count` is 4294967296: use 1 to 4294967295"),
         ('staff = "yes"', "7: `staff` must be true or false, without quotes, not text"),
         ("points_valid = 365", "7: `points_valid` must be a table, not a number"),
-        ("points_valid = {}", "7: `days` is missing: add days = 365, how long points are valid"),
+        ("points_valid = {}", "7: `days` is missing: add days = 365, how long it is valid"),
         ("points_valid = { days = 0 }", "7: `days` is 0: use 1 to 36525"),
         (
             'points_valid = { days = 1, until_end_of = "week" }',
@@ -210,11 +210,11 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
         ),
         (
             after('[[card_units]]\nid = 16\nname = "x"'),
-            ['10: `kind` is missing: add kind = "visits", "time", "coupon" or "value"'],
+            ['10: `kind` is missing: add kind = "visits", "time", "coupon", "value" or "growth"'],
         ),
         (
             after('[[card_units]]\nid = 16\nname = "x"\nkind = "passes"'),
-            ["13: `kind`: 'passes' is unknown: write 'visits', 'time', 'coupon' or 'value'"],
+            ["13: `kind`: 'passes' is unknown: write 'visits', 'time', 'coupon', 'value' or 'growth'"],
         ),
         (
             after(STAMP + STAMP),

@@ -85,6 +85,7 @@ def test_every_kind_has_a_builder() -> None:
         rows.close_card(card="12345678", **KEY),
         rows.issue_codes(unit=16, count=5, expires=DAY, **KEY),
         rows.bulk_top_up(amount=10, **KEY),
+        rows.set_tier(card="12345678", tier=1, **KEY),
     ]
     assert [int(batch["kind"][0]) for batch in built] == list(codes.Kind)
     issue, _, _, refund, reverse, balance, status, _, *more = (batch[0] for batch in built)
