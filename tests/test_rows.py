@@ -89,14 +89,14 @@ def test_every_kind_has_a_builder() -> None:
     ]
     assert [int(batch["kind"][0]) for batch in built] == list(codes.Kind)
     issue, _, _, refund, reverse, balance, status, _, *more = (batch[0] for batch in built)
-    grant, authorise, capture, _, replace, transfer, _, bind, set_pin, _, issue_codes, bulk = more
+    grant, authorise, capture, _, replace, transfer, _, bind, set_pin, _, issue_codes, bulk, tier = more
     assert (grant["product"], grant["amount"], grant["flags"]) == (7, 2, rows.FLAG_FROM_CARD)
     assert (authorise["flags"], authorise["expires"]) == (rows.FLAG_ACCEPT_PARTIAL, NUMBER)
     assert (capture["original"], capture["flags"]) == (9, rows.FLAG_FINAL)
     assert (replace["status"], transfer["product"], transfer["amount"]) == (3, 3, 4)
     assert (bind["flags"], set_pin["flags"]) == (rows.FLAG_UNBIND, rows.FLAG_BY_OPERATOR)
     assert (set_pin["card"], set_pin["card_digits"]) == (0, 0)
-    assert (issue_codes["product"], issue_codes["amount"], bulk["amount"]) == (16, 5, 10)
+    assert (issue_codes["product"], issue_codes["amount"], bulk["amount"], tier["product"]) == (16, 5, 10, 1)
     assert (issue["product"], issue["expires"]) == (3, NUMBER)
     assert refund["original"] == 9
     assert (reverse["original_date"], reverse["original_terminal"], reverse["original_trace"]) == (
