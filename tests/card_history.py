@@ -157,15 +157,21 @@ def bundle_tables(rng: Random, scale: int, units: list[int], today: int) -> list
     for bundle in BUNDLES:
         if rng.random() < 0.05:
             continue
-        grants = [grant_table(rng, scale, units, today) for _ in range(pick(rng, (1, 1, 2, 3, 5)))]
+        worth = pick(rng, (0, 0, 0, up_to(rng, scale // 4 + 1)))
+        least = 0 if worth else 1
         bundles.append(
             {
                 "id": bundle,
                 "name": f"bundle {bundle}",
                 "price": pick(rng, (0, 0, up_to(rng, scale), scale // 10)),
+                "points": pick(rng, (0, 0, 0, up_to(rng, scale * 10), up_to(rng, scale))),
+                "stock": pick(rng, (0, 0, 0, 1, 4, 9)),
+                "worth": worth,
                 "per_card": pick(rng, (0, 0, 0, 0, 5, 1)),
                 "per_member": pick(rng, (0, 0, 0, 6, 2)),
-                "grants": grants,
+                "grants": [
+                    grant_table(rng, scale, units, today) for _ in range(pick(rng, (least, 1, 2, 3, 5)))
+                ],
             }
         )
     return bundles

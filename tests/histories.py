@@ -60,10 +60,12 @@ from tests.model import (
     CAP,
     CARD,
     CASH,
+    CLEARING,
     CODE,
     COLLECTION,
     COUPON,
     FUND,
+    GRANT,
     ISSUER_POINTS,
     ISSUER_UNITS,
     MEMBER,
@@ -94,7 +96,7 @@ from tests.model import (
 CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
 """Every code of docs/codes.md and docs/card.md."""
 
-REASONS = range(1, 12)
+REASONS = range(1, 13)
 """Every reason of docs/card.md."""
 
 OUTCOMES = (
@@ -111,6 +113,8 @@ OUTCOMES = (
     *(f"purchase: {payer}" for payer in ("principal", "bonus", "units", "units that are taken", "cash")),
     *(f"purchase: {payer}, a further card's" for payer in ("principal", "bonus")),
     *(f"authorise: {payer}" for payer in ("principal", "bonus", "points", "units", "units that are taken")),
+    "grant: paid with points",
+    "grant: goods",
     "shortfall: made good",
     "alias: moved",
     "close: a hold ended",
@@ -490,6 +494,10 @@ def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str
             yield "refund: the last of several"
     if kind == BIND and any(item.kind == CARD for item in transaction.row.items):
         yield "alias: moved"
+    if kind == GRANT and answer.points_spent:
+        yield "grant: paid with points"
+    if kind == GRANT and any(move.taker.account == CLEARING for move in transaction.moves):
+        yield "grant: goods"
     if any(move.taker.account in SHORTFALLS for move in transaction.moves):
         yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:

@@ -43,6 +43,7 @@ from tests.auditor.form import (
     NEW_STATUS,
     NEW_TIER,
     NUMBER,
+    OUT,
     OUT_AS_CODES,
     PASS,
     POINTS,
@@ -68,6 +69,7 @@ from tests.auditor.form import (
     STORE,
     STORE_ACCOUNTS,
     TAKEN,
+    TAKEN_BY,
     TERMINAL,
     TOP_UP,
     TRANSFER,
@@ -89,7 +91,7 @@ WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
 MOST = {GRANT: 1_000, ISSUE_CODES: 10**7}
 TRIES_MAX = 3
-REASON_MAX = 11
+REASON_MAX = 12
 
 PLAIN_CODES = frozenset({0, 4, 12, 13, 14, 25, 41, 43, 46, 51, 54, 61, 62, 78})
 CODES = PLAIN_CODES | {10, 55, 57, 59, 65, 70, 75}
@@ -447,6 +449,12 @@ class Books(State):
             programme.series[change[1]].count += change[3]
         elif kind == CODE_USED:
             self.use_code(programme, change)
+        elif kind == OUT:
+            programme.out[change[1]] = change[2]
+        elif kind == TAKEN_BY:
+            taker = self.cards_of(entry)[change[1]]
+            if taker is not None:
+                taker.bundles[change[2]] = change[3]
         elif kind == SOLD:
             self.check(self.of(change[1]) is not None, f"no staff card {change[1]}")
         elif card is not None:

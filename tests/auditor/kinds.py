@@ -56,7 +56,6 @@ from tests.auditor.form import (
     SPENT,
     STAFF,
     STATUS,
-    TAKEN,
     TOP_UP,
     TRANSFER,
     TRIES,
@@ -68,10 +67,11 @@ from tests.auditor.form import (
     Entry,
     Post,
 )
+from tests.auditor.catalogue import counted, hand_over, paid_for, within
 from tests.auditor.state import Programme, State
 
 HOLD_DAYS = 7
-FINAL, FROM_CARD, UNBIND, BY_OPERATOR = 4, 8, 16, 32
+FINAL, UNBIND, BY_OPERATOR = 4, 16, 32
 CLOSED = 6
 
 Changes = list[tuple[int, ...]]
@@ -384,30 +384,12 @@ def grant(state: State, programme: Programme, entry: Entry, card: Card, plan: Pl
     if not bundle:
         state.check(False, f"no bundle {entry.product}")
         return []
-    price = int(bundle.get("price", 0)) * entry.amount
-    paying = [post for post in entry.posts if post.target == ISSUER_UNITS]
-    payers = {PRINCIPAL, BONUS} if entry.asked & FROM_CARD else {programme.collection(entry.channel)}
-    paid_by = all(post.source in payers for post in paying)
-    found = sum(post.amount for post in paying)
-    state.check(paid_by and found == price, f"paid {found} of a price of {price}")
-    plan.posts += paying
-    for line in bundle["grants"]:
-        begins = entry.posted + line["from"] if line.get("from") else 0
-        by_days = max(begins, entry.posted) + line["days"] - 1 if line.get("days") else 0
-        until = min((date for date in (by_days, line.get("until", 0)) if date), default=0)
-        plan.give(pool_of(line["unit"]), line["amount"] * entry.amount, 0, line["unit"], (begins, until))
+    plan.posts += paid_for(state, programme, entry, bundle)
+    hand_over(plan, entry, bundle, entry.amount)
     compare(state, entry.posts, plan.posts)
-    count = card.bundles.get(entry.product, 0) + entry.amount
-    most = bundle.get("per_card") or count
-    state.check(count <= most, f"granted {count} of {most}")
-    of_holder = count + sum(
-        other.bundles.get(entry.product, 0)
-        for other in state.cards
-        if other is not card and other.programme == card.programme and other.member == card.member != 0
-    )
-    most = bundle.get("per_member") or of_holder
-    state.check(of_holder <= most, f"granted {of_holder} of {most} to a member")
-    return [(TAKEN, entry.product, count)]
+    for problem in within(state, programme, card, bundle, entry.amount):
+        state.check(False, problem)
+    return counted(programme, card, bundle, entry.amount)
 
 
 def issue_codes(state: State, programme: Programme, entry: Entry) -> Changes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.model.books import (
     BONUS,
     CODES,
@@ -18,7 +16,6 @@ from tests.model.books import (
     Draft,
     Place,
     Refused,
-    pool_of,
 )
 from tests.model.cards import (
     check_amount,
@@ -28,12 +25,12 @@ from tests.model.cards import (
     find_card,
     find_further,
 )
+from tests.model.gifts import bundle_of, check_may_take, hand_over
 from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
-from tests.model.sale import TOO_MANY, bonus_until
+from tests.model.sale import bonus_until
 
 COUNT_MAX = 1_000
 CODES_MAX = 10**7
-EXPIRED = 4
 
 
 def top_up(draft: Draft) -> None:
@@ -75,33 +72,22 @@ def grant(draft: Draft) -> None:
     row = draft.row
     card = find_card(draft)
     check_usable(draft, card)
-    bundles = draft.rules().get("bundles", [])
-    bundle = next((bundle for bundle in bundles if bundle["id"] == row.product), None)
+    bundle = bundle_of(draft, row.product)
     if bundle is None:
         raise Refused(12)
     check_amount(row.amount, COUNT_MAX)
-    price = bundle.get("price", 0) * row.amount
-    check_price(price)
-    most = bundle.get("per_card", 0)
-    if most and card.bundles[row.product] + row.amount > most:
-        raise Refused(65, TOO_MANY)
-    of_holder = [other for other in draft.cards.values() if other is card or other.member == card.member != 0]
-    most = bundle.get("per_member", 0)
-    if most and sum(other.bundles[row.product] for other in of_holder) + row.amount > most:
-        raise Refused(65, TOO_MANY)
+    price, points = bundle.get("price", 0) * row.amount, bundle.get("points", 0) * row.amount
+    for whole in (price, points, bundle.get("worth", 0) * row.amount):
+        check_price(whole)
+    check_may_take(draft, card, bundle, row.amount)
     check_pins(draft, [False])
     pay_for_grant(draft, price)
-    for line in bundle["grants"]:
-        begins, expires = dates_of(line, draft.open_date)
-        lot = card.lot(line["unit"], begins, expires)
-        draft.give(pool_of(lot), lot, line["amount"] * row.amount)
-        draft.earned += line["amount"] * row.amount if line["unit"] == POINTS else 0
+    if draft.spendable(card, POINTS) < points:
+        raise Refused(51)
+    draft.spend(card, POINTS, points, Place(POOL))
+    draft.spent = points
+    hand_over(draft, card, bundle, row.amount)
     draft.amount = price
-
-    def then() -> None:
-        card.bundles[row.product] += row.amount
-
-    draft.then.append(then)
 
 
 def check_price(price: int) -> None:
@@ -125,18 +111,6 @@ def pay_for_grant(draft: Draft, price: int) -> None:
             left -= money
     if left:
         raise Refused(51)
-
-
-def dates_of(line: dict[str, Any], today: int) -> tuple[int, int]:
-    """First and last valid date of what a line grants today."""
-    begins = today + line.get("from", 0)
-    days, until = line.get("days", 0), line.get("until", 0)
-    ends = [begins + days - 1] if days else []
-    ends += [until] if until else []
-    expires = min(ends, default=0)
-    if expires and (expires < today or expires < begins):
-        raise Refused(12, EXPIRED)
-    return (begins if line.get("from", 0) else 0), expires
 
 
 def issue_codes(draft: Draft) -> None:

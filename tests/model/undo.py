@@ -39,7 +39,7 @@ from tests.model.rows import (
     TRANSFER,
     original_key_of,
 )
-from tests.model.sale import count_staff
+from tests.model.sale import clearing, count_staff
 
 REFUNDABLE = (PURCHASE, CAPTURE, TOP_UP, GRANT)
 REVERSIBLE = (TOP_UP, PURCHASE, REFUND, GRANT, AUTHORISE, CAPTURE, TRANSFER, BULK_TOP_UP)
@@ -186,9 +186,16 @@ def refund_grant(draft: Draft, original: Transaction, before: int, after: int) -
         else:
             draft.move(move.taker, at_this_store(draft, move.giver), now - then)
     for move in original.moves:
+        if move.giver.account == POINTS:
+            points = move.amount * after // total - move.amount * before // total
+            draft.give_back(move.taker, move.giver, points)
+            draft.spent -= points
         if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
             amount = -(-move.amount * after // total) + -move.amount * before // total
             claw_back(draft, move, amount, original.date)
+        if move.taker.account == CLEARING:
+            goods = -(-move.amount * after // total) + -move.amount * before // total
+            draft.move(clearing(draft), move.giver, goods)
 
 
 # Reversal
@@ -282,9 +289,9 @@ def forget(draft: Draft, original: Transaction) -> None:
         count_staff(draft, original.staff, sign * original.answer.amount, 0)
     if original.hold is not None:
         original.hold.ended = True
-    if original.row.kind == GRANT:
-        assert original.card is not None
-        original.card.bundles[original.row.product] -= original.row.amount
+    for card, bundle, count in original.given:
+        card.bundles[bundle] -= count
+    draft.out.subtract(original.handed_out)
     if original.row.kind == REFUND:
         assert original.original is not None
         original.original.refunds.pop()

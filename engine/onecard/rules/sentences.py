@@ -253,10 +253,13 @@ def _scope(unit: CardUnit, money: str) -> str:
 
 
 def _bundle(bundle: Bundle, money: str) -> str:
-    way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
+    price = [f"{bundle.price} {money}"] * (bundle.price > 0) + [f"{bundle.points} points"] * (bundle.points > 0)
+    way = f"is sold for {' and '.join(price)}" if price else "is granted without a price"
     most = _most("a card", bundle.per_card) + _most("all cards of a member", bundle.per_member)
-    grants = "; ".join(_grant(grant, money) for grant in bundle.grants)
-    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}: {grants}."
+    stock = f", while there are some of {bundle.stock}" if bundle.stock else ""
+    parts = [_grant(grant, money) for grant in bundle.grants]
+    parts += [f"goods, for which the store gets {bundle.worth} {money}"] * (bundle.worth > 0)
+    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}{stock}: {'; '.join(parts)}."
 
 
 def _most(whom: str, count: int) -> str:

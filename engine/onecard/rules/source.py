@@ -250,11 +250,17 @@ class Bundle(Table):
     """What it is called, in at most 64 bytes."""
     price: Number = Decimal(0)
     """What it is sold for; 0: it is granted without a price."""
+    points: Number = Decimal(0)
+    """Points that it costs, which the card pays; with a `price` both are paid."""
+    stock: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+    """How many there are in all, ever, for all cards; raise it to restock; leave it out: no limit."""
+    worth: Number = Decimal(0)
+    """Money that the issuer pays the store that hands over goods; with it `grants` may be left out."""
     per_card: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
     """Most of it that a card ever gets; leave it out: no limit."""
     per_member: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
     """Most of it that all cards of a member ever get, together; leave it out: no limit."""
-    grants: Annotated[list[Grant], Field(min_length=1, max_length=16)]
+    grants: list[Grant] = Field(default_factory=list, min_length=1, max_length=16)
 
 
 class Channel(Table):

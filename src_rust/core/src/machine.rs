@@ -4,6 +4,7 @@
 //! state and prices; applying takes legs and changes as they are, and is the only way in which anything changes, live and in
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
+mod catalogue;
 mod details;
 mod grant;
 mod hold;

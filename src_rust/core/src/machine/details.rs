@@ -294,7 +294,7 @@ impl Machine {
     }
 
     fn change_detailed(&mut self, at: usize, transaction: &Transaction, change: &Change, ahead: &[Ahead], sequence: u64) {
-        let card = if let Change::Tries { card, .. } = change { *card } else { 0 };
+        let card = if let Change::Tries { card, .. } | Change::Taken { card, .. } = change { *card } else { 0 };
         let index = card_at(transaction, card);
         let ahead = ahead.get(usize::from(card)).copied().unwrap_or(Ahead { card: true, wallet: true });
         let programme = &mut self.organisation.programmes[at];
@@ -323,6 +323,9 @@ impl Machine {
                 programme.staff.entry(staff).or_default().add(amount, is_sale);
             }
             Change::Sold { .. } => {}
+            Change::Out { bundle, count } => {
+                programme.out.insert(bundle, count);
+            }
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
@@ -468,7 +471,7 @@ struct Ahead {
 /// A change of what a wallet has besides lots.
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
-        Change::Taken { bundle, count } => wallet.set_taken(bundle, count),
+        Change::Taken { bundle, count, .. } => wallet.set_taken(bundle, count),
         Change::Spent { count, sum } => wallet.rest_mut().day = Day { date: open, count, sum },
         Change::Tries { tries, .. } => wallet.rest_mut().tries = tries,
         Change::Pin(pin) => {
@@ -538,12 +541,17 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         Kind::Purchase => sold + detail.cash,
         Kind::Authorise => transaction.changes.iter().map(held).sum(),
         Kind::Reversal => transaction.changes.iter().map(undone).sum(),
-        Kind::Grant => sums.all(Account::IssuerUnits),
+        Kind::Grant => price_of(transaction),
         // What made good what the card owed was not paid out.
         Kind::Close => -sums.all(Account::CardPrincipal) - sums.all(Account::CardShortfallMoney),
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };
+}
+
+/// What was paid for a bundle, in money. What the issuer pays the store for goods is apart.
+fn price_of(grant: &Transaction) -> i64 {
+    grant.detail.posts.iter().filter(|post| post.to == Account::IssuerUnits).map(|post| post.amount).sum()
 }
 
 /// What a transaction changes the points of the card at a place by.

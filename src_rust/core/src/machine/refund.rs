@@ -281,7 +281,7 @@ impl Machine {
     ) -> Result<(), Refused> {
         let posts = posts_of(original);
         let pays = |post: &&Post| match original.kind {
-            Kind::TopUp => post.is_money() && post.from != Account::IssuerBonus,
+            Kind::TopUp => matches!(post.from, Account::StoreCollection | Account::IssuerCollection),
             _ => post.to == Account::IssuerUnits,
         };
         let paid: Vec<Post> = posts.iter().filter(pays).copied().collect();
@@ -308,8 +308,19 @@ impl Machine {
         }
         let part = |whole| part_up(whole, after, total) - part_up(whole, before, total);
         for post in posts.iter().filter(|post| !pays(post)) {
+            if post.from.is_card() {
+                // Points that it cost.
+                let points = part_of(post.amount, after, total) - part_of(post.amount, before, total);
+                self.bring_back(admitted, transaction, post, points);
+                continue;
+            }
             let purse = Purse { card: 0, number: post.purse() };
             let amount = part(post.amount);
+            if !post.to.is_card() {
+                // Goods come back to the store where the refund is made.
+                move_lot(transaction, post.to, post.from, 0, 0, (0, 0), amount);
+                continue;
+            }
             let must_be_there = purse.number > Purse::POINTS && !self.is_growth(admitted.programme, purse);
             if must_be_there && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
                 return Err(plain(Code::InsufficientFunds));
