@@ -10,6 +10,7 @@ from tests.auditor.form import (
     AUTHORISE,
     BIND,
     BONUS,
+    BOUGHT,
     BULK_TOP_UP,
     CAPTURE,
     CAPTURED,
@@ -64,6 +65,7 @@ from tests.auditor.form import (
     SHORT_POINTS,
     SOLD,
     SPENT,
+    SPENT_AND_EARNED,
     STAFF,
     STATUS,
     STORE,
@@ -368,7 +370,9 @@ class Books(State):
         )
         sale = entry.kind in (PURCHASE, AUTHORISE)
         self.check(entry.code != 10 or sale, "approved in part")
-        self.check(sale or (not entry.unpaid and not entry.discount), "a price without a sale")
+        self.check(sale or not entry.unpaid, "left to pay without a sale")
+        priced = sale or entry.kind in (TOP_UP, BULK_TOP_UP)
+        self.check(priced or not entry.discount, "a price without a sale or a top-up")
         self.check(not entry.cash or entry.kind in (PURCHASE, REFUND, REVERSAL), "cash without a sale")
 
     def refusal(self, entry: Entry) -> None:
@@ -413,6 +417,9 @@ class Books(State):
                 self.apply(entry, programme, change)
         self.moves(entry, programme)
         self.tier(entry, programme)
+        own = self.of(entry.card)
+        if own is not None and entry.kind in (PURCHASE, CAPTURE) and kinds.paid(entry) > 0:
+            own.bought = True
         for change in entry.changes:
             if change[0] not in (CAPTURED, NEW_NUMBER, TRIES):
                 self.apply(entry, programme, change)
@@ -457,6 +464,8 @@ class Books(State):
                 taker.bundles[change[2]] = change[3]
         elif kind == SOLD:
             self.check(self.of(change[1]) is not None, f"no staff card {change[1]}")
+        elif card is not None and kind == BOUGHT:
+            card.bought = change[1] == 1
         elif card is not None:
             self.apply_to_card(entry, card, change)
 
@@ -483,8 +492,9 @@ class Books(State):
             card.status = change[1]
         elif kind == TAKEN:
             card.bundles[change[1]] = change[2]
-        elif kind == SPENT:
-            card.day = (entry.posted, change[1], change[2])
+        elif kind in (SPENT, SPENT_AND_EARNED):
+            count, total, points = (*change[1:], 0)[:3]
+            card.day = (entry.posted, count, total, points)
         elif kind == NEW_PIN:
             card.pin, card.tries = change[1:], 0
         elif kind == NEW_TIER:

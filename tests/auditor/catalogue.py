@@ -1,5 +1,6 @@
 """Bundles that are handed over: what is in them, what they cost, and how many of them are out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tests.auditor.cards import Card, Plan, pool_of
@@ -22,6 +23,8 @@ FROM_CARD = 8
 
 Changes = list[tuple[int, ...]]
 Bundle = dict[str, Any]
+Gift = tuple[Card, int]
+"""A card that got one of a bundle."""
 
 
 def paid_for(state: State, programme: Programme, entry: Entry, bundle: Bundle) -> list[Post]:
@@ -56,17 +59,31 @@ def hand_over(plan: Plan, entry: Entry, bundle: Bundle, count: int, place: int =
 
 def taken_by_holder(state: State, card: Card, member: int, bundle: int) -> int:
     """How many of a bundle all cards had that a member holds, and this one."""
-    held = [other for other in state.cards if other.programme == card.programme and other.member == member != 0]
-    return sum(other.bundles.get(bundle, 0) for other in held if other is not card) + card.bundles.get(bundle, 0)
+    held = (
+        other for other in state.cards if other.programme == card.programme and other.member == member != 0
+    )
+    of_others = sum(other.bundles.get(bundle, 0) for other in held if other is not card)
+    return of_others + card.bundles.get(bundle, 0)
 
 
-def within(state: State, programme: Programme, card: Card, bundle: Bundle, count: int) -> list[str]:
-    """What is too many of a bundle, if so many more are taken."""
-    number = bundle["id"]
+def within(
+    state: State,
+    programme: Programme,
+    card: Card,
+    bundle: Bundle,
+    count: int,
+    *,
+    member: int | None = None,
+    before: Sequence[Gift] = (),
+) -> list[str]:
+    """What is too many of a bundle, if so many more are taken, after gifts of the same entry."""
+    number, member = bundle["id"], card.member if member is None else member
+    same = [other for other, of in before if of == number]
+    of_member = sum(other is card or other.member == member != 0 for other in same)
     limits = (
         ("per_card", card.bundles.get(number, 0), ""),
-        ("per_member", taken_by_holder(state, card, card.member, number), " to a member"),
-        ("stock", programme.out.get(number, 0), " in stock"),
+        ("per_member", taken_by_holder(state, card, member, number) + of_member, " to a member"),
+        ("stock", programme.out.get(number, 0) + len(same), " in stock"),
     )
     return [
         f"granted {taken + count} of {bundle[name]}{whom}"
@@ -75,11 +92,14 @@ def within(state: State, programme: Programme, card: Card, bundle: Bundle, count
     ]
 
 
-def counted(programme: Programme, card: Card, bundle: Bundle, count: int, place: int = 0) -> Changes:
-    """The changes that count it."""
+def counted(
+    programme: Programme, card: Card, bundle: Bundle, count: int, place: int = 0, before: Sequence[Gift] = ()
+) -> Changes:
+    """The changes that count it, after gifts of the same entry."""
     number = bundle["id"]
     of_card = card.bundles.get(number, 0) + count
     changes: Changes = [(TAKEN_BY, place, number, of_card) if place else (TAKEN, number, of_card)]
     if bundle.get("stock"):
-        changes.append((OUT, number, programme.out.get(number, 0) + count))
+        same = sum(of == number for _, of in before)
+        changes.append((OUT, number, programme.out.get(number, 0) + same + count))
     return changes

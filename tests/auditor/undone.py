@@ -6,15 +6,17 @@ from tests.auditor.cards import Card, Plan, shares
 from tests.auditor.form import (
     APPROVALS,
     AUTHORISE,
-    BONUS,
+    BOUGHT,
     BULK_TOP_UP,
     CAPTURE,
     CAPTURED,
     CLEARING,
     CODE_USED,
+    COLLECTION,
     GRANT,
     HELD,
     ISSUER_BONUS,
+    ISSUER_COLLECTION,
     ISSUER_POINTS,
     ISSUER_UNITS,
     MARKED,
@@ -27,7 +29,6 @@ from tests.auditor.form import (
     REFUND,
     REFUNDED,
     REVERSED,
-    SHORT_MONEY,
     SOLD,
     TAKEN,
     TAKEN_BY,
@@ -77,8 +78,7 @@ def total_of(original: Entry) -> int:
 
 def taken_in(original: Entry) -> list[Post]:
     """The moves by which a top-up took money in."""
-    money = (PRINCIPAL, BONUS, SHORT_MONEY)
-    return [post for post in original.posts if post.target in money and post.source != ISSUER_BONUS]
+    return [post for post in original.posts if post.source in (COLLECTION, ISSUER_COLLECTION)]
 
 
 def rank(post: Post | None) -> int:
@@ -117,6 +117,9 @@ def refund_sale(
     for post in original.posts:
         if post.source in (POOL, ISSUER_BONUS, UNIT_POOL):
             clawed = post.amount * after // total - post.amount * before // total
+            if post.source == UNIT_POOL:
+                # What was used of a gift is not asked for.
+                clawed = min(clawed, plan.there(post.card, post.purse, post.dates))
             plan.claw_back(post, clawed, original.posted)
     return changes + [(SOLD, change[1], -entry.amount) for change in original.changes_of(SOLD)]
 
@@ -235,6 +238,8 @@ def undo_changes(state: State, entry: Entry, original: Entry) -> Changes:
             card = state.cards_of(entry)[place]
             left = max(0, card.bundles.get(bundle, 0) - given) if card is not None else 0
             changes.append((*change[:-1], left))
+        if change[0] == BOUGHT:
+            changes.append((BOUGHT, 0))
         if change[0] == OUT:
             out[change[1]] = max(0, out.get(change[1], 0) - given)
             changes.append((OUT, change[1], out[change[1]]))

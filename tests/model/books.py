@@ -89,7 +89,8 @@ class Card:
     real_name: int = 0
     bundles: Counter[int] = field(default_factory=Counter)
     holds: list[Hold] = field(default_factory=list)
-    day: tuple[int, int, int] = (0, 0, 0)
+    day: tuple[int, int, int, int] = (0, 0, 0, 0)
+    bought: bool = False
 
     def lot(self, purse: int, begins: int = 0, expires: int = 0) -> Place:
         """The lot of a purse with these dates."""
@@ -174,6 +175,8 @@ class Transaction:
     sides: list[Side] = field(default_factory=list)
     given: list[tuple[Card, int, int]] = field(default_factory=list)
     handed_out: Counter[int] = field(default_factory=Counter)
+    brought: bool = False
+    capped: bool = False
     reversed: bool = False
     refunded: int = 0
     refunded_before: int = 0

@@ -12,6 +12,7 @@ from tests.model.books import (
     POOL,
     PRINCIPAL,
     UNIT_POOL,
+    Books,
     Card,
     Draft,
     Place,
@@ -25,9 +26,9 @@ from tests.model.cards import (
     find_card,
     find_further,
 )
-from tests.model.gifts import bundle_of, check_may_take, hand_over
+from tests.model.gifts import bundle_of, check_may_take, give_bundle, hand_over
 from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
-from tests.model.sale import bonus_until
+from tests.model.sale import bonus_until, points_until
 
 COUNT_MAX = 1_000
 CODES_MAX = 10**7
@@ -54,18 +55,29 @@ def bulk_top_up(draft: Draft) -> None:
     draft.amount = draft.row.amount
 
 
+def band_of(books: Books, amount: int) -> dict[str, int]:
+    """The last band that an amount reaches; nothing, if it reaches none."""
+    reached: list[dict[str, int]] = [band for band in books.rules()["top_up_bonus"] if band["from"] <= amount]
+    return reached[-1] if reached else {}
+
+
 def pay_in(draft: Draft, card: Card, amount: int) -> None:
-    bonus = 0
-    for band in draft.rules()["top_up_bonus"]:
-        if band["from"] <= amount:
-            bonus = band["bonus"] + amount * band["rate"] // ONE
+    band, product = band_of(draft, amount), draft.product_of(card)
+    bonus = band.get("bonus", 0) + amount * band.get("rate", 0) // ONE
+    borne = amount * (ONE - band.get("price", ONE)) // ONE
     most = draft.limits_of(card)["top_up_max"]
     if most and amount > most:
         raise Refused(61)
-    draft.give(draft.collection(draft.row, draft.transaction.store), card.lot(PRINCIPAL), amount)
-    until = bonus_until(draft.product_of(card), draft.open_date)
+    draft.give(draft.collection(draft.row, draft.transaction.store), card.lot(PRINCIPAL), amount - borne)
+    draft.give(Place(ISSUER_BONUS), card.lot(PRINCIPAL), borne)
+    until = bonus_until(product, draft.open_date)
     draft.give(Place(ISSUER_BONUS), card.lot(BONUS, 0, until), bonus)
     check_balance_max(draft, card)
+    draft.discount += borne
+    until = points_until(product, draft.open_date)
+    draft.give(Place(POOL), card.lot(POINTS, 0, until), band.get("points", 0))
+    draft.earned += band.get("points", 0)
+    give_bundle(draft, card, band.get("bundle", 0), card.member)
 
 
 def grant(draft: Draft) -> None:
@@ -79,7 +91,7 @@ def grant(draft: Draft) -> None:
     price, points = bundle.get("price", 0) * row.amount, bundle.get("points", 0) * row.amount
     for whole in (price, points, bundle.get("worth", 0) * row.amount):
         check_price(whole)
-    check_may_take(draft, card, bundle, row.amount)
+    check_may_take(draft, card, bundle, row.amount, card.member)
     check_pins(draft, [False])
     pay_for_grant(draft, price)
     if draft.spendable(card, POINTS) < points:

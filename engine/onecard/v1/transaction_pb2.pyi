@@ -1018,7 +1018,9 @@ class GrantRequest(_message.Message):
     count: _builtins.int
     """How many of it, 1 to 1,000."""
     paid_by_card: _builtins.bool
-    """The card pays the price; else it is collected at the terminal."""
+    """The card pays the price; else it is collected at the terminal. Points that the bundle costs
+    are the card's in any case.
+    """
     pin: _builtins.str
     """Checked if it is given."""
     @_builtins.property

@@ -196,7 +196,9 @@ impl Machine {
         }
         for (place, ahead) in ahead.iter().enumerate() {
             if let Some(index) = card_at(transaction, place as u16).filter(|_| !ahead.card) {
-                self.cards.card_mut(index).0.last = sequence;
+                let record = self.cards.card_mut(index).0;
+                record.last = sequence;
+                record.bought |= u8::from(place == 0 && is_purchase(transaction));
                 self.cards.note_change(index, sequence);
             }
         }
@@ -301,6 +303,11 @@ impl Machine {
         match *change {
             Change::Refunded { .. } | Change::Reversed { .. } | Change::Marked | Change::Status(_) => {
                 self.change(change, index.filter(|_| !ahead.card));
+            }
+            Change::Bought(bought) => {
+                if let Some(index) = index.filter(|_| !ahead.card) {
+                    self.cards.card_mut(index).0.bought = bought.into();
+                }
             }
             Change::Number { number, former: old, code } => {
                 if let Some(index) = index {
@@ -461,6 +468,12 @@ fn add_to_purse(purse: &mut i64, account: Account, change: i64) -> bool {
     !over & ((after == 0) | ((after < 0) == is_owed))
 }
 
+/// True if its card bought something: a purchase that came to nothing is none.
+fn is_purchase(transaction: &Transaction) -> bool {
+    let detail = &transaction.detail;
+    matches!(transaction.kind, Kind::Purchase | Kind::Capture) && detail.sums.all(Account::StoreClearing) + detail.cash > 0
+}
+
 /// Whether the records of a card hold an entry already.
 #[derive(Clone, Copy)]
 struct Ahead {
@@ -472,7 +485,7 @@ struct Ahead {
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
         Change::Taken { bundle, count, .. } => wallet.set_taken(bundle, count),
-        Change::Spent { count, sum } => wallet.rest_mut().day = Day { date: open, count, sum },
+        Change::Spent { count, sum, points } => wallet.rest_mut().day = Day { date: open, count, sum, points },
         Change::Tries { tries, .. } => wallet.rest_mut().tries = tries,
         Change::Pin(pin) => {
             let rest = wallet.rest_mut();

@@ -3,7 +3,7 @@
 use crate::accounts::Account;
 use crate::codes::Code;
 use crate::commands::FROM_CARD;
-use crate::details::ItemKind;
+use crate::details::{ItemKind, Reason};
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::catalogue::Taking;
 use crate::machine::lots::{Purse, UNDATED, card_at, collection, move_plain};
@@ -24,20 +24,26 @@ impl Machine {
         let index = card_at(transaction, card).ok_or(plain(Code::InvalidCard))?;
         let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
         let limits = self.limits(product, index);
-        let bonus = tables.top_up_bonus(amount);
+        let band = tables.band(amount);
+        let (bonus, borne) = band.map_or((0, 0), |band| (band.bonus_of(amount), band.borne_of(amount)));
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let from = collection(tables, admitted.request.channel);
-        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, from, amount);
+        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, from, amount - borne);
+        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, Account::IssuerBonus, borne);
+        transaction.detail.discount += borne;
         let expires = Rounding::Day.expires(today, product.bonus_days);
         self.give(transaction, Purse { card, number: Purse::BONUS }, (0, expires), Account::IssuerBonus, bonus);
         let after = |number| self.purse_after(transaction, Purse { card, number });
         if above(amount, limits.top_up_max) || above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
             return Err(plain(Code::ExceedsLimit));
         }
+        if let Some(band) = band.filter(|band| band.gives_more()) {
+            self.give_with_top_up(admitted, transaction, card, band);
+        }
         Ok(())
     }
 
-    /// A top-up of a card that is not plain. The card is found already.
+    /// A top-up of a card that is not plain, or that gives more than bonus. The card is found already.
     #[cold]
     pub(super) fn decide_detailed_top_up(
         &mut self,
@@ -109,7 +115,10 @@ impl Machine {
                 return Err(plain(Code::InsufficientFunds));
             }
         }
-        self.hand_over(admitted, transaction, &taking)?;
+        if bundle.is_over(today) {
+            return Err((Code::InvalidTransaction, Reason::Expired));
+        }
+        self.hand_over(admitted, transaction, &taking);
         Ok(Code::Approved)
     }
 

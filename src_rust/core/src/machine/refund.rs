@@ -71,7 +71,7 @@ struct Sale {
     money: Vec<(Option<Post>, i64)>,
     /// Points and units that were spent.
     spent: Vec<Post>,
-    /// Points, bonus and growth value that were earned.
+    /// Points, bonus and growth value that were earned, and what came as a gift.
     earned: Vec<Post>,
 }
 
@@ -175,7 +175,13 @@ impl Machine {
             }
         }
         for post in &sale.earned {
-            self.claw_back(admitted, original, transaction, post, part(post.amount));
+            let mut wanted = part(post.amount);
+            if post.from == Account::UnitPool {
+                // What of a gift was used before stays used: that is no reason to keep the money.
+                let purse = Purse { card: post.card, number: post.purse() };
+                wanted = wanted.min(self.in_lot(transaction, purse, (post.begins, post.expires)));
+            }
+            self.claw_back(admitted, original, transaction, post, wanted);
         }
         if let Some(Change::Sold { staff, .. }) = original.changes.iter().find(|change| matches!(change, Change::Sold { .. })) {
             transaction.changes.push(Change::Sold { staff: *staff, amount: -amount });

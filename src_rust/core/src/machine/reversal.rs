@@ -126,6 +126,7 @@ impl Machine {
                 }
                 Change::Code { unit, serial, used } => transaction.changes.push(Change::Code { unit, serial, used: !used }),
                 Change::Sold { staff, amount } => transaction.changes.push(Change::Sold { staff, amount: -amount }),
+                Change::Bought(_) => transaction.changes.push(Change::Bought(false)),
                 Change::Taken { .. } | Change::Out { .. } => self.return_to_stock(admitted, original, change, transaction),
                 _ => {}
             }

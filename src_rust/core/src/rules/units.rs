@@ -130,6 +130,12 @@ impl GrantLine {
         };
         (begins, expires)
     }
+
+    /// True if what is granted on this date would be valid on no day.
+    fn is_over(&self, today: i32) -> bool {
+        let (begins, expires) = self.dates(today);
+        expires != 0 && expires < today.max(begins)
+    }
 }
 
 /// What is granted, or sold, together.
@@ -164,6 +170,11 @@ pub struct Bundle {
 }
 
 impl Bundle {
+    /// True if something of it would be valid on no day.
+    pub fn is_over(&self, today: i32) -> bool {
+        self.grants.iter().any(|line| line.is_over(today))
+    }
+
     pub(super) fn check(&self, units: &[UnitRule]) -> Result<(), String> {
         let named = !self.name.is_empty() && self.name.len() <= 64;
         let prices = [self.price, self.points, self.worth].iter().all(|amount| (0..=AMOUNT_MAX).contains(amount));
