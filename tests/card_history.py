@@ -157,15 +157,21 @@ def bundle_tables(rng: Random, scale: int, units: list[int], today: int) -> list
     for bundle in BUNDLES:
         if rng.random() < 0.05:
             continue
-        grants = [grant_table(rng, scale, units, today) for _ in range(pick(rng, (1, 1, 2, 3, 5)))]
+        worth = pick(rng, (0, 0, 0, up_to(rng, scale // 4 + 1)))
+        least = 0 if worth else 1
         bundles.append(
             {
                 "id": bundle,
                 "name": f"bundle {bundle}",
                 "price": pick(rng, (0, 0, up_to(rng, scale), scale // 10)),
+                "points": pick(rng, (0, 0, 0, up_to(rng, min(scale * 10, AMOUNT_MAX)), up_to(rng, scale))),
+                "stock": pick(rng, (0, 0, 0, 1, 4, 9)),
+                "worth": worth,
                 "per_card": pick(rng, (0, 0, 0, 0, 5, 1)),
                 "per_member": pick(rng, (0, 0, 0, 6, 2)),
-                "grants": grants,
+                "grants": [
+                    grant_table(rng, scale, units, today) for _ in range(pick(rng, (least, 1, 2, 3, 5)))
+                ],
             }
         )
     return bundles
@@ -212,6 +218,7 @@ def product_tables(rng: Random, scale: int, product: dict[str, Any], *, staff: b
         "points_days": seldom(1, 2, 3, 30),
         "points_round": seldom("day", "month", "year"),
         "bonus_days": seldom(1, 2, 3, 30),
+        "points_per_day": seldom(1, min(scale * 50, AMOUNT_MAX), up_to(rng, scale * 100) % AMOUNT_MAX + 1),
         "staff": staff or None,
         "named": seldom(
             {"purchase_max": min(scale * 2, AMOUNT_MAX), "balance_max": min(scale * 20, CAP)},
@@ -220,6 +227,29 @@ def product_tables(rng: Random, scale: int, product: dict[str, Any], *, staff: b
         ),
     }
     return product | {name: value for name, value in more.items() if value is not None}
+
+
+def band_tables(rng: Random, scale: int, bands: list[dict[str, Any]], bundles: list[int]) -> None:
+    """Let some bands of top-ups give points, a bundle, or a lower price."""
+    for band in bands:
+        if rng.random() < 0.4:
+            band["points"] = up_to(rng, scale * 10) % AMOUNT_MAX + 1
+        if rng.random() < 0.4 and bundles:
+            band["bundle"] = pick(rng, bundles)
+        if rng.random() < 0.4:
+            band["price"] = pick(rng, (1, ONE // 2, 9 * 10**11, up_to(rng, ONE)))
+
+
+def gift_tables(rng: Random, scale: int, bundles: list[dict[str, Any]]) -> dict[str, int]:
+    """Gifts, most of the time: those of a first purchase are no goods."""
+    gifts: dict[str, int] = {}
+    plain = [bundle["id"] for bundle in bundles if not bundle["worth"]]
+    if bundles and rng.random() < 0.6:
+        gifts["enrolment"] = pick(rng, [bundle["id"] for bundle in bundles])
+    if plain and rng.random() < 0.6:
+        gifts["first_purchase"] = pick(rng, plain)
+        gifts["first_purchase_min"] = pick(rng, (0, 0, 1, up_to(rng, scale // 4 + 1)))
+    return gifts
 
 
 def waterfall_tables(rng: Random, waterfall: list[dict[str, Any]], units: list[dict[str, Any]]) -> None:
@@ -263,6 +293,8 @@ class CardAuthor(Author):
             tables["growth_value"] = growth
         ids = [unit["id"] for unit in units]
         tables["bundles"] = bundle_tables(rng, self.scale, ids, self.open_date)
+        band_tables(rng, self.scale, tables["top_up_bonus"], [bundle["id"] for bundle in tables["bundles"]])
+        tables["gifts"] = gift_tables(rng, self.scale, tables["bundles"])
         staffed = pick(rng, self.products)
         tables["products"] = [
             product_tables(rng, self.scale, product, staff=product["id"] == staffed or rng.random() < 0.3)
@@ -663,6 +695,28 @@ class CardAuthor(Author):
             self.write(self.row(STATUS, status=ACTIVE, **fields))
             self.cards.append(fresh)
 
+    def newcomer(self) -> None:
+        """A new card: topped up, given a holder, and used for the first time, which may be undone."""
+        rng = self.rng
+        fresh = (14, up_to(rng, 10**8))
+        fields = {"card_digits": fresh[0], "card": fresh[1]}
+        self.write(self.row(ISSUE, product=pick(rng, self.products), **fields))
+        self.write(self.row(TOP_UP, amount=self.amount(self.scale), **fields))
+        member = Item(MEMBER, low=pick(rng, (1, 4, up_to(rng, 10**6))))
+        if rng.random() < 0.6:
+            self.write(self.row(HOLDER, items=(member,), **fields))
+        first = pick(rng, (PURCHASE, PURCHASE, AUTHORISE))
+        amount = self.amount(self.scale // pick(rng, (2, 8)) + 1)
+        target = self.write(self.row(first, amount=amount, **fields))
+        if first == AUTHORISE:
+            target = self.write_naming(self.row(CAPTURE, amount=max(amount // pick(rng, (1, 2)), 1)), target)
+        if rng.random() < 0.4:
+            self.write_naming(self.row(REVERSAL), target)
+            self.write(self.row(PURCHASE, amount=amount, **fields))
+        elif rng.random() < 0.5:
+            self.refund_of(target)
+        self.cards.append(fresh)
+
     def give_back(self) -> None:
         """Refund or reverse whatever of the whole card can be."""
         rng = self.rng
@@ -797,6 +851,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
         (3, CardAuthor.codes),
         (4, CardAuthor.bulk),
         (1, CardAuthor.issue_inactive),
+        (3, CardAuthor.newcomer),
         (14, CardAuthor.give_back),
         (3, CardAuthor.status),
         (2, CardAuthor.balance),

@@ -72,7 +72,33 @@ TABLES: dict[str, Any] = {
     "channels": [{"id": WEB, "name": "web", "collects": "issuer"}],
     "hold_days": 2,
 }
-for product in TABLES["products"]:
+GIVING: dict[str, Any] = {
+    "products": [
+        product | ({"points_per_day": 700_000} if product["id"] != 4 else {})
+        for product in TABLES["products"]
+    ],
+    "top_up_bonus": [
+        {"from": 2_000, "bonus": 0, "rate": 0, "points": 1_500, "price": 9 * ONE // 10},
+        {"from": 8_000, "bonus": 500, "rate": ONE // 100, "points": 70, "bundle": 3},
+    ],
+    "bundles": [
+        *TABLES["bundles"],
+        {"id": 3, "name": "kettle", "price": 200, "points": 9_000, "stock": 60, "worth": 900}
+        | {"per_card": 9, "per_member": 30, "grants": [{"unit": CHEAP, "amount": 1, "days": 9}]},
+        {"id": 4, "name": "first", "per_card": 3}
+        | {
+            "grants": [
+                {"unit": OFF, "amount": 4, "days": 9},
+                {"unit": 3, "amount": 5_000, "days": 2},
+                {"unit": 2, "amount": 90},
+            ]
+        },
+    ],
+    "gifts": {"enrolment": 3, "first_purchase": 4, "first_purchase_min": 1_000},
+}
+"""What other tables have besides, so that everything is given that can be."""
+
+for product in [*TABLES["products"], *GIVING["products"]]:
     product |= {name: product.get(name, 0) for name in ("purchase_max", "top_up_max", "balance_max")}
 
 

@@ -57,13 +57,18 @@ from tests.model import (
     BALANCE,
     BIND,
     BONUS,
+    BULK_TOP_UP,
     CAP,
+    CAPTURE,
     CARD,
     CASH,
+    CLEARING,
     CODE,
     COLLECTION,
     COUPON,
     FUND,
+    GRANT,
+    HOLDER,
     ISSUER_POINTS,
     ISSUER_UNITS,
     MEMBER,
@@ -94,7 +99,7 @@ from tests.model import (
 CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
 """Every code of docs/codes.md and docs/card.md."""
 
-REASONS = range(1, 12)
+REASONS = range(1, 13)
 """Every reason of docs/card.md."""
 
 OUTCOMES = (
@@ -111,6 +116,17 @@ OUTCOMES = (
     *(f"purchase: {payer}" for payer in ("principal", "bonus", "units", "units that are taken", "cash")),
     *(f"purchase: {payer}, a further card's" for payer in ("principal", "bonus")),
     *(f"authorise: {payer}" for payer in ("principal", "bonus", "points", "units", "units that are taken")),
+    "grant: paid with points",
+    "grant: goods",
+    "top-up: with points",
+    "top-up: with a bundle",
+    "top-up: at a lower price",
+    "bulk top-up: with a bundle",
+    "holder: with a gift",
+    "purchase: with a gift",
+    "capture: with a gift",
+    "purchase: no more points that day",
+    "reversal: of a gift",
     "shortfall: made good",
     "alias: moved",
     "close: a hold ended",
@@ -490,6 +506,7 @@ def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str
             yield "refund: the last of several"
     if kind == BIND and any(item.kind == CARD for item in transaction.row.items):
         yield "alias: moved"
+    yield from given_with(kind, answer, transaction)
     if any(move.taker.account in SHORTFALLS for move in transaction.moves):
         yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:
@@ -497,6 +514,26 @@ def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str
         assert original is not None
         yield f"reversal: of a {KIND_NAMES[original.row.kind]}"
         yield from shortfalls_of(answer)
+        if original.given and original.row.kind != GRANT:
+            yield "reversal: of a gift"
+
+
+def given_with(kind: int, answer: Answer, transaction: Transaction) -> Iterator[str]:
+    """What came with it beyond what was asked for."""
+    if kind == GRANT and answer.points_spent:
+        yield "grant: paid with points"
+    if kind == GRANT and any(move.taker.account == CLEARING for move in transaction.moves):
+        yield "grant: goods"
+    if kind == TOP_UP and answer.points_earned:
+        yield "top-up: with points"
+    if kind == TOP_UP and answer.discount:
+        yield "top-up: at a lower price"
+    if transaction.given and kind in (TOP_UP, BULK_TOP_UP):
+        yield f"{KIND_NAMES[kind]}: with a bundle"
+    if transaction.given and kind in (HOLDER, PURCHASE, CAPTURE):
+        yield f"{KIND_NAMES[kind]}: with a gift"
+    if kind == PURCHASE and transaction.capped:
+        yield "purchase: no more points that day"
 
 
 PAYERS = {

@@ -13,6 +13,7 @@ from tests.auditor import form
 from tests.auditor.books import Books
 from tests.desk import (
     GIFT,
+    GIVING,
     OFF,
     PIN,
     POOL_PASS,
@@ -169,6 +170,18 @@ def test_days_of_a_clerk_are_whole(tmp_path: Path, seed: int) -> None:
             desk.close_day()
     report = agrees(tmp_path, desk)
     assert {"2", "3", "4", "5", "9", "10", "11", "43"} <= set(report.kinds)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_days_of_a_clerk_who_gives_are_whole(tmp_path: Path, seed: int) -> None:
+    desk = Desk(tmp_path, TABLES | GIVING | {"grace_days": seed % 2 * 3})
+    clerk = Clerk(desk, seed)
+    clerk.opening()
+    for step in range(1, 501):
+        clerk.step()
+        if step % 70 == 0:
+            desk.close_day()
+    agrees(tmp_path, desk)
 
 
 def test_other_rules_hold_from_the_next_transaction_on(tmp_path: Path) -> None:

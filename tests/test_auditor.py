@@ -121,7 +121,7 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (9, "moves", [(17, 1, 10_000), (6, 2, 500)], "a plain move between accounts at 5 and 1"),
     (9, "moves", [(17, 1, 10_000), (32, 2, 500), (2, 2, 1)], "from an account to itself"),
     (9, "moves", [(17, 1, 700)] * 13, "13 moves"),
-    (9, "moves", [(17, 1, 10_001), (32, 2, 500)], "not the amount topped up"),
+    (9, "moves", [(17, 1, 10_001), (32, 2, 500)], "account 1 of card 0 changes by 10001, and not by 10000"),
     (9, "balances", (10_000, 501, 0), "balances (10000, 501, 0), rebuilt (10000, 500, 0)"),
     (9, "card", (0, 2), "its card's entry before is 8"),
     (9, "card", (1, 1), "unknown card index 1"),

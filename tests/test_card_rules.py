@@ -456,7 +456,10 @@ ONE = 'grants = [{ unit = "bonus", amount = "1" }]\n'
         ),
         (
             '[[bundles]]\nid = 1\nname = "b"\n',
-            ['10: `grants` is missing: add [[bundles.grants]] with unit = "..." and amount = "1"'],
+            [
+                "10: a bundle grants something or is goods: add [[bundles.grants]], or "
+                'worth = "20.00", the money that the store gets for the goods that it hands over'
+            ],
         ),
         (
             '[[bundles]]\nid = 1\nname = "b"\ngrants = []',

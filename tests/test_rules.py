@@ -126,7 +126,7 @@ def test_a_limit_is_exact_to_the_last_unit(limit: int) -> None:
             "zzz = 1",
             "7: unknown key `zzz`: remove it, or use one of id, name, purchase_max, top_up_max, balance_max, "
             "day_sum, day_count, discount, points_per_money, rebate, pin_above, staff, points_valid, "
-            "bonus_valid_days, named",
+            "points_per_day, bonus_valid_days, named",
         ),
         ('discount = "100%"', "7: a discount of 100% leaves nothing to pay: it must be below 100%"),
         ('discount = "250.5%"', "7: a discount of 250.5% leaves nothing to pay: it must be below 100%"),
@@ -227,7 +227,7 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
             [
                 "10: unknown key `rebates`: remove it, or use one of units, products, waterfall, "
                 "top_up_bonus, card_units, bundles, discounts, accruals, channels, categories, regions, "
-                "tiers, growth_value, compounding, holds, refunds, terminals"
+                "tiers, growth_value, gifts, compounding, holds, refunds, terminals"
             ],
         ),
         ("[compundng]\na = 1", ["10: unknown key `compundng`: did you mean `compounding`?"]),

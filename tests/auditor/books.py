@@ -10,6 +10,7 @@ from tests.auditor.form import (
     AUTHORISE,
     BIND,
     BONUS,
+    BOUGHT,
     BULK_TOP_UP,
     CAPTURE,
     CAPTURED,
@@ -43,6 +44,7 @@ from tests.auditor.form import (
     NEW_STATUS,
     NEW_TIER,
     NUMBER,
+    OUT,
     OUT_AS_CODES,
     PASS,
     POINTS,
@@ -63,11 +65,13 @@ from tests.auditor.form import (
     SHORT_POINTS,
     SOLD,
     SPENT,
+    SPENT_AND_EARNED,
     STAFF,
     STATUS,
     STORE,
     STORE_ACCOUNTS,
     TAKEN,
+    TAKEN_BY,
     TERMINAL,
     TOP_UP,
     TRANSFER,
@@ -89,7 +93,7 @@ WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
 MOST = {GRANT: 1_000, ISSUE_CODES: 10**7}
 TRIES_MAX = 3
-REASON_MAX = 11
+REASON_MAX = 12
 
 PLAIN_CODES = frozenset({0, 4, 12, 13, 14, 25, 41, 43, 46, 51, 54, 61, 62, 78})
 CODES = PLAIN_CODES | {10, 55, 57, 59, 65, 70, 75}
@@ -366,7 +370,9 @@ class Books(State):
         )
         sale = entry.kind in (PURCHASE, AUTHORISE)
         self.check(entry.code != 10 or sale, "approved in part")
-        self.check(sale or (not entry.unpaid and not entry.discount), "a price without a sale")
+        self.check(sale or not entry.unpaid, "left to pay without a sale")
+        priced = sale or entry.kind in (TOP_UP, BULK_TOP_UP)
+        self.check(priced or not entry.discount, "a price without a sale or a top-up")
         self.check(not entry.cash or entry.kind in (PURCHASE, REFUND, REVERSAL), "cash without a sale")
 
     def refusal(self, entry: Entry) -> None:
@@ -411,6 +417,9 @@ class Books(State):
                 self.apply(entry, programme, change)
         self.moves(entry, programme)
         self.tier(entry, programme)
+        own = self.of(entry.card)
+        if own is not None and entry.kind in (PURCHASE, CAPTURE) and kinds.paid(entry) > 0:
+            own.bought = True
         for change in entry.changes:
             if change[0] not in (CAPTURED, NEW_NUMBER, TRIES):
                 self.apply(entry, programme, change)
@@ -447,8 +456,16 @@ class Books(State):
             programme.series[change[1]].count += change[3]
         elif kind == CODE_USED:
             self.use_code(programme, change)
+        elif kind == OUT:
+            programme.out[change[1]] = change[2]
+        elif kind == TAKEN_BY:
+            taker = self.cards_of(entry)[change[1]]
+            if taker is not None:
+                taker.bundles[change[2]] = change[3]
         elif kind == SOLD:
             self.check(self.of(change[1]) is not None, f"no staff card {change[1]}")
+        elif card is not None and kind == BOUGHT:
+            card.bought = change[1] == 1
         elif card is not None:
             self.apply_to_card(entry, card, change)
 
@@ -475,8 +492,9 @@ class Books(State):
             card.status = change[1]
         elif kind == TAKEN:
             card.bundles[change[1]] = change[2]
-        elif kind == SPENT:
-            card.day = (entry.posted, change[1], change[2])
+        elif kind in (SPENT, SPENT_AND_EARNED):
+            count, total, points = (*change[1:], 0)[:3]
+            card.day = (entry.posted, count, total, points)
         elif kind == NEW_PIN:
             card.pin, card.tries = change[1:], 0
         elif kind == NEW_TIER:

@@ -89,7 +89,8 @@ class Card:
     tries: int = 0
     member: int = 0
     named: bool = False
-    day: tuple[int, int, int] = (0, 0, 0)
+    day: tuple[int, int, int, int] = (0, 0, 0, 0)
+    bought: bool = False
     bundles: dict[int, int] = field(default_factory=dict)
     tier: int = 0
     tier_until: int = 0

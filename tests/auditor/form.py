@@ -49,6 +49,7 @@ ITEM_KINDS = frozenset({COUPON, CODE, PASS, CARD, CASH, STAFF, ALIAS, NUMBER, ME
 REFUNDED, REVERSED, MARKED, NEW_STATUS, TAKEN, SPENT, TRIES, NEW_PIN = 1, 2, 3, 4, 5, 6, 7, 8
 NEW_HOLDER, NEW_NUMBER, NEW_ALIAS, HELD, CAPTURED, CODES_OUT, CODE_USED, SOLD = 9, 10, 11, 12, 13, 14, 15, 16
 NEW_TIER = 17
+TAKEN_BY, OUT, BOUGHT, SPENT_AND_EARNED = 20, 21, 22, 23
 
 PROGRAMME, MERCHANT, STORE, TERMINAL, RULES = 32, 33, 34, 35, 36
 GROWTH_OPENS, DAY_CLOSED, GROWTH_COMPLETE, LOTS_LAPSED = 40, 41, 42, 43
@@ -489,6 +490,10 @@ CHANGES: dict[int, Callable[[Reader], tuple[int, ...]]] = {
     CODE_USED: uints(3),
     SOLD: lambda read: (read.uint(), read.signed()),
     NEW_TIER: uints(2),
+    TAKEN_BY: uints(3),
+    OUT: uints(2),
+    BOUGHT: uints(1),
+    SPENT_AND_EARNED: uints(3),
 }
 
 

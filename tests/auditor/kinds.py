@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.auditor.cards import ONE, Card, Plan, account_of, last_day, pool_of
+from tests.auditor.catalogue import Gift, counted, hand_over, paid_for, within
 from tests.auditor.form import (
     ALIAS,
     AUTHORISE,
@@ -54,9 +55,9 @@ from tests.auditor.form import (
     SHORT_POINTS,
     SOLD,
     SPENT,
+    SPENT_AND_EARNED,
     STAFF,
     STATUS,
-    TAKEN,
     TOP_UP,
     TRANSFER,
     TRIES,
@@ -68,10 +69,11 @@ from tests.auditor.form import (
     Entry,
     Post,
 )
+from tests.auditor.gifts import given, to_new_member, with_first
 from tests.auditor.state import Programme, State
 
 HOLD_DAYS = 7
-FINAL, FROM_CARD, UNBIND, BY_OPERATOR = 4, 8, 16, 32
+FINAL, UNBIND, BY_OPERATOR = 4, 16, 32
 CLOSED = 6
 
 Changes = list[tuple[int, ...]]
@@ -114,9 +116,9 @@ def compare(state: State, posts: list[Post], expected: list[Post]) -> None:
         state.check(is_so, f"{where} changes by {found.get(leg, 0)}, and not by {wanted.get(leg, 0)}")
 
 
-def only(state: State, entry: Entry, pairs: Pairs) -> None:
-    """The moves go from these accounts to those alone."""
-    for post in entry.posts:
+def only(state: State, entry: Entry, pairs: Pairs, posts: list[Post] | None = None) -> None:
+    """The moves, all or these, go from these accounts to those alone."""
+    for post in entry.posts if posts is None else posts:
         known = (post.source, post.target) in pairs
         state.check(known, f"a move from {post.source} to {post.target} in a kind {entry.kind}")
 
@@ -148,10 +150,10 @@ def growth_until(programme: Programme, card: Card, today: int) -> int:
 UNTIL = {(POOL, POINTS): points_until, (ISSUER_BONUS, BONUS): bonus_until, (UNIT_POOL, UNIT): growth_until}
 
 
-def earned_lots(state: State, programme: Programme, entry: Entry) -> None:
+def earned_lots(state: State, programme: Programme, entry: Entry, posts: list[Post]) -> None:
     """What is earned goes to the lots that the product says."""
     cards = state.cards_of(entry)
-    for post in entry.posts:
+    for post in posts:
         card = cards[post.card]
         if card is None or (post.source, post.target) not in UNTIL:
             continue
@@ -193,6 +195,9 @@ def earned(programme: Programme, entry: Entry, card: Card) -> tuple[int, int, in
     stored = entry.given(PRINCIPAL, CLEARING) + entry.given(BONUS, CLEARING)
     points = part(stored + entry.cash, product.get("accrual", 0))
     growth = part(stored + entry.cash, programme.tables.get("growth_value", {}).get("rate", 0))
+    if most := product.get("points_per_day", 0):
+        before = card.day[3] if card.day[0] == entry.posted else 0
+        points = min(points, max(0, most - before))
     return points, part(own + entry.cash, product.get("rebate", 0)), growth
 
 
@@ -206,12 +211,15 @@ def day_of(programme: Programme, entry: Entry, card: Card) -> Changes:
     """The sale counts among those of the day if the product limits them."""
     product = programme.row("products", card.product)
     limits = (product.get("named") if card.named else None) or product
-    if not limits.get("day_sum") and not limits.get("day_count"):
+    most = product.get("points_per_day", 0)
+    if not limits.get("day_sum") and not limits.get("day_count") and not most:
         return []
-    date, count, total = card.day
+    date, count, total, points = card.day
     if date != entry.posted:
-        count = total = 0
-    return [(SPENT, count + 1, total + paid(entry))]
+        count = total = points = 0
+    points += earned(programme, entry, card)[0] if most else 0
+    counts = (count + 1, total + paid(entry))
+    return [(SPENT_AND_EARNED, *counts, points) if points else (SPENT, *counts)]
 
 
 def sale(state: State, programme: Programme, entry: Entry, card: Card) -> None:
@@ -287,16 +295,17 @@ def paid_by_units(state: State, programme: Programme, entry: Entry) -> None:
             state.check(worth[post.unit] >= 0, f"unit {post.unit} pays more than it is worth")
 
 
-def purchase(state: State, programme: Programme, entry: Entry, card: Card) -> Changes:
-    only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)})
+def purchase(state: State, programme: Programme, entry: Entry, card: Card, plan: Plan) -> Changes:
+    gift, posts = with_first(state, programme, entry, card, paid(entry), plan)
+    only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)}, posts)
     sale(state, programme, entry, card)
     points, rebate, growth = earned(programme, entry, card)
     for source, amount in ((POOL, points), (ISSUER_BONUS, rebate), (UNIT_POOL, growth)):
-        found = sum(post.amount for post in entry.posts if post.source == source)
+        found = sum(post.amount for post in posts if post.source == source)
         state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
-    earned_lots(state, programme, entry)
+    earned_lots(state, programme, entry, posts)
     used: Changes = [(CODE_USED, item.unit, item.low, 1) for item in entry.items_of(CODE)]
-    return used + day_of(programme, entry, card) + staff_of(state, entry, entry, paid(entry))
+    return gift + used + day_of(programme, entry, card) + staff_of(state, entry, entry, paid(entry))
 
 
 def authorise(state: State, programme: Programme, entry: Entry, card: Card) -> Changes:
@@ -316,7 +325,7 @@ def held_by(state: State, entry: Entry, original: Entry | None, card: Card | Non
 
 
 def capture(
-    state: State, programme: Programme, entry: Entry, original: Entry | None, card: Card | None
+    state: State, programme: Programme, entry: Entry, original: Entry | None, card: Card | None, plan: Plan
 ) -> Changes:
     if not held_by(state, entry, original, card) or original is None or card is None:
         return []
@@ -331,16 +340,18 @@ def capture(
         for post, before, after in differences
         if after > before
     ]
-    state.check(entry.posts[: len(expected)] == expected, f"captures not what is held: {expected}")
-    rest = entry.posts[len(expected) :]
+    gift, posts = with_first(state, programme, entry, card, entry.amount, plan)
+    state.check(posts[: len(expected)] == expected, f"captures not what is held: {expected}")
+    rest = posts[len(expected) :]
     state.check(all((post.source, post.target) in EARNED for post in rest), "captures more than is held")
     for source, whole in ((POOL, hold.earned), (ISSUER_BONUS, hold.rebate), (UNIT_POOL, hold.growth)):
         amount = whole * captured // hold.total - whole * hold.captured // hold.total
         found = sum(post.amount for post in rest if post.source == source)
         state.check(found == amount, f"earned {found} from account {source}, and not {amount}")
-    earned_lots(state, programme, entry)
+    earned_lots(state, programme, entry, posts)
     ended = entry.asked & FINAL != 0 or captured == hold.total
     return [
+        *gift,
         (CAPTURED, original.sequence, captured, int(ended)),
         *staff_of(state, entry, original, entry.amount),
     ]
@@ -356,26 +367,34 @@ def void(state: State, entry: Entry, original: Entry | None, card: Card | None) 
 # What comes onto cards
 
 
-def top_up(state: State, programme: Programme, entry: Entry) -> Changes:
-    """Of one card, or of many: each gets what was asked for, through the account that collects."""
+def top_up(state: State, programme: Programme, entry: Entry, plan: Plan) -> Changes:
+    """Of one card, or of many: each gets what was asked for, and what its band gives."""
     into = programme.collection(entry.channel)
-    only(
-        state,
-        entry,
-        EARNED - {(POOL, POINTS), (POOL, SHORT_POINTS), (UNIT_POOL, UNIT)}
-        | {(into, PRINCIPAL), (into, SHORT_MONEY)},
-    )
     amounts = [item.amount for item in entry.items_of(CARD)] if entry.kind == BULK_TOP_UP else [entry.amount]
     state.check(sum(amounts) == entry.amount, f"topped up {sum(amounts)} of {entry.amount}")
+    changes: Changes = []
+    gifts: list[Gift] = []
+    less = 0
     for place, amount in enumerate(amounts, entry.kind == BULK_TOP_UP):
-        found = sum(post.amount for post in entry.posts if (post.source, post.card) == (into, place))
-        state.check(found == amount, f"not the amount topped up: {found} of {amount}")
+        card = plan.card(place)
+        if card is None:
+            continue
         bands = [band for band in programme.tables.get("top_up_bonus", []) if band["from"] <= amount]
-        bonus = bands[-1]["bonus"] + part(amount, bands[-1]["rate"]) if bands else 0
-        found = sum(post.amount for post in entry.posts if (post.source, post.card) == (ISSUER_BONUS, place))
-        state.check(found == bonus, f"a bonus of {found}, and not {bonus}")
-    earned_lots(state, programme, entry)
-    return []
+        band = bands[-1] if bands else {}
+        borne = part(amount, ONE - band.get("price", ONE))
+        bonus = band.get("bonus", 0) + part(amount, band.get("rate", 0))
+        plan.give(into, amount - borne, place, PRINCIPAL, UNDATED)
+        plan.give(ISSUER_BONUS, borne, place, PRINCIPAL, UNDATED)
+        plan.give(ISSUER_BONUS, bonus, place, BONUS, (0, bonus_until(programme, card, entry.posted)))
+        until = points_until(programme, card, entry.posted)
+        plan.give(POOL, band.get("points", 0), place, POINTS, (0, until))
+        gift = given(state, programme, entry, plan, band.get("bundle", 0), place=place, before=gifts)
+        gifts += [(card, band["bundle"])] if gift else []
+        changes += gift
+        less += borne
+    compare(state, entry.posts, plan.posts)
+    state.check(entry.discount == less, f"{entry.discount} less was paid, and not {less}")
+    return changes
 
 
 def grant(state: State, programme: Programme, entry: Entry, card: Card, plan: Plan) -> Changes:
@@ -384,30 +403,12 @@ def grant(state: State, programme: Programme, entry: Entry, card: Card, plan: Pl
     if not bundle:
         state.check(False, f"no bundle {entry.product}")
         return []
-    price = int(bundle.get("price", 0)) * entry.amount
-    paying = [post for post in entry.posts if post.target == ISSUER_UNITS]
-    payers = {PRINCIPAL, BONUS} if entry.asked & FROM_CARD else {programme.collection(entry.channel)}
-    paid_by = all(post.source in payers for post in paying)
-    found = sum(post.amount for post in paying)
-    state.check(paid_by and found == price, f"paid {found} of a price of {price}")
-    plan.posts += paying
-    for line in bundle["grants"]:
-        begins = entry.posted + line["from"] if line.get("from") else 0
-        by_days = max(begins, entry.posted) + line["days"] - 1 if line.get("days") else 0
-        until = min((date for date in (by_days, line.get("until", 0)) if date), default=0)
-        plan.give(pool_of(line["unit"]), line["amount"] * entry.amount, 0, line["unit"], (begins, until))
+    plan.posts += paid_for(state, programme, entry, bundle)
+    hand_over(plan, entry, bundle, entry.amount)
     compare(state, entry.posts, plan.posts)
-    count = card.bundles.get(entry.product, 0) + entry.amount
-    most = bundle.get("per_card") or count
-    state.check(count <= most, f"granted {count} of {most}")
-    of_holder = count + sum(
-        other.bundles.get(entry.product, 0)
-        for other in state.cards
-        if other is not card and other.programme == card.programme and other.member == card.member != 0
-    )
-    most = bundle.get("per_member") or of_holder
-    state.check(of_holder <= most, f"granted {of_holder} of {most} to a member")
-    return [(TAKEN, entry.product, count)]
+    for problem in within(state, programme, card, bundle, entry.amount):
+        state.check(False, problem)
+    return counted(programme, card, bundle, entry.amount)
 
 
 def issue_codes(state: State, programme: Programme, entry: Entry) -> Changes:
@@ -505,9 +506,14 @@ def set_pin(state: State, entry: Entry) -> Changes:
     return pins[:1]
 
 
-def holder(state: State, entry: Entry) -> Changes:
-    only(state, entry, frozenset())
-    return [(NEW_HOLDER, item.low, item.amount) for item in entry.items_of(MEMBER)]
+def holder(state: State, programme: Programme, entry: Entry, card: Card, plan: Plan) -> Changes:
+    """The holder, and the gift for who becomes a member."""
+    changes: Changes = []
+    for item in entry.items_of(MEMBER):
+        changes.append((NEW_HOLDER, item.low, item.amount))
+        changes += to_new_member(state, programme, entry, card, item.low, plan)
+    compare(state, entry.posts, plan.posts)
+    return changes
 
 
 def status(state: State, entry: Entry) -> Changes:
@@ -531,13 +537,11 @@ ALONE: dict[int, Callable[[State, Entry], Changes]] = {
     STATUS: status,
     FUND: fund,
     TRANSFER: transfer,
-    HOLDER: holder,
     BIND: bind,
     SET_PIN: set_pin,
     SET_TIER: nothing,
 }
 WITH_CARD: dict[int, Callable[[State, Programme, Entry, Card], Changes]] = {
-    PURCHASE: purchase,
     AUTHORISE: authorise,
     CLOSE: close,
 }
@@ -551,17 +555,21 @@ def approved(state: State, entry: Entry, original: Entry | None, plan: Plan) -> 
     if kind in ALONE:
         expected = ALONE[kind](state, entry)
     elif kind in (TOP_UP, BULK_TOP_UP):
-        expected = top_up(state, programme, entry)
+        expected = top_up(state, programme, entry, plan)
     elif kind == ISSUE_CODES:
         expected = issue_codes(state, programme, entry)
     elif kind == CAPTURE:
-        expected = capture(state, programme, entry, original, card)
+        expected = capture(state, programme, entry, original, card, plan)
     elif kind == VOID:
         expected = void(state, entry, original, card)
     elif card is None:
         return
     elif kind == GRANT:
         expected = grant(state, programme, entry, card, plan)
+    elif kind == PURCHASE:
+        expected = purchase(state, programme, entry, card, plan)
+    elif kind == HOLDER:
+        expected = holder(state, programme, entry, card, plan)
     elif kind == REPLACE:
         expected = replace(state, entry, card)
     else:

@@ -42,6 +42,7 @@ class Programme:
     units: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     day: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     by_store: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
+    out: dict[int, int] = field(default_factory=dict)
     series: dict[int, Series] = field(default_factory=lambda: defaultdict(Series))
     growing: Growing | None = None
     grown: int = 0

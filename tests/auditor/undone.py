@@ -6,28 +6,32 @@ from tests.auditor.cards import Card, Plan, shares
 from tests.auditor.form import (
     APPROVALS,
     AUTHORISE,
-    BONUS,
+    BOUGHT,
     BULK_TOP_UP,
     CAPTURE,
     CAPTURED,
     CLEARING,
     CODE_USED,
+    COLLECTION,
     GRANT,
     HELD,
     ISSUER_BONUS,
+    ISSUER_COLLECTION,
     ISSUER_POINTS,
     ISSUER_UNITS,
     MARKED,
+    OUT,
     OUT_AS_CODES,
+    POINTS,
     POOL,
     PRINCIPAL,
     PURCHASE,
     REFUND,
     REFUNDED,
     REVERSED,
-    SHORT_MONEY,
     SOLD,
     TAKEN,
+    TAKEN_BY,
     TOP_UP,
     TRANSFER,
     UNDATED,
@@ -74,8 +78,7 @@ def total_of(original: Entry) -> int:
 
 def taken_in(original: Entry) -> list[Post]:
     """The moves by which a top-up took money in."""
-    money = (PRINCIPAL, BONUS, SHORT_MONEY)
-    return [post for post in original.posts if post.target in money and post.source != ISSUER_BONUS]
+    return [post for post in original.posts if post.source in (COLLECTION, ISSUER_COLLECTION)]
 
 
 def rank(post: Post | None) -> int:
@@ -114,6 +117,9 @@ def refund_sale(
     for post in original.posts:
         if post.source in (POOL, ISSUER_BONUS, UNIT_POOL):
             clawed = post.amount * after // total - post.amount * before // total
+            if post.source == UNIT_POOL:
+                # What was used of a gift is not asked for.
+                clawed = min(clawed, plan.there(post.card, post.purse, post.dates))
             plan.claw_back(post, clawed, original.posted)
     return changes + [(SOLD, change[1], -entry.amount) for change in original.changes_of(SOLD)]
 
@@ -141,8 +147,14 @@ def refund_taken_in(original: Entry, plan: Plan, progress: tuple[int, int, int])
         else:
             plan.move(Post(post.target, post.source, new - old, post.card, post.unit, post.dates))
     for post in original.posts:
-        if post not in paid:
-            new, old = -(-post.amount * after // total), -(-post.amount * before // total)
+        new, old = -(-post.amount * after // total), -(-post.amount * before // total)
+        if post in paid:
+            continue
+        if post.source == POINTS:
+            plan.bring_back(post, post.amount * after // total - post.amount * before // total)
+        elif post.target == CLEARING:
+            plan.move(Post(post.target, post.source, new - old))
+        else:
             plan.claw_back(post, new - old, original.posted)
 
 
@@ -174,7 +186,7 @@ def reversal(state: State, entry: Entry, original: Entry | None, plan: Plan) -> 
     if original.kind == AUTHORISE:
         changes += release(state, original, card)
     else:
-        changes += undo_changes(original, card)
+        changes += undo_changes(state, entry, original)
         undo_moves(state, original, plan)
     compare(state, entry.posts, plan.posts)
     changes_are(state, entry, changes)
@@ -211,16 +223,26 @@ def release(state: State, original: Entry, card: Card | None) -> Changes:
     return [(CAPTURED, original.sequence, 0, 1)]
 
 
-def undo_changes(original: Entry, card: Card | None) -> Changes:
+def undo_changes(state: State, entry: Entry, original: Entry) -> Changes:
     """Codes, staff sums and counts of bundles go back."""
     changes: Changes = []
+    out: dict[int, int] = dict(state.programme_of(entry).out)
+    given = original.amount if original.kind == GRANT else 1
     for change in original.changes:
         if change[0] == CODE_USED:
             changes.append((CODE_USED, change[1], change[2], 1 - change[3]))
         if change[0] == SOLD:
             changes.append((SOLD, change[1], -change[2]))
-        if change[0] == TAKEN and card is not None:
-            changes.append((TAKEN, change[1], max(0, card.bundles.get(change[1], 0) - original.amount)))
+        if change[0] in (TAKEN, TAKEN_BY):
+            place, bundle = (0, change[1]) if change[0] == TAKEN else change[1:3]
+            card = state.cards_of(entry)[place]
+            left = max(0, card.bundles.get(bundle, 0) - given) if card is not None else 0
+            changes.append((*change[:-1], left))
+        if change[0] == BOUGHT:
+            changes.append((BOUGHT, 0))
+        if change[0] == OUT:
+            out[change[1]] = max(0, out.get(change[1], 0) - given)
+            changes.append((OUT, change[1], out[change[1]]))
     return changes
 
 

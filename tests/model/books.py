@@ -89,7 +89,8 @@ class Card:
     real_name: int = 0
     bundles: Counter[int] = field(default_factory=Counter)
     holds: list[Hold] = field(default_factory=list)
-    day: tuple[int, int, int] = (0, 0, 0)
+    day: tuple[int, int, int, int] = (0, 0, 0, 0)
+    bought: bool = False
 
     def lot(self, purse: int, begins: int = 0, expires: int = 0) -> Place:
         """The lot of a purse with these dates."""
@@ -172,6 +173,10 @@ class Transaction:
     hold: Hold | None = None
     answer: Answer = field(default_factory=Answer)
     sides: list[Side] = field(default_factory=list)
+    given: list[tuple[Card, int, int]] = field(default_factory=list)
+    handed_out: Counter[int] = field(default_factory=Counter)
+    brought: bool = False
+    capped: bool = False
     reversed: bool = False
     refunded: int = 0
     refunded_before: int = 0
@@ -203,6 +208,7 @@ class Books:
         self.balances: dict[Place, int] = {}
         self.series: dict[int, list[tuple[int, int]]] = {}
         self.birthdays: dict[int, datetime.date] = {}
+        self.out: Counter[int] = Counter()
         self.staff_sales: dict[Card, tuple[int, int]] = {}
         self.transactions: list[Transaction] = []
         self.keys: dict[Key, Transaction] = {}
@@ -373,6 +379,8 @@ class Draft(Books):
         self.left = 0
         self.shown: list[Move] = []
         self.codes: Part | None = None
+        self.given: list[tuple[Card, int, int]] = []
+        self.handed_out: Counter[int] = Counter()
         self.then: list[Callable[[], object]] = []
 
     @property
@@ -383,6 +391,11 @@ class Draft(Books):
     def card(self) -> Card:
         assert self.transaction.card is not None
         return self.transaction.card
+
+    def taken(self, card: Card, bundle: int) -> int:
+        """How many of a bundle a card was granted, in this transaction, too."""
+        now = sum(count for other, number, count in self.given if (other, number) == (card, bundle))
+        return card.bundles[bundle] + now
 
     # Moves
 
@@ -460,6 +473,10 @@ class Draft(Books):
         self.raise_tier()
         self.transaction.moves = self.moves
         self.transaction.cash = self.cash
+        self.transaction.given, self.transaction.handed_out = self.given, self.handed_out
+        for card, bundle, count in self.given:
+            card.bundles[bundle] += count
+        self.books.out.update(self.handed_out)
         self.books.balances = {place: amount for place, amount in self.balances.items() if amount}
         for then in self.then:
             then()

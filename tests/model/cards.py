@@ -14,6 +14,7 @@ from tests.model.books import (
     pool_of,
     set_tier,
 )
+from tests.model.gifts import give_to_new_member
 from tests.model.rows import (
     ACTIVE,
     ALIAS,
@@ -205,7 +206,13 @@ def set_holder(draft: Draft) -> None:
     card = find_card(draft)
     check_not_closed(card)
     (item,) = draft.transaction.items(MEMBER)
-    card.member, card.real_name = item.low, item.amount
+    if card.member == 0 != item.low:
+        give_to_new_member(draft, card, item.low)
+
+    def then() -> None:
+        card.member, card.real_name = item.low, item.amount
+
+    draft.then.append(then)
 
 
 def bind(draft: Draft) -> None:

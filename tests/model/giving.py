@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.model.books import (
     BONUS,
     CODES,
@@ -14,11 +12,11 @@ from tests.model.books import (
     POOL,
     PRINCIPAL,
     UNIT_POOL,
+    Books,
     Card,
     Draft,
     Place,
     Refused,
-    pool_of,
 )
 from tests.model.cards import (
     check_amount,
@@ -28,12 +26,12 @@ from tests.model.cards import (
     find_card,
     find_further,
 )
+from tests.model.gifts import bundle_of, check_may_take, give_bundle, hand_over
 from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
-from tests.model.sale import TOO_MANY, bonus_until
+from tests.model.sale import bonus_until, points_until
 
 COUNT_MAX = 1_000
 CODES_MAX = 10**7
-EXPIRED = 4
 
 
 def top_up(draft: Draft) -> None:
@@ -57,51 +55,51 @@ def bulk_top_up(draft: Draft) -> None:
     draft.amount = draft.row.amount
 
 
+def band_of(books: Books, amount: int) -> dict[str, int]:
+    """The last band that an amount reaches; nothing, if it reaches none."""
+    reached: list[dict[str, int]] = [band for band in books.rules()["top_up_bonus"] if band["from"] <= amount]
+    return reached[-1] if reached else {}
+
+
 def pay_in(draft: Draft, card: Card, amount: int) -> None:
-    bonus = 0
-    for band in draft.rules()["top_up_bonus"]:
-        if band["from"] <= amount:
-            bonus = band["bonus"] + amount * band["rate"] // ONE
+    band, product = band_of(draft, amount), draft.product_of(card)
+    bonus = band.get("bonus", 0) + amount * band.get("rate", 0) // ONE
+    borne = amount * (ONE - band.get("price", ONE)) // ONE
     most = draft.limits_of(card)["top_up_max"]
     if most and amount > most:
         raise Refused(61)
-    draft.give(draft.collection(draft.row, draft.transaction.store), card.lot(PRINCIPAL), amount)
-    until = bonus_until(draft.product_of(card), draft.open_date)
+    draft.give(draft.collection(draft.row, draft.transaction.store), card.lot(PRINCIPAL), amount - borne)
+    draft.give(Place(ISSUER_BONUS), card.lot(PRINCIPAL), borne)
+    until = bonus_until(product, draft.open_date)
     draft.give(Place(ISSUER_BONUS), card.lot(BONUS, 0, until), bonus)
     check_balance_max(draft, card)
+    draft.discount += borne
+    until = points_until(product, draft.open_date)
+    draft.give(Place(POOL), card.lot(POINTS, 0, until), band.get("points", 0))
+    draft.earned += band.get("points", 0)
+    give_bundle(draft, card, band.get("bundle", 0), card.member)
 
 
 def grant(draft: Draft) -> None:
     row = draft.row
     card = find_card(draft)
     check_usable(draft, card)
-    bundles = draft.rules().get("bundles", [])
-    bundle = next((bundle for bundle in bundles if bundle["id"] == row.product), None)
+    bundle = bundle_of(draft, row.product)
     if bundle is None:
         raise Refused(12)
     check_amount(row.amount, COUNT_MAX)
-    price = bundle.get("price", 0) * row.amount
-    check_price(price)
-    most = bundle.get("per_card", 0)
-    if most and card.bundles[row.product] + row.amount > most:
-        raise Refused(65, TOO_MANY)
-    of_holder = [other for other in draft.cards.values() if other is card or other.member == card.member != 0]
-    most = bundle.get("per_member", 0)
-    if most and sum(other.bundles[row.product] for other in of_holder) + row.amount > most:
-        raise Refused(65, TOO_MANY)
+    price, points = bundle.get("price", 0) * row.amount, bundle.get("points", 0) * row.amount
+    for whole in (price, points, bundle.get("worth", 0) * row.amount):
+        check_price(whole)
+    check_may_take(draft, card, bundle, row.amount, card.member)
     check_pins(draft, [False])
     pay_for_grant(draft, price)
-    for line in bundle["grants"]:
-        begins, expires = dates_of(line, draft.open_date)
-        lot = card.lot(line["unit"], begins, expires)
-        draft.give(pool_of(lot), lot, line["amount"] * row.amount)
-        draft.earned += line["amount"] * row.amount if line["unit"] == POINTS else 0
+    if draft.spendable(card, POINTS) < points:
+        raise Refused(51)
+    draft.spend(card, POINTS, points, Place(POOL))
+    draft.spent = points
+    hand_over(draft, card, bundle, row.amount)
     draft.amount = price
-
-    def then() -> None:
-        card.bundles[row.product] += row.amount
-
-    draft.then.append(then)
 
 
 def check_price(price: int) -> None:
@@ -125,18 +123,6 @@ def pay_for_grant(draft: Draft, price: int) -> None:
             left -= money
     if left:
         raise Refused(51)
-
-
-def dates_of(line: dict[str, Any], today: int) -> tuple[int, int]:
-    """First and last valid date of what a line grants today."""
-    begins = today + line.get("from", 0)
-    days, until = line.get("days", 0), line.get("until", 0)
-    ends = [begins + days - 1] if days else []
-    ends += [until] if until else []
-    expires = min(ends, default=0)
-    if expires and (expires < today or expires < begins):
-        raise Refused(12, EXPIRED)
-    return (begins if line.get("from", 0) else 0), expires
 
 
 def issue_codes(draft: Draft) -> None:

@@ -45,7 +45,7 @@ from tests.model.cards import (
     transfer,
 )
 from tests.model.day import close_day
-from tests.model.giving import bulk_top_up, fund, grant, issue_codes, top_up
+from tests.model.giving import band_of, bulk_top_up, fund, grant, issue_codes, top_up
 from tests.model.rows import (
     ACCEPT_PARTIAL,
     AUTHORISE,
@@ -61,6 +61,7 @@ from tests.model.rows import (
     HOLDER,
     ISSUE,
     ISSUE_CODES,
+    ONE,
     PURCHASE,
     REFUND,
     REPLACE,
@@ -207,15 +208,20 @@ class Programme(Books):
     def has_special_rules(self, card: Card, row: Row) -> bool:
         """Whether a card's product, or a step of the waterfall, does more than a plain swipe."""
         product = self.product_of(card)
-        names = ("rebate", "day_sum", "day_count", "points_days", "bonus_days")
+        names = ("rebate", "day_sum", "day_count", "points_days", "bonus_days", "points_per_day")
         limits = self.limits_of(card)
         if any(product.get(name) or limits.get(name) for name in names) or product.get("pin_above", -1) != -1:
             return True
+        if row.kind == TOP_UP:
+            band = band_of(self, row.amount)
+            return bool(band.get("points") or band.get("bundle") or band.get("price", ONE) != ONE)
+        if self.rules().get("gifts", {}).get("first_purchase") and not card.bought:
+            return True
         growth = self.rules().get("growth_value") or {}
-        if row.kind == PURCHASE and (growth.get("rate") or (card.tier and self.asks_for_tiers())):
+        if growth.get("rate") or (card.tier and self.asks_for_tiers()):
             return True
         by_unit = any(step["pay"] == "unit" for step in self.rules()["waterfall"])
-        return row.kind == PURCHASE and by_unit and bool(self.units_of(card))
+        return by_unit and bool(self.units_of(card))
 
     def asks_for_tiers(self) -> bool:
         """Whether some rule asks for the card's tier."""

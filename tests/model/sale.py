@@ -33,6 +33,7 @@ from tests.model.cards import (
     find_further,
     of_same_holder,
 )
+from tests.model.gifts import EXPIRED, TOO_MANY, give_with_first
 from tests.model.rows import (
     ACCEPT_PARTIAL,
     ACTIVE,
@@ -51,7 +52,8 @@ from tests.model.rows import (
     Item,
 )
 
-FORGED, FOREIGN, USED, EXPIRED, NOT_YET_VALID, BELOW_MINIMUM, NOT_HERE, TOO_MANY = range(1, 9)
+FORGED, FOREIGN, USED = 1, 2, 3
+NOT_YET_VALID, BELOW_MINIMUM, NOT_HERE = 5, 6, 7
 NOT_STAFF = 11
 
 
@@ -59,7 +61,7 @@ def purchase(draft: Draft) -> None:
     sell(draft)
     row, transaction = draft.row, draft.transaction
     limits = draft.limits_of(draft.card)
-    count_day(draft, draft.amount, limits)
+    check_day(draft, draft.amount, limits)
     bonus_and_principal = sum(
         move.amount
         for move in draft.moves
@@ -72,6 +74,7 @@ def purchase(draft: Draft) -> None:
     )
     product = draft.product_of(draft.card)
     earned = stacking.earned(draft, bonus_and_principal + draft.cash, draft.off)
+    earned = count_day(draft, draft.amount, earned, limits)
     rebate = (own + draft.cash) * product.get("rebate", 0) // ONE
     if earned > CAP:
         raise Refused(61)
@@ -81,6 +84,7 @@ def purchase(draft: Draft) -> None:
         hold_it(draft, earned, rebate, growth)
         return
     earn(draft, earned, rebate, growth)
+    give_with_first(draft)
     draft.then.append(lambda: count_staff(draft, transaction.staff, draft.amount, 1))
 
 
@@ -328,23 +332,39 @@ def pay_by_card(draft: Draft, card: Card) -> None:
 # What a sale gives and counts
 
 
-def count_day(draft: Draft, paid: int, limits: dict[str, int]) -> None:
-    """Step 8; what was sold while there was no limit of the day does not count."""
-    if not limits["day_sum"] and not limits["day_count"]:
-        return
-    card = draft.card
-    date, money, count = card.day
-    if date != draft.open_date:
-        money, count = 0, 0
+def day_of(draft: Draft) -> tuple[int, int, int]:
+    """Money, number and points of the card's purchases of today that were counted."""
+    date, *counted = draft.card.day
+    money, count, points = counted if date == draft.open_date else (0, 0, 0)
+    return money, count, points
+
+
+def check_day(draft: Draft, paid: int, limits: dict[str, int]) -> None:
+    """Step 8."""
+    money, count, _ = day_of(draft)
     if limits["day_sum"] and money + paid > limits["day_sum"]:
         raise Refused(61)
     if limits["day_count"] and count + 1 > limits["day_count"]:
         raise Refused(65)
 
+
+def count_day(draft: Draft, paid: int, earned: int, limits: dict[str, int]) -> int:
+    """Count a sale, if anything of the day is limited; what it earns of what the day leaves."""
+    card, most = draft.card, draft.product_of(draft.card).get("points_per_day", 0)
+    if not limits["day_sum"] and not limits["day_count"] and not most:
+        return earned
+    money, count, points = day_of(draft)
+    counted = 0
+    if most:
+        counted = min(earned, max(0, most - points))
+        draft.transaction.capped = counted < earned
+        earned = counted
+
     def then() -> None:
-        card.day = (draft.open_date, money + paid, count + 1)
+        card.day = (draft.open_date, money + paid, count + 1, points + counted)
 
     draft.then.append(then)
+    return earned
 
 
 def count_staff(draft: Draft, staff: Card | None, amount: int, sales: int) -> None:
@@ -403,6 +423,7 @@ def capture(draft: Draft) -> None:
     growth = hold.growth * after // hold.total - hold.growth * before // hold.total
     earn(draft, earned, rebate, growth)
     draft.amount = draft.row.amount
+    give_with_first(draft)
 
     def then_end() -> None:
         hold.captured = after

@@ -8,6 +8,7 @@ from tests.model.books import (
     CODES,
     COLLECTION,
     ISSUER_BONUS,
+    ISSUER_COLLECTION,
     ISSUER_POINTS,
     ISSUER_UNITS,
     POINTS,
@@ -39,7 +40,7 @@ from tests.model.rows import (
     TRANSFER,
     original_key_of,
 )
-from tests.model.sale import count_staff
+from tests.model.sale import clearing, count_staff
 
 REFUNDABLE = (PURCHASE, CAPTURE, TOP_UP, GRANT)
 REVERSIBLE = (TOP_UP, PURCHASE, REFUND, GRANT, AUTHORISE, CAPTURE, TRANSFER, BULK_TOP_UP)
@@ -56,7 +57,7 @@ def refund(draft: Draft) -> None:
     if not refundable or (original.row.kind == GRANT and original.answer.amount == 0):
         raise Refused(12)
     before, after = original.refunded, original.refunded + row.amount
-    if not 1 <= row.amount <= AMOUNT_MAX or after > original.answer.amount:
+    if not 1 <= row.amount <= AMOUNT_MAX or after > paid_for(original):
         raise Refused(13)
     draft.amount = row.amount
     giving = {PURCHASE: refund_sale, CAPTURE: refund_sale, TOP_UP: refund_top_up, GRANT: refund_grant}
@@ -71,6 +72,12 @@ def refund(draft: Draft) -> None:
         count_staff(draft, original.staff, -row.amount, 0)
 
     draft.then.append(then)
+
+
+def paid_for(original: Transaction) -> int:
+    """What was paid, and can be refunded: less than came onto the card if a band has a lower price."""
+    less = original.answer.discount if original.row.kind == TOP_UP else 0
+    return original.answer.amount - less
 
 
 # Of a sale
@@ -97,6 +104,9 @@ def refund_sale(draft: Draft, original: Transaction, before: int, after: int) ->
     for move in original.moves:
         if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
             amount = move.amount * after // total - move.amount * before // total
+            if move.giver.account == UNIT_POOL:
+                # What was used of a gift is not asked for.
+                amount = min(amount, draft.available(move.taker))
             claw_back(draft, move, amount, original.date)
 
 
@@ -160,16 +170,27 @@ def grown(draft: Draft, amount: int, date: int) -> int:
 
 
 def refund_top_up(draft: Draft, original: Transaction, before: int, after: int) -> None:
-    total = original.answer.amount
-    paid_in = [move for move in original.moves if move.giver.account != ISSUER_BONUS]
+    paid_in = [move for move in original.moves if move.giver.account in (COLLECTION, ISSUER_COLLECTION)]
     for move, now, then in zip(paid_in, shared(paid_in, after), shared(paid_in, before), strict=True):
         if is_lot(move.taker) and draft.available(move.taker) < now - then:
             raise Refused(51)
         draft.move(move.taker, at_this_store(draft, move.giver), now - then)
+    take_back_given(draft, original, before, after)
+
+
+def take_back_given(draft: Draft, original: Transaction, before: int, after: int) -> None:
+    """What came for the money goes back, rounded up; what it cost in points comes back."""
+    total = paid_for(original)
     for move in original.moves:
-        if move.giver.account == ISSUER_BONUS:
-            amount = -(-move.amount * after // total) + -move.amount * before // total
-            claw_back(draft, move, amount, original.date)
+        part = -(-move.amount * after // total) + -move.amount * before // total
+        if move.giver.account == POINTS:
+            points = move.amount * after // total - move.amount * before // total
+            draft.give_back(move.taker, move.giver, points)
+            draft.spent -= points
+        if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
+            claw_back(draft, move, part, original.date)
+        if move.taker.account == CLEARING:
+            draft.move(clearing(draft), move.giver, part)
 
 
 def at_this_store(draft: Draft, till: Place) -> Place:
@@ -178,17 +199,13 @@ def at_this_store(draft: Draft, till: Place) -> Place:
 
 
 def refund_grant(draft: Draft, original: Transaction, before: int, after: int) -> None:
-    total = original.answer.amount
     paid = [move for move in original.moves if move.taker.account == ISSUER_UNITS]
     for move, now, then in zip(paid, shared(paid, after), shared(paid, before), strict=True):
         if is_lot(move.giver):
             draft.give_back(move.taker, move.giver, now - then)
         else:
             draft.move(move.taker, at_this_store(draft, move.giver), now - then)
-    for move in original.moves:
-        if move.giver.account in (POOL, ISSUER_BONUS, UNIT_POOL):
-            amount = -(-move.amount * after // total) + -move.amount * before // total
-            claw_back(draft, move, amount, original.date)
+    take_back_given(draft, original, before, after)
 
 
 # Reversal
@@ -238,8 +255,15 @@ def undo(draft: Draft, original: Transaction) -> None:
             draft.take_back(move.taker, move.giver, move.amount, reason=NOT_THERE)
     told = original.answer
     draft.amount, draft.cash = told.amount, original.cash
-    draft.spent, draft.earned = -told.points_spent, -told.points_earned
+    draft.spent = -told.points_spent - lapsed_points(original)
+    draft.earned = -told.points_earned
     draft.then.append(lambda: forget(draft, original))
+
+
+def lapsed_points(original: Transaction) -> int:
+    """Points that came back and lapsed at once: nothing of them moves when that is undone."""
+    whole = sum(move.amount for move in original.moves if move.giver.account == POOL)
+    return whole - sum(move.amount for move in without_lapses(original) if move.giver.account == POOL)
 
 
 def without_lapses(original: Transaction) -> list[Move]:
@@ -282,9 +306,12 @@ def forget(draft: Draft, original: Transaction) -> None:
         count_staff(draft, original.staff, sign * original.answer.amount, 0)
     if original.hold is not None:
         original.hold.ended = True
-    if original.row.kind == GRANT:
+    for card, bundle, count in original.given:
+        card.bundles[bundle] -= count
+    draft.out.subtract(original.handed_out)
+    if original.brought:
         assert original.card is not None
-        original.card.bundles[original.row.product] -= original.row.amount
+        original.card.bought = False
     if original.row.kind == REFUND:
         assert original.original is not None
         original.original.refunds.pop()

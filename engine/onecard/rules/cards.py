@@ -36,7 +36,15 @@ _UNIT_DEFAULTS = {
     "stores": [],
     "per_purchase": 0,
 }
-_BUNDLE_DEFAULTS = {"price": 0, "per_card": 0, "per_member": 0}
+_BUNDLE_DEFAULTS = {
+    "price": 0,
+    "points": 0,
+    "stock": 0,
+    "worth": 0,
+    "per_card": 0,
+    "per_member": 0,
+    "grants": [],
+}
 _GRANT_DEFAULTS = {"from": 0, "days": 0, "until": 0}
 _CHANNEL_DEFAULTS = {"collects": "store"}
 
@@ -116,11 +124,24 @@ class Cards:
         return sorted(lines, key=lambda line: line["id"])
 
     def _bundle(self, path: KeyPath, row: Bundle) -> dict[str, Any]:
-        price = self._scaler.money((*path, "price"), row.price)
-        fields = {"price": price, "per_card": row.per_card, "per_member": row.per_member}
-        first = {"id": row.id, "name": self._scaler.name((*path, "name"), row.name)}
-        grants = [self._grant((*path, "grants", at), grant) for at, grant in enumerate(row.grants)]
-        return first | changed(fields, _BUNDLE_DEFAULTS) | {"grants": grants}
+        scaler = self._scaler
+        if not row.grants and not row.worth:
+            scaler.problem(
+                path,
+                "a bundle grants something or is goods: add [[bundles.grants]], or "
+                'worth = "20.00", the money that the store gets for the goods that it hands over',
+            )
+        fields = {
+            "price": scaler.money((*path, "price"), row.price),
+            "points": scaler.points((*path, "points"), row.points),
+            "stock": row.stock,
+            "worth": scaler.money((*path, "worth"), row.worth),
+            "per_card": row.per_card,
+            "per_member": row.per_member,
+            "grants": [self._grant((*path, "grants", at), grant) for at, grant in enumerate(row.grants)],
+        }
+        first = {"id": row.id, "name": scaler.name((*path, "name"), row.name)}
+        return first | changed(fields, _BUNDLE_DEFAULTS)
 
     def _grant(self, path: KeyPath, grant: Grant) -> dict[str, Any]:
         if grant.amount == 0:

@@ -1,14 +1,15 @@
 """Tables of integers from a rule file, and the checks of what spans several keys.
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
-`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`. All problems are
-collected; the tables are of use only if there are none.
+`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`, bands of
+top-ups and gifts by `gifts`. All problems are collected; the tables are of use only if there are none.
 """
 
 from decimal import Decimal
 from typing import Any
 
 from onecard.rules.cards import Cards
+from onecard.rules.gifts import Gifts
 from onecard.rules.located import KeyPath
 from onecard.rules.places import Places
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
@@ -33,6 +34,7 @@ _PRODUCT_DEFAULTS = {
     "points_days": 0,
     "points_round": "day",
     "bonus_days": 0,
+    "points_per_day": 0,
 }
 _TABLE_DEFAULTS = {
     "units": [],
@@ -46,6 +48,7 @@ _TABLE_DEFAULTS = {
     "regions": [],
     "tiers": [],
     "growth_value": None,
+    "gifts": {},
 }
 
 _OWN = ("points", "bonus", "principal", "unit")
@@ -77,6 +80,7 @@ class Compiler:
         self._cards = Cards(self._scaler, source.card_units)
         self._places = Places(self._scaler, source)
         self._stacking = Stacking(self._scaler, source, self._places)
+        self._gifts = Gifts(self._scaler, source)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -102,13 +106,14 @@ class Compiler:
             "regions": self._places.region_lines(),
             "tiers": self._places.tier_lines(),
             "growth_value": self._growth_value(),
+            "gifts": self._gifts.gift_line(),
         }
         self._stacking.check_size()
         return {
             "money": self._unit("money", source.units.money),
             "points": self._unit("points", source.units.points),
             "products": self._products(),
-            "top_up_bonus": self._bands(),
+            "top_up_bonus": self._gifts.band_lines(),
             "waterfall": self._waterfall(),
             "compounding_rate": self._compounding(),
             "time_tolerance_s": source.terminals.time_tolerance_hours * 3600,
@@ -139,6 +144,7 @@ class Compiler:
             "points_days": valid.days if valid else 0,
             "points_round": valid.until_end_of if valid else "day",
             "bonus_days": product.bonus_valid_days,
+            "points_per_day": self._points_per_day((*path, "points_per_day"), product.points_per_day),
         }
         first = {
             "id": product.id,
@@ -161,30 +167,12 @@ class Compiler:
     def _pin(self, path: KeyPath, above: Decimal | None) -> int:
         return NO_PIN if above is None else self._scaler.money(path, above)
 
-    # Top-ups and growth
+    def _points_per_day(self, path: KeyPath, points: Decimal | None) -> int:
+        if points == 0:
+            self._problem(path, "`points_per_day` of 0 would earn nothing: leave it out for no limit")
+        return self._scaler.points(path, points or Decimal(0))
 
-    def _bands(self) -> list[dict[str, int]]:
-        bands: list[dict[str, int]] = []
-        for at, band in enumerate(self._source.top_up_bonus):
-            path = ("top_up_bonus", at)
-            start = self._scaler.money((*path, "from"), band.from_)
-            if band.from_ == 0:
-                self._problem(
-                    (*path, "from"), "a band begins at one minor unit or more: no top-up is below that"
-                )
-            if bands and start <= bands[-1]["from"]:
-                before = self._source.top_up_bonus[at - 1].from_
-                self._problem(
-                    (*path, "from"),
-                    f"the band from {band.from_} does not begin above the one before ({before}): "
-                    "write each `from` once, in ascending order",
-                )
-            if band.rate > 1000:
-                self._problem((*path, "rate"), f"a bonus of {band.rate}% is too much: at most 1000%")
-            bonus = self._scaler.money((*path, "bonus"), band.bonus)
-            rate = self._scaler.rate((*path, "rate"), band.rate)
-            bands.append({"from": start, "bonus": bonus, "rate": rate})
-        return bands
+    # Growth
 
     def _growth_value(self) -> dict[str, Any] | None:
         growth = self._source.growth_value

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 from onecard.rules.source import (
     Accrual,
+    Band,
     Bundle,
     CardUnit,
     Channel,
     Discount,
+    Gifts,
     Grant,
     GrowthValue,
     Limits,
@@ -40,16 +42,14 @@ def sentences(rules: RuleFile) -> Iterator[str]:
         yield f"Discount {discount.id}, {discount.name}: {_off(discount, money)}{_stacked(discount, money)}."
     for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
         yield f"Accrual {accrual.id}, {accrual.name}: {_more(accrual, money)}{_stacked(accrual, money)}."
-    for band in rules.top_up_bonus:
-        parts = [f"{band.bonus} {money}"] * (band.bonus > 0) + [f"{band.rate}% of the top-up"] * (
-            band.rate > 0
-        )
-        yield f"A top-up from {band.from_} {money} on gives a bonus of {' and '.join(parts) or 'nothing'}."
+    yield from (_band(band, money) for band in rules.top_up_bonus)
     paying = {step.unit for step in rules.waterfall if step.pay == "unit"}
     for unit in sorted(rules.card_units, key=lambda unit: unit.id):
         yield f"Unit {unit.id}, {unit.name}: {_unit(unit, money, unit.name in paying)}{_scope(unit, money)}."
     for bundle in sorted(rules.bundles, key=lambda bundle: bundle.id):
         yield _bundle(bundle, money)
+    if rules.gifts:
+        yield from _gifts(rules.gifts, money)
     yield "A purchase is paid by " + ", then ".join(_step(step, money) for step in rules.waterfall) + "."
     yield from _unnamed(rules.waterfall)
     yield from map(_channel, sorted(rules.channels, key=lambda channel: channel.id))
@@ -85,6 +85,8 @@ def _extras(product: Product, money: str) -> Iterator[str]:
     if valid := product.points_valid:
         end = f", to the end of the {valid.until_end_of} in which those end"
         yield f"points earned are valid for {_days(valid.days)}" + end * (valid.until_end_of != "day")
+    if product.points_per_day is not None:
+        yield f"the purchases of a day earn at most {product.points_per_day} points"
     if product.bonus_valid_days:
         yield f"bonus of top-ups and rebates is valid for {_days(product.bonus_valid_days)}"
     if product.pin_above is not None:
@@ -253,10 +255,15 @@ def _scope(unit: CardUnit, money: str) -> str:
 
 
 def _bundle(bundle: Bundle, money: str) -> str:
-    way = f"is sold for {bundle.price} {money}" if bundle.price else "is granted without a price"
+    price = [f"{bundle.price} {money}"] * (bundle.price > 0) + [f"{bundle.points} points"] * (
+        bundle.points > 0
+    )
+    way = f"is sold for {' and '.join(price)}" if price else "is granted without a price"
     most = _most("a card", bundle.per_card) + _most("all cards of a member", bundle.per_member)
-    grants = "; ".join(_grant(grant, money) for grant in bundle.grants)
-    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}: {grants}."
+    stock = f", while there are some of {bundle.stock}" if bundle.stock else ""
+    parts = [_grant(grant, money) for grant in bundle.grants]
+    parts += [f"goods, for which the store gets {bundle.worth} {money}"] * (bundle.worth > 0)
+    return f"Bundle {bundle.id}, {bundle.name}, {way}{most}{stock}: {'; '.join(parts)}."
 
 
 def _most(whom: str, count: int) -> str:
@@ -280,6 +287,28 @@ def _grant(grant: Grant, money: str) -> str:
 
 def _channel(channel: Channel) -> str:
     return f"What comes in by channel {channel.id}, {channel.name}, is collected by the {channel.collects}."
+
+
+# What is given
+
+
+def _band(band: Band, money: str) -> str:
+    parts = [f"{band.bonus} {money}"] * (band.bonus > 0) + [f"{band.rate}% of the top-up"] * (band.rate > 0)
+    words = f"gives a bonus of {' and '.join(parts) or 'nothing'}"
+    more = [f"{band.points} points"] * (band.points > 0) + [f"one of {band.bundle}"] * (
+        band.bundle is not None
+    )
+    words += f", and {' and '.join(more)}" if more else ""
+    words += f"; {band.price}% of it is paid, the issuer bears the rest" if band.price != 100 else ""
+    return f"A top-up from {band.from_} {money} on {words}."
+
+
+def _gifts(gifts: Gifts, money: str) -> Iterator[str]:
+    if gifts.enrolment is not None:
+        yield f"Who becomes a member with a card is given one of {gifts.enrolment}, once."
+    if gifts.first_purchase is not None:
+        least = f" if it comes to {gifts.first_purchase_min} {money}" if gifts.first_purchase_min else ""
+        yield f"The first purchase of a card brings one of {gifts.first_purchase}{least}."
 
 
 # The waterfall

@@ -165,6 +165,8 @@ class Product(Limits):
     """Whether its cards are those of members of staff, and name the seller of a sale."""
     points_valid: Valid | None = None
     """How long points that are earned are valid; leave it out: for ever."""
+    points_per_day: Number | None = None
+    """Most points that a card's purchases of a day earn; leave it out: no limit."""
     bonus_valid_days: Annotated[int, Field(ge=1, le=DAYS_MAX)] = 0
     """Days that the bonus of top-ups and rebates is valid; leave it out: for ever."""
     named: Limits | None = None
@@ -172,7 +174,7 @@ class Product(Limits):
 
 
 class Band(Table):
-    """A band of top-up amounts, and the bonus that it gives."""
+    """A band of top-up amounts, and what it gives: bonus, points, a bundle, or a lower price."""
 
     from_: Annotated[Number, Field(alias="from")]
     """Least top-up of the band, above that of the band before."""
@@ -180,6 +182,12 @@ class Band(Table):
     """Bonus of a top-up in this band."""
     rate: Percent = Decimal(0)
     """Share of the top-up that is bonus, too; at most 1000%."""
+    points: Number = Decimal(0)
+    """Points of a top-up in this band."""
+    bundle: Name | None = None
+    """Name of a bundle of which a top-up in this band brings one, for nothing."""
+    price: Percent = Decimal(100)
+    """Share of the top-up that is paid for it; the issuer bears the rest; above 0%."""
 
 
 class Step(Table):
@@ -250,11 +258,17 @@ class Bundle(Table):
     """What it is called, in at most 64 bytes."""
     price: Number = Decimal(0)
     """What it is sold for; 0: it is granted without a price."""
+    points: Number = Decimal(0)
+    """Points that it costs, which the card pays; with a `price` both are paid."""
+    stock: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
+    """How many there are in all, ever, for all cards; raise it to restock; leave it out: no limit."""
+    worth: Number = Decimal(0)
+    """Money that the issuer pays the store that hands over goods; with it `grants` may be left out."""
     per_card: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
     """Most of it that a card ever gets; leave it out: no limit."""
     per_member: Annotated[int, Field(ge=1, le=COUNT_MAX)] = 0
     """Most of it that all cards of a member ever get, together; leave it out: no limit."""
-    grants: Annotated[list[Grant], Field(min_length=1, max_length=16)]
+    grants: list[Grant] = Field(default_factory=list, min_length=1, max_length=16)
 
 
 class Channel(Table):
@@ -388,6 +402,17 @@ class Accrual(Stacked):
     """Most that it gives beyond the product's; leave it out: no limit."""
 
 
+class Gifts(Table):
+    """Bundles that are given for nothing."""
+
+    enrolment: Name | None = None
+    """Name of the bundle that a card brings whose holder becomes a member; once for each member."""
+    first_purchase: Name | None = None
+    """Name of the bundle that the first purchase of a card brings; one without a `worth`."""
+    first_purchase_min: Number | None = None
+    """What the first purchase must come to for it; leave it out: anything."""
+
+
 class Compounding(Table):
     """Daily growth of points, and the account that pays for it."""
 
@@ -434,6 +459,7 @@ class RuleFile(Table):
     regions: list[Region] = Field(default_factory=list, max_length=4_095)
     tiers: list[Tier] = Field(default_factory=list, max_length=TIERS_MAX)
     growth_value: GrowthValue | None = None
+    gifts: Gifts | None = None
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

@@ -37,6 +37,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "categories": source.Category,
     "regions": source.Region,
     "tiers": source.Tier,
+    "gifts": source.Gifts,
     "compounding": source.Compounding,
     "holds": source.Holds,
     "refunds": source.Refunds,

@@ -51,6 +51,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_NOT_BOUND: _Reason.ValueType  # 10
     """The alias does not lead to that card."""
     REASON_NOT_STAFF: _Reason.ValueType  # 11
+    REASON_SOLD_OUT: _Reason.ValueType  # 12
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """What the code alone does not say (docs/card.md)."""
@@ -72,6 +73,7 @@ REASON_BOUND_ELSEWHERE: Reason.ValueType  # 9
 REASON_NOT_BOUND: Reason.ValueType  # 10
 """The alias does not lead to that card."""
 REASON_NOT_STAFF: Reason.ValueType  # 11
+REASON_SOLD_OUT: Reason.ValueType  # 12
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _PartKind:
@@ -1016,7 +1018,9 @@ class GrantRequest(_message.Message):
     count: _builtins.int
     """How many of it, 1 to 1,000."""
     paid_by_card: _builtins.bool
-    """The card pays the price; else it is collected at the terminal."""
+    """The card pays the price; else it is collected at the terminal. Points that the bundle costs
+    are the card's in any case.
+    """
     pin: _builtins.str
     """Checked if it is given."""
     @_builtins.property

@@ -141,7 +141,8 @@ pub struct Card {
     pub wary: u8,
     /// A tier of the rules, 0: none; a copy of what the wallet has.
     pub tier: u8,
-    unused: u8,
+    /// 1: it has bought something, which was not undone with the gift that it brought.
+    pub bought: u8,
 }
 
 // Slabs begin on a page: a card of this size is one line of the cache.

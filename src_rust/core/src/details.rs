@@ -339,6 +339,7 @@ pub enum Reason {
     BoundElsewhere = 9,
     NotBound = 10,
     NotStaff = 11,
+    SoldOut = 12,
 }
 
 impl Reason {
@@ -358,6 +359,7 @@ impl Reason {
             BoundElsewhere,
             NotBound,
             NotStaff,
+            SoldOut,
         ];
         all.get(usize::from(number)).copied()
     }

@@ -4,7 +4,9 @@
 //! state and prices; applying takes legs and changes as they are, and is the only way in which anything changes, live and in
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
+mod catalogue;
 mod details;
+mod gifts;
 mod grant;
 mod hold;
 mod life;
@@ -36,7 +38,7 @@ use crate::machine::sale::Till;
 pub(crate) use crate::machine::tier::review;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Applying, Limits, Moment, Product, Tables};
+use crate::rules::{self, Applying, Band, Limits, Moment, Product, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -423,11 +425,12 @@ impl Machine {
         };
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
-        if transaction.detailed | !card.is_plain() | !product.is_plain() {
+        let band = tables.band(amount);
+        if transaction.detailed | !card.is_plain() | !product.is_plain() | band.is_some_and(Band::gives_more) {
             let decided = self.decide_detailed_top_up(admitted, transaction);
             return decided.unwrap_or_else(|(code, _)| code);
         }
-        let bonus = tables.top_up_bonus(amount);
+        let bonus = band.map_or(0, |band| band.bonus_of(amount));
         let balance = card.principal + card.bonus + amount + bonus;
         if above(amount, product.top_up_max) || above(balance, product.balance_max) {
             return Code::ExceedsLimit;
@@ -457,7 +460,8 @@ impl Machine {
         let (tables, product) = self.rules_of(admitted.programme, card);
         let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
         let by_tier = (card.tier != 0) & tables.look_at_tiers();
-        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | tables.gives_growth() {
+        let first = self.is_first_purchase(tables, index);
+        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | first | tables.gives_growth() {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
@@ -625,6 +629,8 @@ impl Machine {
                 assert!(!overdrawn(purses), "no purse goes below zero");
                 [card.principal, card.bonus, *points, card.shortfall_money, card.shortfall_points] = purses;
                 card.last = sequence;
+                // Nothing else that is plain gives to a store.
+                card.bought |= u8::from(sums[Account::StoreClearing] > 0);
                 self.cards.note_change(index, sequence);
                 fresh = Some(index);
             }

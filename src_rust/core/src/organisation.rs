@@ -90,6 +90,8 @@ pub struct Programme {
     pub series: BTreeMap<u16, Series>,
     /// What members of staff sold, by the index of their card.
     pub staff: BTreeMap<u32, Sold>,
+    /// How many are out of each bundle that has, or had, a stock.
+    pub out: BTreeMap<u16, u32>,
 }
 
 /// What a member of staff sold.
@@ -130,6 +132,7 @@ impl Programme {
             growth_rates: Vec::new(),
             series: BTreeMap::new(),
             staff: BTreeMap::new(),
+            out: BTreeMap::new(),
         }
     }
 

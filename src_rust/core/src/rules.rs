@@ -6,6 +6,7 @@
 mod basket;
 mod decisions;
 mod explain;
+mod gifts;
 mod places;
 mod stacking;
 mod tiers;
@@ -16,6 +17,7 @@ mod when;
 use serde::{Deserialize, Serialize};
 
 pub use self::explain::{Fate, Gift, Told, Verdict};
+pub use self::gifts::{Band, Gifts};
 pub use self::places::{Category, Region};
 pub use self::stacking::{Accrual, Applying, Discount, Stacking, Stacks};
 pub use self::tiers::{GrowthValue, Tier};
@@ -23,7 +25,7 @@ pub use self::units::{Bundle, Channel, Collector, Funder, GrantLine, Rounding, U
 pub use self::waterfall::{Payer, Step, Waterfall};
 pub use self::when::{Birthday, Condition, Moment, When, local_date};
 use crate::rules::places::Places;
-use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN, rate_of};
+use crate::units::{AMOUNT_MAX, PURSE_MAX, RATE_ONE, UNIT_MIN};
 
 /// Days that an authorisation holds unless it says otherwise.
 const HOLD_DAYS: u32 = 7;
@@ -69,6 +71,9 @@ pub struct Tables {
     /// By ascending id.
     #[serde(default)]
     pub accruals: Vec<Accrual>,
+    /// What is given for nothing.
+    #[serde(default)]
+    pub gifts: Gifts,
     /// Both, so that those that apply are found.
     #[serde(skip)]
     stacks: Stacks,
@@ -151,6 +156,12 @@ pub struct Product {
     /// Days that granted bonus is good for; 0: for ever.
     #[serde(default)]
     pub bonus_days: u32,
+    /// Most points that the purchases of a day earn; 0: no limit.
+    #[serde(default)]
+    pub points_per_day: i64,
+    /// It has nothing beyond discount, accrual and the limits of one transaction.
+    #[serde(skip)]
+    plain: bool,
 }
 
 /// Limits of a card; 0: no limit.
@@ -184,12 +195,13 @@ impl Product {
     /// True if its plain cards are priced by discount, waterfall, accrual and the limits of one transaction alone.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        (self.rebate == 0)
-            & (self.day_sum == 0)
-            & (self.day_count == 0)
-            & (self.pin_above == NO_PIN)
-            & (self.points_days == 0)
-            & (self.bonus_days == 0)
+        self.plain
+    }
+
+    fn has_no_more(&self) -> bool {
+        let days = self.points_days | self.bonus_days;
+        let of_the_day = (self.day_sum, self.day_count, self.points_per_day);
+        self.rebate == 0 && self.pin_above == NO_PIN && days == 0 && of_the_day == (0, 0, 0)
     }
 
     /// The limits of its cards.
@@ -198,18 +210,6 @@ impl Product {
         let own = Limits { purchase_max, top_up_max, balance_max, day_sum, day_count };
         self.named.filter(|_| named).unwrap_or(own)
     }
-}
-
-/// A band of top-ups.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Band {
-    /// Smallest amount that reaches it.
-    pub from: i64,
-    /// Fixed bonus.
-    pub bonus: i64,
-    /// Share of the amount, over 10^12.
-    pub rate: u64,
 }
 
 /// What a card has, as far as pricing looks.
@@ -245,6 +245,7 @@ impl Tables {
     pub fn parse(json: &str) -> Result<Tables, String> {
         let mut tables: Tables = serde_json::from_str(json).map_err(|error| format!("tables: {error}"))?;
         tables.check()?;
+        tables.products.iter_mut().for_each(|product| product.plain = product.has_no_more());
         tables.stacks = Stacks::of(&tables.discounts, &tables.accruals)?;
         tables.places = Places::of(&tables.regions).ok_or("tables: regions: a store or a merchant is in two regions")?;
         Ok(tables)
@@ -265,22 +266,16 @@ impl Tables {
         for product in &self.products {
             let limits_ok = product.limits(false).are_ok() && product.named.is_none_or(|named| named.are_ok());
             let days_ok = units::days_ok(product.points_days) && units::days_ok(product.bonus_days);
-            let whole_ok = product.rebate <= one && (NO_PIN..=AMOUNT_MAX).contains(&product.pin_above) && days_ok;
+            let day_ok = (0..=AMOUNT_MAX).contains(&product.points_per_day);
+            let whole_ok = product.rebate <= one && (NO_PIN..=AMOUNT_MAX).contains(&product.pin_above) && days_ok && day_ok;
             let rates_ok = product.discount < one && product.accrual <= 1_000_000 * one;
             if product.id == 0 || !rates_ok || !limits_ok || !whole_ok {
                 return bad(format!("product {}: id, discount, accrual, a limit or its days are out of range", product.id));
             }
         }
-        let bands = &self.top_up_bonus;
-        if bands.len() > 64 || !bands.is_sorted_by(|a, b| a.from < b.from) {
-            return bad("top_up_bonus: at most 64 bands, by ascending `from`".into());
-        }
-        for band in bands {
-            if band.from < 1 || !(0..=AMOUNT_MAX).contains(&band.bonus) || band.rate > 10 * one {
-                return bad(format!("top_up_bonus from {}: from, bonus or rate is out of range", band.from));
-            }
-        }
         self.check_units()?;
+        gifts::check_bands(&self.top_up_bonus, &self.bundles).or_else(bad)?;
+        self.gifts.check(&self.bundles).or_else(bad)?;
         self.check_waterfall()?;
         self.check_places()?;
         self.check_tiers()?;
@@ -348,13 +343,10 @@ impl Tables {
         Some(&self.products[at])
     }
 
-    /// Bonus of a top-up.
+    /// The band of a top-up: the last that its amount reaches.
     #[inline]
-    pub fn top_up_bonus(&self, amount: i64) -> i64 {
-        match self.top_up_bonus.iter().rev().find(|band| band.from <= amount) {
-            Some(band) => band.bonus + rate_of(amount, band.rate) as i64,
-            None => 0,
-        }
+    pub fn band(&self, amount: i64) -> Option<&Band> {
+        self.top_up_bonus.iter().rev().find(|band| band.from <= amount)
     }
 
     /// The unit with this id.
@@ -428,7 +420,8 @@ pub(crate) mod tests {
         assert_eq!(sale, expected);
         let without = tables.price(&tables.products[0], 10_000, &Applying::default(), false, purses);
         assert_eq!((without.offset, without.spent, without.principal), (0, 0, 8_500));
-        assert_eq!((tables.top_up_bonus(49_999), tables.top_up_bonus(50_000)), (0, 5_000));
+        let bonus = |amount| tables.band(amount).map(|band| band.bonus_of(amount));
+        assert_eq!((bonus(49_999), bonus(50_000)), (None, Some(5_000)));
     }
 
     #[test]

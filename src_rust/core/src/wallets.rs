@@ -88,6 +88,8 @@ pub struct Day {
     pub count: u32,
     /// What they came to.
     pub sum: i64,
+    /// Points that they earned, if the product limits these.
+    pub points: i64,
 }
 
 /// Everything of a card that a plain one has not. One line of the cache: what few have is further away.
@@ -158,7 +160,7 @@ static NO_REST: Rest = Rest {
     tries: 0,
     member: 0,
     named: false,
-    day: Day { date: 0, count: 0, sum: 0 },
+    day: Day { date: 0, count: 0, sum: 0, points: 0 },
     tier: 0,
     tier_until: 0,
 };

@@ -794,3 +794,68 @@ fn a_review_s_findings_stay_mended() {
     shop.ask_unkept(row, &[pin(1)], Code::FormatError);
     shop.end();
 }
+
+/// The tables with a catalogue, bands that give more than bonus, gifts, and a cap of points a day.
+fn giving() -> String {
+    let replaced = [
+        (
+            r#"{"id": 5, "name": "tokens", "grants": [{"unit": 20, "amount": 9}]}]"#,
+            r#"{"id": 5, "name": "tokens", "grants": [{"unit": 20, "amount": 9}]},
+          {"id": 6, "name": "kettle", "points": 100000, "stock": 2, "worth": 900},
+          {"id": 7, "name": "welcome", "per_card": 2, "grants": [{"unit": 18, "amount": 2, "days": 5}, {"unit": 3, "amount": 7}]}],
+          "gifts": {"enrolment": 7, "first_purchase": 7, "first_purchase_min": 1000}"#,
+        ),
+        (r#""bonus": 1000, "rate": 0"#, r#""bonus": 1000, "rate": 0, "points": 5, "bundle": 6, "price": 900000000000"#),
+        (r#""rebate": 50000000000"#, r#""points_per_day": 250000, "rebate": 50000000000"#),
+    ];
+    replaced.iter().fold(TABLES.into(), |tables: String, (old, new)| {
+        assert!(tables.contains(old));
+        tables.replace(old, new)
+    })
+}
+
+#[test]
+fn what_is_given_stands_in_its_entry_and_goes_with_it() {
+    let mut shop = Shop::new();
+    assert_eq!(shop.engine.publish(1, 2, "text".into(), giving()).unwrap(), Code::Approved);
+    shop.issue(CARD, 1);
+    shop.issue(OTHER, 2);
+    // 10 % of it is borne by the issuer; the first of two kettles comes with it.
+    let first = shop.top_up(CARD, 20_000);
+    assert_eq!((first.amount, first.discount, first.principal, first.points_earned), (20_000, 2_000, 20_000, 5));
+    // The last one is for the first of two cards.
+    let cards = [CARD, OTHER].map(|card| Item { amount: 10_000, ..card_item(ItemKind::Card, card) });
+    let row = Request { amount: 20_000, ..shop.row(Kind::BulkTopUp) };
+    let bulk = shop.approve(row, &cards).0;
+    assert_eq!((bulk.discount, bulk.points_earned), (2_000, 10));
+    let row = Request { product: 6, ..shop.on(Kind::Grant, CARD, 1) };
+    assert_eq!(shop.ask(row, &[], Code::ExceedsCount).0.reason, Reason::SoldOut as u8);
+    let row = shop.about(Kind::Reversal, first.sequence, 0);
+    shop.approve(row, &[]);
+    // A member is given something once, and not again on another card.
+    for (card, points) in [(OTHER, 7), (CARD, 0)] {
+        let row = shop.on(Kind::Holder, card, 0);
+        assert_eq!(shop.approve(row, &[Item { low: 9, ..item(ItemKind::Member) }]).0.points_earned, points);
+    }
+    let (bought, parts) = shop.buy(CARD, 2_000, &[], Code::Approved);
+    assert_eq!((bought.points_earned, parts.iter().filter(|part| part.purse == FIVE_OFF).count()), (200_007, 1));
+    let row = shop.about(Kind::Reversal, bought.sequence, 0);
+    shop.approve(row, &[]);
+    let (again, _) = shop.buy(CARD, 2_000, &[], Code::Approved);
+    assert_eq!(again.points_earned, 200_007);
+    assert_eq!(shop.buy(CARD, 2_000, &[], Code::Approved).0.points_earned, 200_000);
+    // The kettle that came back costs 10 points, and the store gets 9.00.
+    let row = Request { product: 6, ..shop.on(Kind::Grant, CARD, 1) };
+    assert_eq!(shop.approve(row, &[]).0.points_spent, 100_000);
+    let refund = shop.about(Kind::Refund, again.sequence, 1_000);
+    shop.approve(refund, &[]);
+    // 25 points a day: a hold counts when it is made.
+    let row = shop.on(Kind::Authorise, OTHER, 2_000);
+    let held = shop.approve(row, &[]).0.sequence;
+    assert_eq!(shop.buy(OTHER, 1_000, &[], Code::Approved).0.points_earned, 70_000);
+    let row = shop.about(Kind::Capture, held, 1_800);
+    assert_eq!(shop.approve(row, &[]).0.points_earned, 180_000);
+    shop.close_day();
+    assert_eq!(shop.buy(OTHER, 5_000, &[pin(1)], Code::IncorrectPin).0.points_earned, 0);
+    shop.end();
+}

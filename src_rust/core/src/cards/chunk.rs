@@ -40,6 +40,7 @@ fn columns(walk: &mut impl Walk) {
     walk.column(|of| of.card.programme.into(), |of, number| put(&mut of.card.programme, number, ..));
     walk.column(|of| of.card.merchant.into(), |of, number| put(&mut of.card.merchant, number, ..));
     walk.column(|of| of.card.status.into(), |of, number| put(&mut of.card.status, number, 1..=6));
+    walk.column(|of| of.card.bought.into(), |of, number| put(&mut of.card.bought, number, 0..=1));
     walk.column(|of| of.points.balance, |of, number| put(&mut of.points.balance, number, 0..=PURSE_MAX));
     walk.column(|of| of.points.carry as i64, |of, number| put(&mut of.points.carry, number as u64, ..RATE));
     walk.column(|of| of.points.grown.into(), |of, number| put(&mut of.points.grown, number, ..));

@@ -476,13 +476,13 @@ mod tests {
     fn change() -> impl Strategy<Value = Change> {
         let number = |value: u64| CardNumber::new(value % 100_000_000, 8).expect("it has 8 digits");
         let numbers = (0..i64::MAX as u64, any::<u64>(), any::<u32>(), any::<u16>(), any::<u8>(), any::<bool>(), any::<u128>());
-        (1u8..=17, numbers).prop_map(move |(kind, (a, b, c, d, e, yes, hash))| match kind {
+        (1u8..=21, numbers).prop_map(move |(kind, (a, b, c, d, e, yes, hash))| match kind {
             1 => Change::Refunded { sequence: b, refunded: a as i64 },
             2 => Change::Reversed { sequence: b, amount: a as i64 },
             3 => Change::Marked,
             4 => Change::Status(e),
-            5 => Change::Taken { bundle: d, count: c },
-            6 => Change::Spent { count: c, sum: a as i64 },
+            5 => Change::Taken { card: u16::from(e), bundle: d, count: c },
+            6 => Change::Spent { count: c, sum: a as i64, points: 0 },
             7 => Change::Tries { card: d, tries: e },
             8 => Change::Pin(PinHash { key: c, salt: b, hash }),
             9 => Change::Holder { member: b, named: yes },
@@ -493,7 +493,11 @@ mod tests {
             14 => Change::Codes { unit: d, first: b, count: c, expires: 5 },
             15 => Change::Code { unit: d, serial: b, used: yes },
             16 => Change::Tier { tier: e, until: c as i32 & i32::MAX },
-            _ => Change::Sold { staff: c, amount: b as i64 },
+            17 => Change::Sold { staff: c, amount: b as i64 },
+            18 => Change::Taken { card: 0, bundle: d, count: c },
+            19 => Change::Out { bundle: d, count: c },
+            20 => Change::Bought(yes),
+            _ => Change::Spent { count: c, sum: 0, points: a as i64 },
         })
     }
 

@@ -64,10 +64,10 @@ pub enum Change {
     Marked,
     /// The card's status.
     Status(u8),
-    /// So many of a bundle were granted to the card so far.
-    Taken { bundle: u16, count: u32 },
-    /// So many purchases of the card in the open day, and what they came to.
-    Spent { count: u32, sum: i64 },
+    /// So many of a bundle were granted to the card at a place so far.
+    Taken { card: u16, bundle: u16, count: u32 },
+    /// So many purchases of the card in the open day, what they came to, and what they earned if that is limited.
+    Spent { count: u32, sum: i64, points: i64 },
     /// So many wrong PINs were given for a card since the last right one.
     Tries { card: u16, tries: u8 },
     /// The card's PIN; no tries are counted.
@@ -90,6 +90,10 @@ pub enum Change {
     Sold { staff: u32, amount: i64 },
     /// The card's tier (0: none), and the last date before its review (0: there is none).
     Tier { tier: u8, until: i32 },
+    /// So many of a bundle that has a stock are out, on all cards of the programme.
+    Out { bundle: u16, count: u32 },
+    /// The card has bought something, which brought a gift; or that is undone.
+    Bought(bool),
 }
 
 /// Any entry.
@@ -557,8 +561,12 @@ impl Change {
             Change::Reversed { sequence, amount } => put_numbers(out, 2, [sequence, amount.unsigned_abs()]),
             Change::Marked => out.push(3),
             Change::Status(status) => out.extend_from_slice(&[4, status]),
-            Change::Taken { bundle, count } => put_numbers(out, 5, [bundle.into(), count.into()]),
-            Change::Spent { count, sum } => put_numbers(out, 6, [count.into(), sum.unsigned_abs()]),
+            Change::Taken { card: 0, bundle, count } => put_numbers(out, 5, [bundle.into(), count.into()]),
+            Change::Taken { card, bundle, count } => put_numbers(out, 20, [card.into(), bundle.into(), count.into()]),
+            Change::Spent { count, sum, points: 0 } => put_numbers(out, 6, [count.into(), sum.unsigned_abs()]),
+            Change::Spent { count, sum, points } => {
+                put_numbers(out, 23, [count.into(), sum.unsigned_abs(), points.unsigned_abs()]);
+            }
             Change::Tries { card, tries } => put_numbers(out, 7, [card.into(), tries.into()]),
             Change::Pin(PinHash { key, salt, hash }) => {
                 put_numbers(out, 8, [key.into()]);
@@ -592,6 +600,8 @@ impl Change {
                 put_int(out, amount);
             }
             Change::Tier { tier, until } => put_numbers(out, 17, [tier.into(), u64::from(until.unsigned_abs())]),
+            Change::Out { bundle, count } => put_numbers(out, 21, [bundle.into(), count.into()]),
+            Change::Bought(bought) => put_numbers(out, 22, [bought.into()]),
         }
     }
 
@@ -601,8 +611,8 @@ impl Change {
             2 => Change::Reversed { sequence: from.number()?, amount: from.number()? },
             3 => Change::Marked,
             4 => Change::Status(from.byte()?),
-            5 => Change::Taken { bundle: from.number()?, count: from.number()? },
-            6 => Change::Spent { count: from.number()?, sum: from.number()? },
+            5 => Change::Taken { card: 0, bundle: from.number()?, count: from.number()? },
+            6 => Change::Spent { count: from.number()?, sum: from.number()?, points: 0 },
             7 => Change::Tries { card: from.number()?, tries: from.number()? },
             8 => Change::Pin(PinHash { key: from.number()?, salt: from.word()?, hash: from.id()? }),
             9 => Change::Holder { member: from.number()?, named: from.number::<u8>()? != 0 },
@@ -621,6 +631,10 @@ impl Change {
             15 => Change::Code { unit: from.number()?, serial: from.number()?, used: from.number::<u8>()? != 0 },
             16 => Change::Sold { staff: from.number()?, amount: from.signed()? },
             17 => Change::Tier { tier: from.number()?, until: from.number()? },
+            20 => Change::Taken { card: from.number()?, bundle: from.number()?, count: from.number()? },
+            21 => Change::Out { bundle: from.number()?, count: from.number()? },
+            22 => Change::Bought(from.number::<u8>()? != 0),
+            23 => Change::Spent { count: from.number()?, sum: from.number()?, points: from.number()? },
             _ => return Err("change"),
         })
     }

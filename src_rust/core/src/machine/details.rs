@@ -196,7 +196,9 @@ impl Machine {
         }
         for (place, ahead) in ahead.iter().enumerate() {
             if let Some(index) = card_at(transaction, place as u16).filter(|_| !ahead.card) {
-                self.cards.card_mut(index).0.last = sequence;
+                let record = self.cards.card_mut(index).0;
+                record.last = sequence;
+                record.bought |= u8::from(place == 0 && is_purchase(transaction));
                 self.cards.note_change(index, sequence);
             }
         }
@@ -294,13 +296,18 @@ impl Machine {
     }
 
     fn change_detailed(&mut self, at: usize, transaction: &Transaction, change: &Change, ahead: &[Ahead], sequence: u64) {
-        let card = if let Change::Tries { card, .. } = change { *card } else { 0 };
+        let card = if let Change::Tries { card, .. } | Change::Taken { card, .. } = change { *card } else { 0 };
         let index = card_at(transaction, card);
         let ahead = ahead.get(usize::from(card)).copied().unwrap_or(Ahead { card: true, wallet: true });
         let programme = &mut self.organisation.programmes[at];
         match *change {
             Change::Refunded { .. } | Change::Reversed { .. } | Change::Marked | Change::Status(_) => {
                 self.change(change, index.filter(|_| !ahead.card));
+            }
+            Change::Bought(bought) => {
+                if let Some(index) = index.filter(|_| !ahead.card) {
+                    self.cards.card_mut(index).0.bought = bought.into();
+                }
             }
             Change::Number { number, former: old, code } => {
                 if let Some(index) = index {
@@ -323,6 +330,9 @@ impl Machine {
                 programme.staff.entry(staff).or_default().add(amount, is_sale);
             }
             Change::Sold { .. } => {}
+            Change::Out { bundle, count } => {
+                programme.out.insert(bundle, count);
+            }
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
@@ -458,6 +468,12 @@ fn add_to_purse(purse: &mut i64, account: Account, change: i64) -> bool {
     !over & ((after == 0) | ((after < 0) == is_owed))
 }
 
+/// True if its card bought something: a purchase that came to nothing is none.
+fn is_purchase(transaction: &Transaction) -> bool {
+    let detail = &transaction.detail;
+    matches!(transaction.kind, Kind::Purchase | Kind::Capture) && detail.sums.all(Account::StoreClearing) + detail.cash > 0
+}
+
 /// Whether the records of a card hold an entry already.
 #[derive(Clone, Copy)]
 struct Ahead {
@@ -468,8 +484,8 @@ struct Ahead {
 /// A change of what a wallet has besides lots.
 fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
     match *change {
-        Change::Taken { bundle, count } => wallet.set_taken(bundle, count),
-        Change::Spent { count, sum } => wallet.rest_mut().day = Day { date: open, count, sum },
+        Change::Taken { bundle, count, .. } => wallet.set_taken(bundle, count),
+        Change::Spent { count, sum, points } => wallet.rest_mut().day = Day { date: open, count, sum, points },
         Change::Tries { tries, .. } => wallet.rest_mut().tries = tries,
         Change::Pin(pin) => {
             let rest = wallet.rest_mut();
@@ -538,12 +554,17 @@ pub(super) fn answer_detailed(transaction: &Transaction, card: u16, answer: &mut
         Kind::Purchase => sold + detail.cash,
         Kind::Authorise => transaction.changes.iter().map(held).sum(),
         Kind::Reversal => transaction.changes.iter().map(undone).sum(),
-        Kind::Grant => sums.all(Account::IssuerUnits),
+        Kind::Grant => price_of(transaction),
         // What made good what the card owed was not paid out.
         Kind::Close => -sums.all(Account::CardPrincipal) - sums.all(Account::CardShortfallMoney),
         Kind::TopUp | Kind::Refund | Kind::Capture | Kind::Transfer | Kind::BulkTopUp | Kind::IssueCodes => transaction.amount,
         _ => 0,
     };
+}
+
+/// What was paid for a bundle, in money. What the issuer pays the store for goods is apart.
+fn price_of(grant: &Transaction) -> i64 {
+    grant.detail.posts.iter().filter(|post| post.to == Account::IssuerUnits).map(|post| post.amount).sum()
 }
 
 /// What a transaction changes the points of the card at a place by.

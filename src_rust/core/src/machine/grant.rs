@@ -5,6 +5,7 @@ use crate::codes::Code;
 use crate::commands::FROM_CARD;
 use crate::details::{ItemKind, Reason};
 use crate::journal::entry::{Change, Transaction};
+use crate::machine::catalogue::Taking;
 use crate::machine::lots::{Purse, UNDATED, card_at, collection, move_plain};
 use crate::machine::sale::{Refused, pay_stored, plain};
 use crate::machine::{Admitted, Machine, above, is_amount};
@@ -23,20 +24,26 @@ impl Machine {
         let index = card_at(transaction, card).ok_or(plain(Code::InvalidCard))?;
         let (tables, product) = self.rules_of(admitted.programme, self.cards.card(index));
         let limits = self.limits(product, index);
-        let bonus = tables.top_up_bonus(amount);
+        let band = tables.band(amount);
+        let (bonus, borne) = band.map_or((0, 0), |band| (band.bonus_of(amount), band.borne_of(amount)));
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let from = collection(tables, admitted.request.channel);
-        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, from, amount);
+        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, from, amount - borne);
+        self.give(transaction, Purse { card, number: Purse::PRINCIPAL }, UNDATED, Account::IssuerBonus, borne);
+        transaction.detail.discount += borne;
         let expires = Rounding::Day.expires(today, product.bonus_days);
         self.give(transaction, Purse { card, number: Purse::BONUS }, (0, expires), Account::IssuerBonus, bonus);
         let after = |number| self.purse_after(transaction, Purse { card, number });
         if above(amount, limits.top_up_max) || above(after(Purse::PRINCIPAL) + after(Purse::BONUS), limits.balance_max) {
             return Err(plain(Code::ExceedsLimit));
         }
+        if let Some(band) = band.filter(|band| band.gives_more()) {
+            self.give_with_top_up(admitted, transaction, card, band);
+        }
         Ok(())
     }
 
-    /// A top-up of a card that is not plain. The card is found already.
+    /// A top-up of a card that is not plain, or that gives more than bonus. The card is found already.
     #[cold]
     pub(super) fn decide_detailed_top_up(
         &mut self,
@@ -88,45 +95,31 @@ impl Machine {
         if !(1..=BUNDLES_MAX).contains(&count) {
             return Err(plain(Code::InvalidAmount));
         }
-        let price = bundle.price.checked_mul(count).filter(|&price| price == 0 || is_amount(price));
-        let price = price.ok_or(plain(Code::InvalidAmount))?;
-        let taken = self.wallet(index).map_or(0, |wallet| wallet.taken_of(bundle.id)).checked_add(count as u32);
-        let taken = taken.filter(|&taken| bundle.per_card == 0 || taken <= bundle.per_card);
-        let taken = taken.ok_or((Code::ExceedsCount, Reason::TooMany))?;
-        if bundle.per_member != 0 && self.taken_by_holder(index, bundle.id) + count > bundle.per_member.into() {
-            return Err((Code::ExceedsCount, Reason::TooMany));
-        }
-        let today = self.organisation.programmes[admitted.programme].calendar.open;
-        let by_card = transaction.flags & FROM_CARD != 0 && bundle.price > 0;
+        let whole = |each: i64| each.checked_mul(count).filter(|&sum| sum == 0 || is_amount(sum));
+        let prices = (whole(bundle.price), whole(bundle.points), whole(bundle.worth));
+        let (Some(price), Some(points), Some(_)) = prices else { return Err(plain(Code::InvalidAmount)) };
+        let taking = Taking { place: 0, member: self.holder(index), bundle, count };
+        self.may_take(admitted, transaction, &taking)?;
         self.check_pin(admitted.items(), transaction, 0, false)?;
-        if by_card {
-            let mut stock = self.stock(transaction, 0, today);
-            if pay_stored(tables, &mut stock, transaction, Account::IssuerUnits, price) < price {
-                return Err(plain(Code::InsufficientFunds));
-            }
-        } else {
+        let today = self.organisation.programmes[admitted.programme].calendar.open;
+        let by_card = transaction.flags & FROM_CARD != 0;
+        if !by_card {
             move_plain(transaction, collection(tables, admitted.request.channel), Account::IssuerUnits, 0, price);
         }
-        for line in &bundle.grants {
-            let (begins, expires) = line.dates(today);
-            if expires != 0 && expires < today.max(begins) {
-                return Err((Code::InvalidTransaction, Reason::Expired));
+        let money = if by_card { price } else { 0 };
+        if money | points != 0 {
+            let mut stock = self.stock(transaction, 0, today);
+            if pay_stored(tables, &mut stock, transaction, Account::IssuerUnits, money) < money
+                || stock.take(transaction, Purse::POINTS, Account::PointsPool, points) < points
+            {
+                return Err(plain(Code::InsufficientFunds));
             }
-            let amount = line.amount.checked_mul(count).ok_or(plain(Code::ExceedsLimit))?;
-            let purse = Purse { card: 0, number: line.unit };
-            self.give(transaction, purse, (begins, expires), purse.pool(), amount);
         }
-        transaction.changes.push(Change::Taken { bundle: bundle.id, count: taken });
+        if bundle.is_over(today) {
+            return Err((Code::InvalidTransaction, Reason::Expired));
+        }
+        self.hand_over(admitted, transaction, &taking);
         Ok(Code::Approved)
-    }
-
-    /// How many of a bundle the holder of a card was granted, on all cards that it holds now; a card of nobody stands alone.
-    fn taken_by_holder(&self, index: u32, bundle: u16) -> i64 {
-        let taken = |index| self.wallet(index).map_or(0, |wallet| i64::from(wallet.taken_of(bundle)));
-        match self.holder(index) {
-            0 => taken(index),
-            member => self.held_by(self.cards.card(index).programme, member).map(taken).sum(),
-        }
     }
 
     /// Lets coupons out as codes.

@@ -96,6 +96,9 @@ impl Machine {
             transaction.changes.push(Change::Sold { staff, amount: 0 });
             note_staff(transaction, amount);
         }
+        if self.is_first_purchase(tables, index) {
+            self.give_first(admitted, tables, index, transaction, amount);
+        }
         Ok(Code::Approved)
     }
 

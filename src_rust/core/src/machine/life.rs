@@ -45,9 +45,12 @@ impl Machine {
     /// Gives the wallet to another holder, or notes that the holder's real name is known.
     #[cold]
     pub(super) fn decide_holder(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
-        self.card_of(transaction)?;
+        let index = self.card_of(transaction)?;
         let item = item_of(admitted.items(), ItemKind::Member).expect("it was let in");
         transaction.changes.push(Change::Holder { member: item.low, named: item.amount == 1 });
+        if self.holder(index) == 0 && item.low != 0 {
+            self.welcome(admitted, index, item.low, transaction);
+        }
         Ok(Code::Approved)
     }
 
@@ -77,7 +80,9 @@ impl Machine {
             _ => return Err((Code::NotPermitted, Reason::NotBound)),
         }
         self.check_pin(admitted.items(), transaction, 0, false)?;
-        transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
+        if unbind || bound != Some(index) {
+            transaction.changes.push(Change::Alias { kind, hash, bound: !unbind });
+        }
         Ok(Code::Approved)
     }
 

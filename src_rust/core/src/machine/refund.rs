@@ -71,7 +71,7 @@ struct Sale {
     money: Vec<(Option<Post>, i64)>,
     /// Points and units that were spent.
     spent: Vec<Post>,
-    /// Points, bonus and growth value that were earned.
+    /// Points, bonus and growth value that were earned, and what came as a gift.
     earned: Vec<Post>,
 }
 
@@ -175,7 +175,13 @@ impl Machine {
             }
         }
         for post in &sale.earned {
-            self.claw_back(admitted, original, transaction, post, part(post.amount));
+            let mut wanted = part(post.amount);
+            if post.from == Account::UnitPool {
+                // What of a gift was used before stays used: that is no reason to keep the money.
+                let purse = Purse { card: post.card, number: post.purse() };
+                wanted = wanted.min(self.in_lot(transaction, purse, (post.begins, post.expires)));
+            }
+            self.claw_back(admitted, original, transaction, post, wanted);
         }
         if let Some(Change::Sold { staff, .. }) = original.changes.iter().find(|change| matches!(change, Change::Sold { .. })) {
             transaction.changes.push(Change::Sold { staff: *staff, amount: -amount });
@@ -281,7 +287,7 @@ impl Machine {
     ) -> Result<(), Refused> {
         let posts = posts_of(original);
         let pays = |post: &&Post| match original.kind {
-            Kind::TopUp => post.is_money() && post.from != Account::IssuerBonus,
+            Kind::TopUp => matches!(post.from, Account::StoreCollection | Account::IssuerCollection),
             _ => post.to == Account::IssuerUnits,
         };
         let paid: Vec<Post> = posts.iter().filter(pays).copied().collect();
@@ -308,8 +314,19 @@ impl Machine {
         }
         let part = |whole| part_up(whole, after, total) - part_up(whole, before, total);
         for post in posts.iter().filter(|post| !pays(post)) {
+            if post.from.is_card() {
+                // Points that it cost.
+                let points = part_of(post.amount, after, total) - part_of(post.amount, before, total);
+                self.bring_back(admitted, transaction, post, points);
+                continue;
+            }
             let purse = Purse { card: 0, number: post.purse() };
             let amount = part(post.amount);
+            if !post.to.is_card() {
+                // Goods come back to the store where the refund is made.
+                move_lot(transaction, post.to, post.from, 0, 0, (0, 0), amount);
+                continue;
+            }
             let must_be_there = purse.number > Purse::POINTS && !self.is_growth(admitted.programme, purse);
             if must_be_there && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
                 return Err(plain(Code::InsufficientFunds));

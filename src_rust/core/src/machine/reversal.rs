@@ -126,11 +126,8 @@ impl Machine {
                 }
                 Change::Code { unit, serial, used } => transaction.changes.push(Change::Code { unit, serial, used: !used }),
                 Change::Sold { staff, amount } => transaction.changes.push(Change::Sold { staff, amount: -amount }),
-                Change::Taken { bundle, .. } => {
-                    let wallet = card_at(transaction, 0).and_then(|index| self.wallet(index));
-                    let count = wallet.map_or(0, |wallet| wallet.taken_of(bundle)).saturating_sub(original.amount as u32);
-                    transaction.changes.push(Change::Taken { bundle, count });
-                }
+                Change::Bought(_) => transaction.changes.push(Change::Bought(false)),
+                Change::Taken { .. } | Change::Out { .. } => self.return_to_stock(admitted, original, change, transaction),
                 _ => {}
             }
         }

@@ -106,11 +106,12 @@ impl Machine {
         if unpaid > 0 && (transaction.flags & ACCEPT_PARTIAL == 0 || paid == 0) {
             return Err(plain(Code::InsufficientFunds));
         }
-        if limits.are_of_the_day() {
+        if limits.are_of_the_day() | (product.points_per_day != 0) {
             self.count_day(index, today, paid, limits, transaction)?;
         }
         let rebate = rate_of(till.principal + till.cash, product.rebate) as i64;
         let earned = tables.earned(product, amount, till.stored + till.cash, &self.applying, &transaction.detail.lines);
+        let earned = if product.points_per_day == 0 { earned } else { cap_day(product, earned, transaction) };
         if earned > PURSE_MAX {
             return Err(plain(Code::ExceedsLimit));
         }
@@ -126,6 +127,9 @@ impl Machine {
             self.reward(product, transaction, today, earned, rebate);
             self.give_growth(tables, transaction, today, growth);
             note_staff(transaction, paid);
+            if self.is_first_purchase(tables, index) {
+                self.give_first(admitted, tables, index, transaction, paid);
+            }
         }
         Ok(if unpaid > 0 { Code::PartlyApproved } else { Code::Approved })
     }
@@ -229,9 +233,21 @@ impl Machine {
         if limits.day_count != 0 && count > limits.day_count {
             return Err(plain(Code::ExceedsCount));
         }
-        transaction.changes.push(Change::Spent { count, sum });
+        transaction.changes.push(Change::Spent { count, sum, points: day.points });
         Ok(())
     }
+}
+
+/// What of the earned points the product's limit of the day leaves; the purchase is among those of the day already.
+fn cap_day(product: &Product, earned: i64, transaction: &mut Transaction) -> i64 {
+    let spent = transaction.changes.iter_mut().find_map(|change| match change {
+        Change::Spent { points, .. } => Some(points),
+        _ => None,
+    });
+    let Some(points) = spent else { return earned };
+    let earned = earned.min((product.points_per_day - *points).max(0));
+    *points += earned;
+    earned
 }
 
 impl Till {

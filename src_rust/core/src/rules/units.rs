@@ -130,6 +130,12 @@ impl GrantLine {
         };
         (begins, expires)
     }
+
+    /// True if what is granted on this date would be valid on no day.
+    fn is_over(&self, today: i32) -> bool {
+        let (begins, expires) = self.dates(today);
+        expires != 0 && expires < today.max(begins)
+    }
 }
 
 /// What is granted, or sold, together.
@@ -143,21 +149,41 @@ pub struct Bundle {
     /// What it costs.
     #[serde(default)]
     pub price: i64,
+    /// What it costs in points besides, points units.
+    #[serde(default)]
+    pub points: i64,
+    /// How many there are in all, ever, for all cards; 0: no limit.
+    #[serde(default)]
+    pub stock: u32,
+    /// What the issuer pays the store that hands it over: it is a gift of goods.
+    #[serde(default)]
+    pub worth: i64,
     /// Most of it that a card gets, ever; 0: no limit.
     #[serde(default)]
     pub per_card: u32,
     /// Most of it that all cards of a member get; 0: no limit.
     #[serde(default)]
     pub per_member: u32,
-    /// What is in it.
+    /// What is in it; of goods there may be nothing.
+    #[serde(default)]
     pub grants: Vec<GrantLine>,
 }
 
 impl Bundle {
+    /// True if something of it would be valid on no day.
+    pub fn is_over(&self, today: i32) -> bool {
+        self.grants.iter().any(|line| line.is_over(today))
+    }
+
     pub(super) fn check(&self, units: &[UnitRule]) -> Result<(), String> {
         let named = !self.name.is_empty() && self.name.len() <= 64;
-        if self.id == 0 || !named || !(0..=AMOUNT_MAX).contains(&self.price) || !(1..=16).contains(&self.grants.len()) {
-            return Err(format!("bundle {}: its id, name or price is out of range, or it has not 1 to 16 grants", self.id));
+        let prices = [self.price, self.points, self.worth].iter().all(|amount| (0..=AMOUNT_MAX).contains(amount));
+        let least = usize::from(self.worth == 0);
+        if self.id == 0 || !named || !prices || !(least..=16).contains(&self.grants.len()) {
+            return Err(format!(
+                "bundle {}: its id, name, price, points or worth is out of range, or it has not 1 to 16 grants (with a worth: 0 to 16)",
+                self.id
+            ));
         }
         for line in &self.grants {
             let known = matches!(line.unit, 2 | 3) || units.binary_search_by_key(&line.unit, |unit| unit.id).is_ok();
