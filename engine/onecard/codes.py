@@ -94,6 +94,7 @@ class Reason(IntEnum):
     BOUND_ELSEWHERE = 9
     NOT_BOUND = 10
     NOT_STAFF = 11
+    BEHIND = 13
 
 
 class Purse(IntEnum):
@@ -204,6 +205,7 @@ _REASON = {
     Reason.BOUND_ELSEWHERE: "bound to another card",
     Reason.NOT_BOUND: "not bound to that card",
     Reason.NOT_STAFF: "not a staff card",
+    Reason.BEHIND: "done before",
 }
 
 

@@ -76,6 +76,7 @@ fn reason(number: u8) -> v1::Reason {
         Some(Reason::BoundElsewhere) => v1::Reason::BoundElsewhere,
         Some(Reason::NotBound) => v1::Reason::NotBound,
         Some(Reason::NotStaff) => v1::Reason::NotStaff,
+        Some(Reason::Behind) => v1::Reason::Behind,
     }
 }
 

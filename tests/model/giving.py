@@ -28,12 +28,13 @@ from tests.model.cards import (
     find_card,
     find_further,
 )
-from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
+from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, CURSOR, ONE, Part
 from tests.model.sale import TOO_MANY, bonus_until
 
 COUNT_MAX = 1_000
 CODES_MAX = 10**7
 EXPIRED = 4
+BEHIND = 13
 
 
 def top_up(draft: Draft) -> None:
@@ -74,6 +75,7 @@ def pay_in(draft: Draft, card: Card, amount: int) -> None:
 def grant(draft: Draft) -> None:
     row = draft.row
     card = find_card(draft)
+    move_cursor(draft)
     check_usable(draft, card)
     bundles = draft.rules().get("bundles", [])
     bundle = next((bundle for bundle in bundles if bundle["id"] == row.product), None)
@@ -102,6 +104,15 @@ def grant(draft: Draft) -> None:
         card.bundles[row.product] += row.amount
 
     draft.then.append(then)
+
+
+def move_cursor(draft: Draft) -> None:
+    """A trigger goes on, whatever becomes of its grant; what it did once it does not do again."""
+    for item in draft.transaction.items(CURSOR):
+        at = (item.amount, item.low)
+        if at <= draft.cursors.get(item.unit, (0, 0)):
+            raise Refused(57, BEHIND)
+        draft.cursors[item.unit] = at
 
 
 def check_price(price: int) -> None:

@@ -26,9 +26,9 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 8";
+const FORMAT: &str = "onecard checkpoint 9";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 7] = [
+const FORMATS_BEFORE: [&str; 8] = [
     "onecard checkpoint 1",
     "onecard checkpoint 2",
     "onecard checkpoint 3",
@@ -36,6 +36,7 @@ const FORMATS_BEFORE: [&str; 7] = [
     "onecard checkpoint 5",
     "onecard checkpoint 6",
     "onecard checkpoint 7",
+    "onecard checkpoint 8",
 ];
 /// Its tables.
 const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];
@@ -613,7 +614,7 @@ mod tests {
         Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap();
         assert!(matches!(Checkpoint::open(&path, 1 << 20, [8; 16]), Err(CheckpointError::OtherJournal)));
         let foreign = directory.path().join("foreign");
-        drop(Storage::open(&foreign, 1 << 20, names, "onecard checkpoint 9").unwrap());
+        drop(Storage::open(&foreign, 1 << 20, names, "onecard checkpoint 10").unwrap());
         assert!(Checkpoint::open(&foreign, 1 << 20, [7; 16]).is_err() && foreign.exists());
     }
 }

@@ -10,7 +10,7 @@ use crate::accounts::Books;
 use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
-use crate::commands::{Registration, RulesVersion};
+use crate::commands::{Cursor, Registration, RulesVersion};
 use crate::memory::prefetch;
 use crate::rules::Tables;
 use crate::series::Series;
@@ -90,6 +90,8 @@ pub struct Programme {
     pub series: BTreeMap<u16, Series>,
     /// What members of staff sold, by the index of their card.
     pub staff: BTreeMap<u32, Sold>,
+    /// Where triggers are, by their numbers.
+    pub cursors: BTreeMap<u16, Cursor>,
 }
 
 /// What a member of staff sold.
@@ -130,6 +132,7 @@ impl Programme {
             growth_rates: Vec::new(),
             series: BTreeMap::new(),
             staff: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         }
     }
 

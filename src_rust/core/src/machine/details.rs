@@ -50,7 +50,7 @@ impl Machine {
             self.raise_tier(admitted.programme, transaction);
         } else {
             transaction.detail.clear_posts();
-            transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
+            transaction.changes.retain(|change| matches!(change, Change::Tries { .. } | Change::Cursor { .. }));
             transaction.balances = self.after(transaction);
         }
     }
@@ -323,6 +323,7 @@ impl Machine {
                 programme.staff.entry(staff).or_default().add(amount, is_sale);
             }
             Change::Sold { .. } => {}
+            Change::Cursor { trigger, to } => drop(programme.cursors.insert(trigger, to)),
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
