@@ -1,8 +1,8 @@
 """Tables of integers from a rule file, and the checks of what spans several keys.
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
-`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`. All problems are
-collected; the tables are of use only if there are none.
+`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`; `triggers` are
+checked and not compiled. All problems are collected; the tables are of use only if there are none.
 """
 
 from decimal import Decimal
@@ -14,6 +14,7 @@ from onecard.rules.places import Places
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
 from onecard.rules.source import POINTS_SCALE, UNIT_NAME_MAX, Product, RuleFile, Step, Unit
 from onecard.rules.stacking import Stacking
+from onecard.rules.triggers import Triggers
 
 POINT_PRICE_MAX = ONE
 UNIT_PRICE_MAX = ONE * 10**6
@@ -77,6 +78,7 @@ class Compiler:
         self._cards = Cards(self._scaler, source.card_units)
         self._places = Places(self._scaler, source)
         self._stacking = Stacking(self._scaler, source, self._places)
+        self._triggers = Triggers(self._scaler, source)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -104,6 +106,7 @@ class Compiler:
             "growth_value": self._growth_value(),
         }
         self._stacking.check_size()
+        self._triggers.check()
         return {
             "money": self._unit("money", source.units.money),
             "points": self._unit("points", source.units.points),
