@@ -6,7 +6,8 @@ use std::{env, fs};
 
 use prost::Message;
 
-const PROTOS: [&str; 3] = ["onecard/v1/terminal.proto", "onecard/v1/admin.proto", "onecard/v1/member.proto"];
+const PROTOS: [&str; 4] =
+    ["onecard/v1/terminal.proto", "onecard/v1/admin.proto", "onecard/v1/member.proto", "onecard/v1/feed.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=onecard");

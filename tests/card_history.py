@@ -39,6 +39,7 @@ from tests.model import (
     CLOSE,
     CODE,
     COUPON,
+    CURSOR,
     FINAL,
     FROZEN,
     FUND,
@@ -77,6 +78,7 @@ from tests.model import (
 CARD_COMMANDS = (
     "grant",
     "grant: paid by the card",
+    "grant: by a trigger",
     "authorise",
     "capture",
     "capture: final",
@@ -283,6 +285,7 @@ class CardAuthor(Author):
         self.bound: dict[tuple[int, int, int], tuple[int, int]] = {}
         self.serials = dict.fromkeys((COUPON_BY_ISSUER, COUPON_BY_STORE), 0)
         self.staff_card = (10, 77)
+        self.newest = 0
 
     def tables(self) -> dict[str, Any]:
         rng = self.rng
@@ -479,7 +482,22 @@ class CardAuthor(Author):
             row = row._replace(amount=pick(self.rng, (0, -1, 1_000, 1_001)))
         if self.rng.random() < 0.03:
             row = row._replace(product=pick(self.rng, (0, 9)))
-        self.write(row, *(("grant: paid by the card",) if row.flags else ()))
+        labels = ("grant: paid by the card",) if row.flags else ()
+        self.write(row, *labels)
+
+    def triggered(self) -> None:
+        """Some grants of triggers, which most go on."""
+        for _ in range(pick(self.rng, (1, 2, 4))):
+            row = self.request(GRANT)
+            items = (self.cursor(), *(item for item in row.items if item.kind == PIN))
+            self.write(row._replace(card_digits=0, card=0, items=items), "grant: by a trigger")
+
+    def cursor(self) -> Item:
+        """A trigger's cursor, mostly beyond where it was; the card is one of those issued first."""
+        self.newest += pick(self.rng, (0, 0, 1, 1, 5, 2**40 if self.rng.random() < 0.02 else 2))
+        sequence = max(self.newest - pick(self.rng, (0, 0, 0, 0, 1, 3)), 1)
+        trigger = pick(self.rng, (1, 1, 2, 65_535))
+        return Item(CURSOR, unit=trigger, amount=sequence, low=int(self.rng.random() * 4))
 
     def set_tier(self) -> None:
         self.write(self.named(SET_TIER, product=pick(self.rng, (0, *TIERS, *TIERS, 3))))
@@ -805,6 +823,11 @@ BAD_ITEMS: tuple[tuple[Item, ...], ...] = (
     (Item(LINE, unit=1, amount=-1),),
     (Item(LINE, digits=1),),
     (Item(255, amount=1),),
+    (Item(CURSOR, amount=1),),
+    (Item(CURSOR, unit=1),),
+    (Item(CURSOR, unit=1, amount=1, low=2**32),),
+    (Item(CURSOR, unit=1, amount=1, digits=8),),
+    (Item(CURSOR, unit=1, amount=1),),
     (Item(COUPON, unit=16),),
     (Item(COUPON, unit=16, amount=101),),
     (Item(COUPON, unit=16, amount=-1),),
@@ -834,6 +857,7 @@ CARD_DECK: tuple[Callable[[CardAuthor], None], ...] = tuple(
     command
     for weight, command in (
         (12, CardAuthor.grant),
+        (3, CardAuthor.triggered),
         (26, CardAuthor.purchase),
         (8, CardAuthor.top_up),
         (9, CardAuthor.authorise),

@@ -76,6 +76,7 @@ class Driver(Protocol):
     def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
+    def cards(self) -> int: ...
     def know(self, programme: int, member: int, birthday: datetime.date) -> int: ...
     def checkpoint(self) -> None: ...
     def reopen(self, **room: int) -> None: ...
@@ -185,6 +186,10 @@ class EngineDriver:
         found = self.engine.liabilities(programme)
         date = rows.days(found.growth_date) if found.growth_date else None
         return found.code, date, [plain(merchant) for merchant in found.merchants]
+
+    def cards(self) -> int:
+        """Cards of all programmes."""
+        return self.engine.stats().cards
 
     def know(self, programme: int, member: int, birthday: datetime.date) -> int:
         """Enrol a member, or change the birthday of one; the code."""
@@ -400,6 +405,10 @@ class GrpcDriver:
         if code != Code.DUPLICATE:
             return code
         return stub.UpdateMember(pb.UpdateMemberRequest(programme=programme, member=person)).code
+
+    def cards(self) -> int:
+        """Cards of all programmes."""
+        return self.engine.stats().cards
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()

@@ -66,9 +66,11 @@ from tests.model import (
     CODE,
     COLLECTION,
     COUPON,
+    CURSOR,
     FUND,
     GRANT,
     HOLDER,
+    ISSUE,
     ISSUER_POINTS,
     ISSUER_UNITS,
     MEMBER,
@@ -99,7 +101,7 @@ from tests.model import (
 CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
 """Every code of docs/codes.md and docs/card.md."""
 
-REASONS = range(1, 13)
+REASONS = range(1, 14)
 """Every reason of docs/card.md."""
 
 OUTCOMES = (
@@ -151,6 +153,7 @@ OUTCOMES = (
 
 NewDriver = type[EngineDriver] | type[GrpcDriver]
 
+NO_CARD = 2**32 - 1
 NOWHERE_SEQUENCE = 2**62
 SIDE_BY_SIDE = 64
 THREADS = 16
@@ -228,6 +231,7 @@ ITEM_NAMES = {
     NUMBER: "number",
     MEMBER: "member",
     NEW_PIN: "new PIN",
+    CURSOR: "cursor",
 }
 
 
@@ -250,6 +254,7 @@ class Player:
         self.newest = 0
         self.closed: dict[int, int] = {}
         self.foreign = 0
+        self.card_indexes: list[int] = []
 
     def programme(self) -> Programme:
         return self.model.programmes[self.history.programme]
@@ -273,6 +278,7 @@ class Player:
         """The row with the model's sequence of its original; what is not known yet is nowhere."""
         row = command.row
         assert row is not None
+        row = self.with_cards(row, range(len(self.card_indexes)))
         if command.names == AS_IS:
             return row
         return row._replace(original=self.model_sequence.get(command.names, NOWHERE_SEQUENCE))
@@ -281,12 +287,26 @@ class Player:
         """The row with the engine's sequence of its original; what is not known yet is nowhere."""
         row = command.row
         assert row is not None
+        row = self.with_cards(row, self.card_indexes)
         if command.names in (AS_IS, NOWHERE):
             return row
         if command.names == FOREIGN:
             return row._replace(original=self.foreign)
         known = self.model_sequence.get(command.names)
         return row._replace(original=NOWHERE_SEQUENCE if known is None else self.engine_sequence[known])
+
+    def with_cards(self, row: Row, indexes: Sequence[int]) -> Row:
+        """The row with the indexes of the cards that its cursors name; what is not known yet is nowhere."""
+        if not any(item.kind == CURSOR for item in row.items):
+            return row
+        known = dict(enumerate(indexes))
+        items = [
+            item._replace(low=known.get(item.low, NO_CARD) if item.low < NO_CARD else item.low)
+            if item.kind == CURSOR
+            else item
+            for item in row.items
+        ]
+        return row._replace(items=tuple(items))
 
     def check_rows(self, answers: Sequence[Answer]) -> None:
         """Compare the engine's answers with the model's, and learn the sequences."""
@@ -603,8 +623,29 @@ def play_rows(players: list[Player], driver: Driver) -> None:
     # Another programme's newest sequence, or that of a registration; neither is one of its own transactions'.
     foreign = [other.newest or 1 for other in (*players[-1:], *players[:-1])] if len(players) > 1 else [1]
     batches = [player.next_rows(other) for player, other in zip(players, foreign, strict=False)]
-    for player, answers in zip(players, execute_riffled(driver, batches), strict=True):
+    found = execute_riffled(driver, batches)
+    for player, answers in zip(players, found, strict=True):
         player.check_rows(answers)
+    number_cards(players, found, driver)
+
+
+def number_cards(players: list[Player], found: list[list[Answer]], driver: Driver) -> None:
+    """Tell every player as which of all cards its own were issued just now."""
+    told = [zip(player.batch, answers, strict=True) for player, answers in zip(players, found, strict=True)]
+    issued = [
+        player
+        for turn in zip_longest(*told)
+        for player, one in zip(players, turn, strict=True)
+        if one is not None and is_issue(*one)
+    ]
+    for index, player in enumerate(issued, driver.cards() - len(issued)):
+        player.card_indexes.append(index)
+
+
+def is_issue(command: Command, answer: Answer) -> bool:
+    """Whether a card came of it just now."""
+    issues = command.row is not None and command.row.kind == ISSUE
+    return issues and answer.code == answer.replayed == 0
 
 
 def execute_riffled(driver: Driver, batches: list[list[Row]]) -> list[list[Answer]]:

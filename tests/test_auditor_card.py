@@ -14,6 +14,8 @@ ANNA, BEN, NEW = "10000001", "10000002", "20000001"
 WASH, OFF = 16, 18
 TODAY, TOMORROW = (0, DAY), (0, DAY + 1)
 
+CURSOR = {"kind": 13, "unit": 5, "amount": 31, "low": 1}
+
 TABLES = json.dumps(
     {
         "products": [{"id": 1, "accrual": 10**12}],
@@ -139,6 +141,10 @@ def second_day() -> list[dict[str, Any]]:
         {**at, "kind": 18, "card": (1, 10), "moves": [(1, 17, 350)], "changes": [(4, b"\x06")]}
         | {"balances": (0, 0, 0)},
         {**at, "kind": 2, "code": 41, "missing": ANNA, "amount": 100, "details": False},
+        {**at, "kind": 9, "code": 46, "card": (1, 2), "product": 1, "amount": 1, "items": [CURSOR]}
+        | {"changes": [(18, uint(5) + uint(31) + uint(1))], "balances": (0, 0, 0)},
+        {**at, "kind": 9, "code": 57, "card": (1, 1), "product": 1, "amount": 1, "items": [CURSOR]}
+        | {"reason": 13, "balances": (0, 0, 0)},
     ]
 
 
@@ -158,7 +164,7 @@ def journal() -> list[dict[str, Any]]:
 def test_the_whole_card_is_whole(tmp_path: Path) -> None:
     report = auditor.audit(write(tmp_path / "data", journal()))
     assert report.problems == []
-    assert (report.entries, report.cards, report.open_dates) == (32, 2, {"1": DAY + 1})
+    assert (report.entries, report.cards, report.open_dates) == (34, 2, {"1": DAY + 1})
     assert report.sums == {"1": {"money": 0, "points": 0, "unit 16": 0, "unit 18": 0}}
     assert report.units["1"] == {"16": {"6": 0, "44": 0, "45": 0}, "18": {"6": 1, "44": -6, "45": 5}}
 
@@ -193,6 +199,15 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (11, "moves", moved(11, 0, 17, 34, 200, {"unit": OFF, "dates": TODAY}), "dates where no lot is"),
     (11, "moves", moved(11, 0, 17, 34, 200, {"card": 1}), "card 1 of 0"),
     (11, "changes", [], "changes [] are not [(5, 1, 1)]"),
+    (33, "changes", [], "cursors moved to [], and not to [(5, 31, 1)]"),
+    (33, "changes", [(18, uint(5) + uint(31) + uint(0))], "cursors moved to [(5, 31, 0)], and not to"),
+    (33, "items", [CURSOR | {"low": 0}], "the cursor names card 0"),
+    (33, "items", [CURSOR | {"low": 7}], "the cursor names card None"),
+    (33, "items", [CURSOR | {"digits": 8}], "in a kind 9"),
+    (34, "changes", [(18, uint(5) + uint(31) + uint(1))], "and not to []"),
+    (34, "items", [CURSOR | {"amount": 32}], "cursors moved to [], and not to [(5, 32, 1)]"),
+    (34, "reason", 14, "reason 14"),
+    (34, "reason", 3, "code 57, reason 3 of a cursor"),
     (11, "amount", 2, "granted 2 of 1 to a member"),
     (11, "amount", 3, "granted 3 of 2"),
     (11, "purses", [(0, WASH, 9), (0, OFF, 2)], "purse 16 of card 0 has 9, rebuilt 10"),

@@ -19,10 +19,10 @@ import grpc
 import numpy as np
 import pytest
 
-from onecard.v1 import admin_pb2, terminal_pb2, terminal_pb2_grpc
+from onecard.v1 import admin_pb2, feed_pb2, terminal_pb2, terminal_pb2_grpc
 from tests import auditor
 from tests.recorder.clients import Clients
-from tests.recorder.served import METHODS, Served, answer_rows, message, request, unary
+from tests.recorder.served import CALL_S, METHODS, Served, answer_rows, message, request, unary
 from tests.recorder.shop import CARDS, Till, open_engine, set_up
 from tests.recorder.told import Told
 
@@ -32,7 +32,11 @@ REPOSITORY = Path(__file__).parents[1]
 REFUSED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL, grpc.StatusCode.OUT_OF_RANGE}
 METHOD_PATHS = [
     f"/{service.full_name}/{method.name}"
-    for module, name in ((terminal_pb2, "TerminalService"), (admin_pb2, "AdminService"))
+    for module, name in (
+        (terminal_pb2, "TerminalService"),
+        (admin_pb2, "AdminService"),
+        (feed_pb2, "FeedService"),
+    )
     for service in [module.DESCRIPTOR.services_by_name[name]]
     for method in service.methods
 ]
@@ -92,6 +96,37 @@ def test_malformed_protobuf(unmoved: Served, path: str) -> None:
     with unmoved.channel() as channel:
         for what, body in MALFORMED.items():
             assert status_of(channel, path, body) in REFUSED, what
+
+
+def test_feeds_that_are_asked_for_at_random_and_left_alone(unmoved: Served) -> None:
+    """Any request is answered with pages or a status; streams that nobody reads or ends cost nothing."""
+    chance = random.Random(7)
+    left: list[Any] = []
+    codes, refused = set[int](), set[Any]()
+    with unmoved.channel() as channel:
+        feed: Any = channel.unary_stream("/onecard.v1.FeedService/Feed")
+        for _ in range(400):
+            asked = feed_pb2.FeedRequest(
+                programme=chance.choice((0, 1, 1, 2, 65_535, 65_536)),
+                since=chance.choice((0, 1, 5, 10**6, 2**63, 2**64 - 1)),
+                limit=chance.choice((0, 1, 3, 2**64 - 1)),
+                follow=chance.random() < 0.3,
+            )
+            body = bytearray(asked.SerializeToString())
+            if body and chance.random() < 0.5:
+                body[chance.randrange(len(body))] = chance.randrange(256)
+            stream = feed(bytes(body), timeout=CALL_S)
+            if chance.random() < 0.5:
+                left.append(stream)
+                continue
+            try:
+                first = feed_pb2.FeedResponse.FromString(next(stream))
+                codes.add(first.code)
+            except grpc.RpcError:
+                refused.add(stream.code())
+            stream.cancel()
+    assert refused <= REFUSED
+    assert codes == {0, 58}
 
 
 def test_random_bytes_are_answered_or_refused(served: Served) -> None:

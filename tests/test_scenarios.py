@@ -26,8 +26,8 @@ from tests.conftest import Serve
 PAGE = Path(__file__).parent.parent / "docs" / "scenarios.md"
 FENCE = re.compile(r"^```(\w+)( request)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FEATURES = (
-    [f"S{number}" for number in [*range(1, 11), *range(12, 18), 19, 20, 21, 42]]
-    + [f"P{number}" for number in [*range(1, 7), 10]]
+    [f"S{number}" for number in [*range(1, 11), *range(12, 18), 19, 20, 21, 25, 42]]
+    + [f"P{number}" for number in [*range(1, 7), 10, 13]]
     + ["N2", "N3"]
 )
 

@@ -27,6 +27,7 @@ from tests.model import (
     CLOSE,
     CODE,
     COUPON,
+    CURSOR,
     DAY_S,
     FLAGS,
     GRANT,
@@ -74,7 +75,7 @@ PLACES: dict[int, tuple[int, ...]] = {
     PURCHASE: (ALIAS, PIN, COUPON, CODE, PASS, CARD, CASH, STAFF, LINE),
     BALANCE: (ALIAS,),
     STATUS: (ALIAS,),
-    GRANT: (ALIAS, PIN),
+    GRANT: (ALIAS, CURSOR, PIN),
     AUTHORISE: (ALIAS, PIN, COUPON, PASS, STAFF, LINE),
     REPLACE: (ALIAS, NUMBER),
     TRANSFER: (ALIAS, PIN, CARD),
@@ -212,6 +213,8 @@ def unsayable_items(row: Row) -> bool:
 def unsayable_fields(kind: int, item: Item) -> bool:
     said = {"kind", *ITEM_USES[item.kind], *(("amount",) if kind == BULK_TOP_UP else ())}
     if item.kind == MEMBER and item.amount not in (0, 1):
+        return True
+    if item.kind == CURSOR and (item.amount < 0 or item.low > UINT32_MAX):
         return True
     return any(value and name not in said for name, value in item._asdict().items())
 
@@ -353,6 +356,9 @@ def single_fields(item: Item) -> dict[str, Any]:
     """The fields of an item that a message has one of."""
     if item.kind == ALIAS:
         return {"alias": transaction_pb2.Alias(kind=item.digits, value=alias_value(item))}
+    if item.kind == CURSOR:
+        at = {"trigger": item.unit, "sequence": item.amount, "card_index": item.low}
+        return {"cursor": transaction_pb2.Cursor(**at)}
     if item.kind == CASH:
         # A cash of 0 would say that there is none, and so would be no mistake.
         return {"cash": item.amount or -1}

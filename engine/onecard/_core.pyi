@@ -6,6 +6,7 @@ from typing import Any, final
 __all__ = [
     "ANSWER_SIZE",
     "DEBUG_BUILD",
+    "FEED_SIZE",
     "ITEM_SIZE",
     "PART_SIZE",
     "REQUEST_SIZE",
@@ -29,6 +30,7 @@ REQUEST_SIZE: int
 ANSWER_SIZE: int
 ITEM_SIZE: int
 PART_SIZE: int
+FEED_SIZE: int
 
 class EngineError(Exception):
     """Something is broken: the message says what, and what to do."""
@@ -129,6 +131,12 @@ class Core:
         """The same of one row that is tried out."""
     def rules(self, programme: int, version: int) -> dict[str, Any]:
         """A version with its text and tables; 0: the newest."""
+    def feed(self, programme: int, since: int, limit: int) -> tuple[int, bytes, int]:
+        """Code, rows of FEED_SIZE bytes, and the sequence to go on from."""
+    def cursors(self, programme: int) -> tuple[int, int, dict[int, tuple[int, int]]]:
+        """Code, open date in days, and sequence and card index of each trigger."""
+    def wait_for(self, sequence: int, timeout_s: float) -> bool:
+        """True once the entry with this sequence is durable; signals are heeded meanwhile."""
     def stats(self) -> dict[str, int]: ...
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state, in a canonical order."""

@@ -25,7 +25,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onecard import EngineError, Rules, RulesError, Secrets, SecretsError, __version__, codes, run, verify
+from onecard import (
+    EngineError,
+    Rules,
+    RulesError,
+    Secrets,
+    SecretsError,
+    __version__,
+    codes,
+    run,
+    triggers,
+    verify,
+)
 from onecard.client import CallFailed, Client, Sale
 from onecard.engine import CHECKPOINT_ENTRIES, Engine
 from onecard.explain import Explanation, Fate, amount_of, amount_of_points
@@ -49,6 +60,8 @@ rules_app = typer.Typer(help="Rule files, and the versions that were published."
 app.add_typer(rules_app, name="rules")
 secrets_app = typer.Typer(help="Files of keys for PINs, aliases and coupon codes.", no_args_is_help=True)
 app.add_typer(secrets_app, name="secrets")
+triggers_app = typer.Typer(help="What is granted after the commit.", no_args_is_help=True)
+app.add_typer(triggers_app, name="triggers")
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -78,7 +91,7 @@ def _reported(exit_code: int = 1) -> Iterator[None]:
     """What is broken becomes one line and this exit code."""
     try:
         yield
-    except (EngineError, RulesError, SecretsError, CallFailed, OSError) as error:
+    except (EngineError, RulesError, SecretsError, CallFailed, triggers.RunnerError, OSError) as error:
         _fail("; ".join([str(error), *getattr(error, "__notes__", [])]), exit_code)
 
 
@@ -157,13 +170,7 @@ def serve(
     secrets: SecretsOption = None,
 ) -> None:
     """Serve gRPC until SIGTERM or SIGINT; what was answered is durable."""
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    stopping = _stopped_by_signals()
     _raise_file_limit()
     data = directory or data_dir()
     with (
@@ -594,6 +601,84 @@ def rotate_secrets(file: SecretsArgument) -> None:
 def _told(file: Path, secrets: Secrets) -> None:
     numbers = ", ".join(map(str, secrets.numbers))
     _out.print(f"{file}: keys {numbers}; keep a copy in a safe place", markup=False, soft_wrap=True)
+
+
+@triggers_app.callback()
+def triggers_help() -> None:
+    """What is granted after the commit."""
+
+
+@triggers_app.command(name="run")
+def run_triggers(
+    terminal: Annotated[int, typer.Option(min=1, max=_VERSION_MAX, help="Where grants are made.")],
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+    once: Annotated[bool, typer.Option("--once", help="End where the journal ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a line of JSON for every grant.")] = False,
+) -> None:
+    """Do what the triggers of the rules say, until SIGTERM or SIGINT (docs/triggers.md)."""
+    stopping = _stopped_by_signals()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_reported())
+        on = stack.enter_context(_triggered(directory, target, programme))
+        status = stack.enter_context(_err.status("starting")) if _err.is_terminal else None
+        runner = triggers.Runner(on, terminal, told=_tell_grant if as_json else lambda _: None)
+
+        def shown() -> bool:
+            if status is not None:
+                status.update(_tallied(runner.tally))
+            return stopping.is_set()
+
+        tally = runner.run(to_end=once, stopping=shown)
+    if not as_json:
+        _say(_tallied(tally))
+
+
+def _stopped_by_signals() -> threading.Event:
+    """Set by SIGTERM and SIGINT."""
+    stopping = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping
+
+
+@contextlib.contextmanager
+def _triggered(directory: Path | None, target: str | None, programme: int) -> Iterator[triggers.Target]:
+    """The programme of a server, or of a data directory that nobody else has open."""
+    if directory is not None and target is not None:
+        raise typer.BadParameter("name one: DIR or --target HOST:PORT")
+    if target is not None:
+        with Client(target, programme=programme) as client:
+            yield triggers.Served(client)
+        return
+    with Engine(_existing(directory)) as engine:
+        yield triggers.InProcess(engine, programme)
+
+
+def _tallied(tally: triggers.Tally) -> str:
+    refused = ", ".join(f"{count:,} with {code:02d}" for code, count in sorted(tally.refused.items()))
+    words = [f"{tally.next - 1:,} entries", f"{tally.granted:,} granted", f"{refused or 'none'} refused"]
+    return ", ".join(words + [f"{tally.repeated:,} done before"] * (tally.repeated > 0))
+
+
+def _tell_grant(outcome: triggers.Outcome) -> None:
+    firing, told = outcome.firing, outcome.told
+    line = {
+        "trigger": firing.trigger,
+        "for": firing.sequence,
+        "card": outcome.card,
+        "bundle": firing.bundle,
+        "code": told.code,
+        "reason": told.reason,
+        "sequence": told.sequence,
+        "replayed": told.replayed,
+    }
+    print(json.dumps(line), flush=True)
 
 
 @app.command(name="verify")

@@ -16,16 +16,18 @@ import datetime
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 import grpc
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from onecard import codes
+from onecard import codes, feed
 from onecard.explain import Condition, Explanation, Fate, Gift, Verdict
+from onecard.feed import FeedBatch
 from onecard.members import Holder, Member, from_message, to_message
 from onecard.messages import (
     Alias,
@@ -37,6 +39,7 @@ from onecard.messages import (
     Card,
     CloseCard,
     Coupon,
+    Cursor,
     Fund,
     FurtherCard,
     GetBalance,
@@ -67,6 +70,7 @@ from onecard.messages import (
     values_of,
 )
 from onecard.reports import (
+    Cursors,
     DayReport,
     Growth,
     Liabilities,
@@ -86,6 +90,8 @@ from onecard.rules import Rules
 from onecard.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    feed_pb2,
+    feed_pb2_grpc,
     member_pb2,
     member_pb2_grpc,
     terminal_pb2,
@@ -107,6 +113,7 @@ __all__ = [
     "Client",
     "CloseCard",
     "Coupon",
+    "Cursor",
     "Fund",
     "FurtherCard",
     "GetBalance",
@@ -217,6 +224,7 @@ class Client:
         self._terminals = terminal_pb2_grpc.TerminalServiceStub(self._channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
         self._members = member_pb2_grpc.MemberServiceStub(self._channel)
+        self._feeds = feed_pb2_grpc.FeedServiceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._calls: dict[type[Request], Callable[..., Any]] = {
             Issue: self._terminals.Issue,
@@ -348,7 +356,7 @@ class Client:
 
     def grant(
         self,
-        card: Card,
+        card: Card | Cursor,
         bundle: int,
         count: int = 1,
         *,
@@ -627,6 +635,28 @@ class Client:
         request = admin_pb2.ListCodesRequest(programme=self.programme, unit=unit, first=first, count=count)
         return list(self._retried(self._admin.ListCodes, request).codes)
 
+    # The feed
+
+    def feed(self, since: int = 1, *, limit: int = feed.LIMIT) -> FeedBatch:
+        """Entries from the sequence `since` on, at most `limit`."""
+        batches = [FeedBatch(0, np.zeros(0, feed.ENTRY), since), *self._fed(since, follow=False, limit=limit)]
+        entries = np.concatenate([batch.entries for batch in batches])
+        return FeedBatch(batches[-1].code, entries, batches[-1].next)
+
+    def follow(self, since: int = 1, *, to_end: bool = False) -> Generator[FeedBatch]:
+        """Batches from a sequence on, without an end; one without entries says that there is none for now.
+
+        Such a one comes at the end of what is there, and then every second; `to_end`: it is the last.
+        """
+        return self._fed(since, follow=not to_end)
+
+    def cursors(self) -> Cursors:
+        """Where the triggers are, and the open date."""
+        request = feed_pb2.ListCursorsRequest(programme=self.programme)
+        found = self._retried(self._feeds.ListCursors, request)
+        at = {one.trigger: (one.sequence, one.card_index) for one in found.cursors}
+        return Cursors(found.code, date_of(found.open_date), at)
+
     # Members
 
     def enrol(self, member: Member) -> int:
@@ -660,16 +690,21 @@ class Client:
     def call(self, method: str, message: Any) -> Any:
         """The response to a message of `onecard.v1` by the name of its method, tried again like all others.
 
-        `Transact` sends its message on a stream of its own.
+        `Transact` sends its message on a stream of its own, of `Feed` the first response is given.
         """
         if method == "Transact":
             return self._retried(self._transacted, message)
-        services = (self._terminals, self._admin, self._members)
+        if method == "Feed":
+            return self._retried(self._first_fed, message)
+        services = (self._terminals, self._admin, self._members, self._feeds)
         service = next(service for service in services if hasattr(service, method))
         return self._retried(getattr(service, method), message)
 
     def _transacted(self, message: terminal_pb2.TransactRequest, timeout: float) -> Any:
         return next(self._terminals.Transact(iter((message,)), timeout=timeout))
+
+    def _first_fed(self, message: feed_pb2.FeedRequest, timeout: float) -> Any:
+        return next(self._feeds.Feed(message, timeout=timeout))
 
     # Attempts
 
@@ -726,6 +761,25 @@ class Client:
                     yield from map(answer_of, response.answers)
             finally:
                 queue.put(None)
+                stream.cancel()
+
+    def _fed(self, since: int, *, follow: bool, limit: int = 0) -> Generator[FeedBatch]:
+        """Batches of a stream; one that breaks is begun anew where it broke."""
+        attempt, left = 0, limit
+        while left or not limit:
+            request = feed_pb2.FeedRequest(programme=self.programme, since=since, follow=follow, limit=left)
+            stream = self._feeds.Feed(request)
+            try:
+                for page in stream:
+                    attempt = 0
+                    entries = feed.entries_of(page.entries, self.programme)
+                    since, left = page.next, max(left - len(entries), 0)
+                    yield FeedBatch(page.code, entries, page.next)
+                return
+            except grpc.RpcError as error:
+                attempt += 1
+                self._failed(error, attempt)
+            finally:
                 stream.cancel()
 
 

@@ -95,6 +95,7 @@ class Reason(IntEnum):
     NOT_BOUND = 10
     NOT_STAFF = 11
     SOLD_OUT = 12
+    BEHIND = 13
 
 
 class Purse(IntEnum):
@@ -206,6 +207,7 @@ _REASON = {
     Reason.NOT_BOUND: "not bound to that card",
     Reason.NOT_STAFF: "not a staff card",
     Reason.SOLD_OUT: "sold out",
+    Reason.BEHIND: "done before",
 }
 
 

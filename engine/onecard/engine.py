@@ -9,7 +9,7 @@ broken: `EnginePoisoned` when a commit failed, `EngineClosed` after `close` and 
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
@@ -17,11 +17,13 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onecard import _core, members, rows
+from onecard import _core, feed, members, rows
 from onecard.explain import Condition, Explanation, Fate, Gift, Verdict
+from onecard.feed import FeedBatch
 from onecard.members import Holder, Member
 from onecard.messages import answer_of_row
 from onecard.reports import (
+    Cursors,
     DayReport,
     Growth,
     Liabilities,
@@ -233,6 +235,41 @@ class Engine:
         """What each member of staff sold."""
         code, sales = self._core.staff(programme)
         return Staff(code, tuple(StaffSales(**one) for one in sales))
+
+    # The feed
+
+    def feed(
+        self, since: int = 1, *, limit: int = feed.LIMIT, wait_s: float = 0.0, programme: int = 1
+    ) -> FeedBatch:
+        """Entries of a programme from the sequence `since` on, at most `limit` and 65,536.
+
+        If there is no entry yet of that sequence, it waits for it at most so long; a signal ends the wait.
+        """
+        if wait_s > 0:
+            self._core.wait_for(since, wait_s)
+        code, entries, after = self._core.feed(programme, since, limit)
+        return FeedBatch(code, np.frombuffer(entries, feed.ENTRY), after)
+
+    def follow(self, since: int = 1, *, to_end: bool = False, programme: int = 1) -> Generator[FeedBatch]:
+        """Batches from a sequence on, without an end; one without entries says that there is none for now.
+
+        Such a one comes at the end of what is there, and then every second; `to_end`: it is the last.
+        """
+        wait_s = 0.0
+        while True:
+            batch = self.feed(since, wait_s=wait_s, programme=programme)
+            at_end = batch.code != 0 or batch.next == since
+            since = batch.next
+            if at_end or len(batch.entries):
+                yield batch
+            if batch.code or (at_end and to_end):
+                return
+            wait_s = feed.QUIET_S if at_end else 0.0
+
+    def cursors(self, programme: int = 1) -> Cursors:
+        """Where the triggers are, and the open date."""
+        code, date, at = self._core.cursors(programme)
+        return Cursors(code, None if code else rows.day(date), at)
 
     # What needs keys: ValueError without
 

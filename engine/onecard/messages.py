@@ -43,6 +43,21 @@ Card: TypeAlias = str | Alias
 
 
 @dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a trigger is: an entry of the feed, and the card to which it did something for it."""
+
+    trigger: int
+    sequence: int
+    card_index: int
+
+    def message(self) -> transaction_pb2.Cursor:
+        """The cursor as a message."""
+        return transaction_pb2.Cursor(
+            trigger=self.trigger, sequence=self.sequence, card_index=self.card_index
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Coupon:
     """Coupons of a unit that are on the card, 1 to 100 of them."""
 
@@ -288,10 +303,10 @@ class Fund(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant(Request):
-    """Give, or sell, `count` times a bundle of the rules."""
+    """Give, or sell, `count` times a bundle of the rules; a trigger names the card by its cursor."""
 
     FIELD: ClassVar[str] = "grant"
-    card: Card
+    card: Card | Cursor
     bundle: int
     count: int = 1
     paid_by_card: bool = False
@@ -618,8 +633,10 @@ def keyed(request: Request) -> Request:
     return request if request.trace or request.id else replace(request, id=uuid.uuid4().bytes)
 
 
-def _named(card: Card) -> dict[str, Any]:
+def _named(card: Card | Cursor) -> dict[str, Any]:
     """The fields of a message that name a card."""
+    if isinstance(card, Cursor):
+        return {"cursor": card.message()}
     return {"alias": card.message()} if isinstance(card, Alias) else {"card": card}
 
 

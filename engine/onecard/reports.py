@@ -285,3 +285,13 @@ class Verification:
     checkpoint_state: str
     """SHA-256 of the state of checkpoint and tail; equal to `state`."""
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Where the triggers of a programme are (docs/triggers.md)."""
+
+    code: int
+    open_date: datetime.date | None = None
+    at: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Sequence and card index of each that did anything yet, by its number."""

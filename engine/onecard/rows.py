@@ -5,9 +5,9 @@ for row. `issue`, `top_up`, `purchase` and so on build batches from columns, one
 argument is one value for all rows or a column of them.
 
 What a row has besides its fields are items, rows of dtype `ITEM`: `coupon`, `code`, `pass_`, `card`,
-`pin`, `cash`, `staff`, `line`, `alias`, `number`, `member` and `new_pin` make them, `with_items` puts them
-to their rows, and `Requests` is what comes of it. Answers are `Answers`: rows with the parts, of dtype
-`PART`, that tell what happened to each lot.
+`pin`, `cash`, `staff`, `line`, `alias`, `number`, `member`, `new_pin` and `cursor` make them, `with_items`
+puts them to their rows, and `Requests` is what comes of it. Answers are `Answers`: rows with the parts, of
+dtype `PART`, that tell what happened to each lot.
 
 Money counts minor units, points count 1/10,000, business dates are days since 1970-01-01 and local
 times are seconds since midnight of the business date. A date may also be given as `datetime.date` or
@@ -138,6 +138,7 @@ FLAG_DRY_RUN = 64
 
 ITEM_COUPON, ITEM_CODE, ITEM_PASS, ITEM_CARD, ITEM_PIN, ITEM_CASH = range(1, 7)
 ITEM_STAFF, ITEM_ALIAS, ITEM_NUMBER, ITEM_MEMBER, ITEM_NEW_PIN, ITEM_LINE = range(7, 13)
+ITEM_CURSOR = 13
 
 NOON = 43_200
 """Local time that is read when none is given, in seconds since midnight."""
@@ -576,6 +577,15 @@ def number(new: str) -> Items:
 def member(id: int, real_name_known: bool = False) -> Items:
     """Who holds the card: a member's id (0: nobody), and whether the real name is known."""
     return _item(ITEM_MEMBER, low=id, amount=int(real_name_known))
+
+
+def cursor(trigger: npt.ArrayLike, sequence: npt.ArrayLike, card_index: npt.ArrayLike) -> Items:
+    """Where triggers go with their grants, one an item; each names the card of its grant."""
+    columns = np.broadcast_arrays(np.atleast_1d(trigger), sequence, card_index)
+    items = np.zeros(columns[0].shape, ITEM)
+    items["kind"] = ITEM_CURSOR
+    items["unit"], items["amount"], items["low"] = columns
+    return items
 
 
 def _item(kind: int, **fields: int) -> Items:

@@ -24,7 +24,7 @@ from google.protobuf.message import Message
 from onecard import codes
 from onecard.client import CallFailed, Client
 from onecard.messages import int_of
-from onecard.v1 import admin_pb2, member_pb2, terminal_pb2
+from onecard.v1 import admin_pb2, feed_pb2, member_pb2, terminal_pb2
 
 # What the server says of a request that will be no better next time.
 _MALFORMED = (
@@ -39,6 +39,7 @@ def _methods() -> dict[str, type[Message]]:
         terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"],
         admin_pb2.DESCRIPTOR.services_by_name["AdminService"],
         member_pb2.DESCRIPTOR.services_by_name["MemberService"],
+        feed_pb2.DESCRIPTOR.services_by_name["FeedService"],
     )
     return {
         method.name: message_factory.GetMessageClass(method.input_type)

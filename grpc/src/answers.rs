@@ -77,6 +77,7 @@ fn reason(number: u8) -> v1::Reason {
         Some(Reason::NotBound) => v1::Reason::NotBound,
         Some(Reason::NotStaff) => v1::Reason::NotStaff,
         Some(Reason::SoldOut) => v1::Reason::SoldOut,
+        Some(Reason::Behind) => v1::Reason::Behind,
     }
 }
 

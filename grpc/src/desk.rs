@@ -38,6 +38,17 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
+    /// Where a trigger moves to; it names the request's card.
+    pub fn cursor(&mut self, cursor: &v1::Cursor) -> Result<(), Refusal> {
+        let unit = sixteen_bits(cursor.trigger, "cursor.trigger")?;
+        let amount = i64::try_from(cursor.sequence).unwrap_or(0);
+        if unit == 0 || amount == 0 {
+            return Err(malformed("cursor", "send a trigger of 1 to 65535, and the sequence of an entry").into());
+        }
+        self.put(ItemKind::Cursor, Item { unit, amount, low: cursor.card_index.into(), ..Item::default() });
+        Ok(())
+    }
+
     /// The PIN of the card that was put last, else of the request's; nothing if the text is empty.
     #[inline]
     pub fn pin(&mut self, text: &str, field: &'static str) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! The gRPC front: terminals and head office call the engine here.
 //!
 //! A call comes in at [`serve`]'s listener, is checked and turned into rows of the core in `rows`, with the items that `desk` makes,
-//! submitted in `terminal` or `admin` (`members`: persons), and answered by `answers` once the core says that all it saw is durable. What people write and
+//! submitted in `terminal` or `admin` (`members`: persons; `feed`: what the journal says), and answered by `answers` once the core says that all it saw is durable. What people write and
 //! print - coupon codes, phone numbers - is read in [`texts`].
 //!
 //! Invariants: a request that was submitted runs to its end, whoever goes away; a refusal is an answer, an error of the
@@ -13,6 +13,7 @@ mod answers;
 pub mod codec;
 mod counter;
 mod desk;
+mod feed;
 mod listener;
 mod members;
 mod rows;

@@ -172,7 +172,17 @@ impl Ask for v1::FundRequest {
 
 impl Ask for v1::GrantRequest {
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
-        let row = with_card(keyed(Kind::Grant, &self.header)?, desk, &self.card, &self.alias)?;
+        let row = keyed(Kind::Grant, &self.header)?;
+        let row = match &self.cursor {
+            None => with_card(row, desk, &self.card, &self.alias)?,
+            Some(_) if !self.card.is_empty() || self.alias.is_some() => {
+                return Err(malformed("cursor", "leave it out, or leave `card` and `alias` out: it names the card").into());
+            }
+            Some(cursor) => {
+                desk.cursor(cursor)?;
+                row
+            }
+        };
         desk.pin(&self.pin, "pin")?;
         let flags = if self.paid_by_card { FROM_CARD } else { 0 };
         Ok(Request { product: sixteen_bits(self.bundle, "bundle")?, amount: self.count, flags, ..row })

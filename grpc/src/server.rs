@@ -26,11 +26,13 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::admin::Admin;
 use crate::counter::Counter;
+use crate::feed::Feeds;
 use crate::listener::{Connections, bind};
 use crate::members::Members;
 use crate::terminal::Terminals;
 use crate::v1;
 use crate::v1::admin_service_server::AdminServiceServer;
+use crate::v1::feed_service_server::FeedServiceServer;
 use crate::v1::member_service_server::MemberServiceServer;
 use crate::v1::terminal_service_server::TerminalServiceServer;
 
@@ -219,11 +221,12 @@ impl Front {
     }
 }
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     v1::terminal_service_server::SERVICE_NAME,
     v1::admin_service_server::SERVICE_NAME,
     v1::member_service_server::SERVICE_NAME,
+    v1::feed_service_server::SERVICE_NAME,
 ];
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
@@ -270,6 +273,7 @@ fn services(
             .max_decoding_message_size(MESSAGE_BYTES_MAX),
         admin: AdminServiceServer::new(Admin::new(engine.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX),
         members: MemberServiceServer::new(Members::new(engine.clone())),
+        feeds: FeedServiceServer::new(Feeds::new(engine.clone(), drain.clone())),
         health: HealthServer::new(HealthService::from_health_reporter(health.clone())),
         reflection: reflection().build_v1().expect("the descriptors were compiled with this program"),
         // What older tools ask.
@@ -283,6 +287,7 @@ struct Services<Reflection, ReflectionAlpha> {
     terminals: TerminalServiceServer<Terminals>,
     admin: AdminServiceServer<Admin>,
     members: MemberServiceServer<Members>,
+    feeds: FeedServiceServer<Feeds>,
     health: HealthServer<HealthService>,
     reflection: Reflection,
     reflection_alpha: ReflectionAlpha,
@@ -309,6 +314,7 @@ where
             v1::terminal_service_server::SERVICE_NAME => self.terminals.call(request),
             v1::admin_service_server::SERVICE_NAME => self.admin.call(request),
             v1::member_service_server::SERVICE_NAME => self.members.call(request),
+            v1::feed_service_server::SERVICE_NAME => self.feeds.call(request),
             tonic_health::pb::health_server::SERVICE_NAME => self.health.call(request),
             name if name == R::NAME => self.reflection.call(request),
             name if name == A::NAME => self.reflection_alpha.call(request),

@@ -21,6 +21,7 @@ from tests.auditor.form import (
     CODE_USED,
     CODES_OUT,
     COUPON,
+    CURSOR,
     DUE,
     FUND,
     FUNDING,
@@ -38,6 +39,7 @@ from tests.auditor.form import (
     MERCHANT,
     MONEY_ACCOUNTS,
     NEW_ALIAS,
+    NEW_CURSOR,
     NEW_HOLDER,
     NEW_NUMBER,
     NEW_PIN,
@@ -93,7 +95,8 @@ WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
 MOST = {GRANT: 1_000, ISSUE_CODES: 10**7}
 TRIES_MAX = 3
-REASON_MAX = 12
+REASONS = frozenset(range(14))
+BEHIND = 57, 13
 
 PLAIN_CODES = frozenset({0, 4, 12, 13, 14, 25, 41, 43, 46, 51, 54, 61, 62, 78})
 CODES = PLAIN_CODES | {10, 55, 57, 59, 65, 70, 75}
@@ -125,6 +128,7 @@ ITEMS = {
     NUMBER: {REPLACE},
     MEMBER: {HOLDER},
     LINE: {PURCHASE, AUTHORISE},
+    CURSOR: {GRANT},
     SEEN: {PURCHASE, AUTHORISE},
 }
 ITEM_FIELDS = {
@@ -138,6 +142,7 @@ ITEM_FIELDS = {
     NUMBER: {"digits", "low"},
     MEMBER: {"low", "amount"},
     LINE: {"unit", "low", "amount"},
+    CURSOR: {"unit", "amount", "low"},
     SEEN: {"unit", "amount"},
 }
 SPENDING = frozenset({PURCHASE, AUTHORISE, TRANSFER, GRANT})
@@ -203,6 +208,7 @@ class Books(State):
         self.inputs(entry)
         for change in entry.changes_of(TRIES):
             self.tries(entry, change)
+        self.cursor(entry, programme)
         if entry.approved:
             self.effects(entry, programme, original)
         else:
@@ -288,7 +294,7 @@ class Books(State):
             self.usable(entry, self.of(index))
 
     def named(self, entry: Entry) -> None:
-        """How the request named its card: by a number, or by an alias."""
+        """How the request named its card: by a number, an alias, or a cursor."""
         if entry.missing is not None:
             known = (entry.programme, entry.missing) in self.numbers
             former = self.former.get((entry.programme, entry.missing))
@@ -303,9 +309,14 @@ class Books(State):
         for item in aliases:
             index = self.aliases.get(self.alias(entry.programme, item))
             self.check(index == entry.card, f"the alias leads to card {index}")
+        cursors = entry.items_of(CURSOR)
+        for item in cursors:
+            card = self.of(item.low)
+            index = item.low if card is not None and card.programme == entry.programme else None
+            self.check(index == entry.card, f"the cursor names card {index}")
         found = (entry.card is not None) + (entry.missing is not None)
         if entry.kind in BY_CARD:
-            lost = bool(aliases) and entry.code == 14
+            lost = bool(aliases or cursors) and entry.code == 14
             self.check(found == 1 or (lost and not found), "names no card, or two")
             self.check(not entry.approved or entry.card is not None, "approved without a card")
         else:
@@ -366,7 +377,7 @@ class Books(State):
         points = entry.flags & WITH_POINTS == 0 or entry.kind in (PURCHASE, AUTHORISE)
         self.check(points, "flag 4 without a sale")
         self.check(
-            entry.reason <= REASON_MAX and not (entry.approved and entry.reason), f"reason {entry.reason}"
+            entry.reason in REASONS and not (entry.approved and entry.reason), f"reason {entry.reason}"
         )
         sale = entry.kind in (PURCHASE, AUTHORISE)
         self.check(entry.code != 10 or sale, "approved in part")
@@ -377,7 +388,8 @@ class Books(State):
 
     def refusal(self, entry: Entry) -> None:
         self.check(not entry.posts, "a refusal with moves")
-        self.check(len(entry.changes_of(TRIES)) == len(entry.changes), "a refusal with changes")
+        kept = len(entry.changes_of(TRIES)) + len(entry.changes_of(NEW_CURSOR))
+        self.check(kept == len(entry.changes), "a refusal with changes")
         told = entry.cash, entry.unpaid, entry.discount
         self.check(not any(told), "a refusal that was paid")
 
@@ -397,6 +409,18 @@ class Books(State):
             self.check(is_next and card.pin is not None, f"{change[2]} tries after {card.tries}")
             self.check(entry.code == code, f"code {entry.code} to a wrong PIN")
         card.tries = change[2]
+
+    def cursor(self, entry: Entry, programme: Programme) -> None:
+        """A grant whose card was found moves its cursor; one that is not beyond refuses the grant."""
+        moved = [change[1:] for change in entry.changes_of(NEW_CURSOR)]
+        wanted = [(item.unit, item.amount, item.low) for item in entry.items_of(CURSOR)]
+        beyond = [one for one in wanted if one[1:] > programme.cursors.get(one[0], (0, 0))]
+        expected = beyond if entry.card is not None else []
+        self.check(moved == expected, f"cursors moved to {moved}, and not to {expected}")
+        if wanted and entry.card is not None:
+            is_behind = (entry.code, entry.reason) == BEHIND
+            self.check(is_behind != bool(beyond), f"code {entry.code}, reason {entry.reason} of a cursor")
+        programme.cursors.update({trigger: (sequence, card) for trigger, sequence, card in moved})
 
     # What an approved one does
 
@@ -421,7 +445,7 @@ class Books(State):
         if own is not None and entry.kind in (PURCHASE, CAPTURE) and kinds.paid(entry) > 0:
             own.bought = True
         for change in entry.changes:
-            if change[0] not in (CAPTURED, NEW_NUMBER, TRIES):
+            if change[0] not in (CAPTURED, NEW_NUMBER, TRIES, NEW_CURSOR):
                 self.apply(entry, programme, change)
 
     def tier(self, entry: Entry, programme: Programme) -> None:

@@ -47,6 +47,7 @@ class Programme:
     growing: Growing | None = None
     grown: int = 0
     rates: list[tuple[int, int]] = field(default_factory=list)
+    cursors: dict[int, tuple[int, int]] = field(default_factory=dict)
     closing: bool = False
     lapsed: int | None = None
 

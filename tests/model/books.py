@@ -193,8 +193,11 @@ class Transaction:
 class Books:
     """One programme: its organisation, rules, cards, balances and transactions."""
 
-    def __init__(self, name: str, first_date: int) -> None:
+    def __init__(self, name: str, first_date: int, issued: list[Card]) -> None:
         self.name = name
+        self.issued = issued
+        """All cards of all programmes, in the order of their issue."""
+        self.cursors: dict[int, tuple[int, int]] = {}
         self.first_date = first_date
         self.open_date = first_date
         self.merchants: dict[int, str] = {}

@@ -23,6 +23,7 @@ from tests.model.rows import (
     BY_OPERATOR,
     CARD,
     CLOSED,
+    CURSOR,
     FROZEN,
     LOST,
     MEMBER,
@@ -52,14 +53,25 @@ def card_of(books: Books, digits: int, number: int) -> Card:
 
 
 def named_card(books: Books, row: Row) -> Card:
-    """The card that a request names, by its number or by an alias."""
+    """The card that a request names, by its number, by an alias, or by a cursor."""
     if row.card_digits:
         return card_of(books, row.card_digits, row.card)
+    for item in row.items:
+        if item.kind == CURSOR:
+            return issued_as(books, item.low)
     alias = next(item for item in row.items if item.kind == ALIAS)
     card = books.aliases.get((alias.digits, alias.high, alias.low))
     if card is None:
         raise Refused(14)
     return card
+
+
+def issued_as(books: Books, index: int) -> Card:
+    """The card of this programme that was issued as this one of all."""
+    for card in books.numbers.values():
+        if index < len(books.issued) and card is books.issued[index]:
+            return card
+    raise Refused(14)
 
 
 def find_card(draft: Draft) -> Card:
@@ -170,6 +182,7 @@ def issue(draft: Draft) -> None:
     merchant, _ = draft.stores[draft.transaction.store]
     card = Card(number, row.product, row.expires, merchant, row.status or ACTIVE)
     draft.transaction.card = draft.cards[number] = draft.numbers[number] = card
+    draft.issued.append(card)
 
 
 def set_status(draft: Draft) -> None:

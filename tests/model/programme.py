@@ -381,6 +381,7 @@ class Model:
 
     def __init__(self) -> None:
         self.programmes: dict[int, Programme] = {}
+        self.issued: list[Card] = []
 
     def execute(self, row: Row) -> Answer:
         """Answer one request."""
@@ -396,7 +397,7 @@ class Model:
         found = self.programmes.get(programme)
         if what == "programme":
             if found is None:
-                self.programmes[programme] = Programme(name, parent)
+                self.programmes[programme] = Programme(name, parent, self.issued)
                 return 0
             return 0 if (found.name, found.first_date) == (name, parent) else 94
         if found is None:

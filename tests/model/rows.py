@@ -23,6 +23,8 @@ COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN, LINE
 
 LINE_PART = 18
 """Account of a part that is a line of the basket."""
+COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN = range(1, 12)
+CURSOR = 13
 
 UNIT_MIN = 16
 ITEMS_MAX = 64
@@ -166,6 +168,7 @@ ITEM_USES = {
     MEMBER: {"low", "amount"},
     NEW_PIN: {"digits", "low"},
     LINE: {"unit", "amount", "low"},
+    CURSOR: {"unit", "amount", "low"},
 }
 
 _NAMED = tuple(kind for kind in WITH_CARD if kind != ISSUE)
@@ -182,6 +185,7 @@ ALLOWED_IN = {
     MEMBER: (HOLDER,),
     NEW_PIN: (SET_PIN,),
     LINE: (PURCHASE, AUTHORISE),
+    CURSOR: (GRANT,),
 }
 
 
@@ -230,14 +234,15 @@ def malformed(row: Row) -> bool:
 
 
 def malformed_card(row: Row) -> bool:
-    """True unless the card is named once, by the row's number or by an alias, if the kind has one."""
+    """True unless the card is named once, by the row's number or by an item, if the kind has one."""
     in_row = row.card_digits != 0 or row.card != 0
     if row.kind not in WITH_CARD:
         return in_row
     if in_row and not is_number(row.card_digits, row.card):
         return True
     by_alias = row.kind != BIND and any(item.kind == ALIAS for item in row.items)
-    return in_row == by_alias
+    by_cursor = any(item.kind == CURSOR for item in row.items)
+    return in_row + by_alias + by_cursor != 1
 
 
 def malformed_original(row: Row) -> bool:
@@ -266,7 +271,7 @@ def malformed_items(row: Row) -> bool:
     lines = [item.amount for item in row.items if item.kind == LINE]
     if lines and sum(lines) != row.amount:
         return True
-    if any(count(kind) > 1 for kind in (CASH, STAFF, ALIAS, NEW_PIN)):
+    if any(count(kind) > 1 for kind in (CASH, STAFF, ALIAS, NEW_PIN, CURSOR)):
         return True
     wrong = {
         REPLACE: count(NUMBER) != 1,
@@ -294,6 +299,7 @@ def malformed_item(kind: int, item: Item) -> bool:
         PASS: item.unit >= UNIT_MIN and 1 <= item.amount <= TAKEN_MAX,
         CASH: 1 <= item.amount <= AMOUNT_MAX,
         ALIAS: item.digits >= 1,
+        CURSOR: item.unit >= 1 and item.amount >= 1 and item.low < 2**32,
         MEMBER: item.amount in (0, 1) and (item.low != 0 or item.amount == 0),
         LINE: 0 <= item.amount <= AMOUNT_MAX and item.low < 2**63,
     }

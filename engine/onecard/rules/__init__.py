@@ -24,9 +24,10 @@ from onecard.rules.located import Located, Problem, RulesError
 from onecard.rules.schema import json_schema
 from onecard.rules.sentences import sentences
 from onecard.rules.source import RuleFile
+from onecard.rules.triggers import Trigger, triggers_of
 from onecard.rules.wording import explained
 
-__all__ = ["Changes", "Problem", "RuleFile", "Rules", "RulesError", "json_schema"]
+__all__ = ["Changes", "Problem", "RuleFile", "Rules", "RulesError", "Trigger", "json_schema"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,6 +91,11 @@ class Rules:
         """The tables as JSON, in one canonical form: equal rules give equal text."""
         return json.dumps(self.tables, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
+    @property
+    def triggers(self) -> tuple[Trigger, ...]:
+        """What is done after the commit, by `onecard.triggers`; no part of the tables."""
+        return triggers_of(self.source)
+
     def explain(self) -> list[str]:
         """What the rules do, in sentences."""
         return list(sentences(self.source))
@@ -99,7 +105,7 @@ class Rules:
 
         What only stands elsewhere, or is only written in another way, is no change.
         """
-        if self.tables == new.tables:
+        if self.tables == new.tables and self.triggers == new.triggers:
             return None
         before, after = self.explain(), new.explain()
         went = tuple(sentence for sentence in before if sentence not in after)

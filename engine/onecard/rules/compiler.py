@@ -2,7 +2,8 @@
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
 `cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`, bands of
-top-ups and gifts by `gifts`. All problems are collected; the tables are of use only if there are none.
+top-ups and gifts by `gifts`; `triggers` are checked and not compiled. All problems are collected; the
+tables are of use only if there are none.
 """
 
 from decimal import Decimal
@@ -15,6 +16,7 @@ from onecard.rules.places import Places
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
 from onecard.rules.source import POINTS_SCALE, UNIT_NAME_MAX, Product, RuleFile, Step, Unit
 from onecard.rules.stacking import Stacking
+from onecard.rules.triggers import Triggers
 
 POINT_PRICE_MAX = ONE
 UNIT_PRICE_MAX = ONE * 10**6
@@ -81,6 +83,7 @@ class Compiler:
         self._places = Places(self._scaler, source)
         self._stacking = Stacking(self._scaler, source, self._places)
         self._gifts = Gifts(self._scaler, source)
+        self._triggers = Triggers(self._scaler, source)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -109,6 +112,7 @@ class Compiler:
             "gifts": self._gifts.gift_line(),
         }
         self._stacking.check_size()
+        self._triggers.check()
         return {
             "money": self._unit("money", source.units.money),
             "points": self._unit("points", source.units.points),

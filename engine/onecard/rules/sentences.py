@@ -19,6 +19,7 @@ from onecard.rules.source import (
     Stacked,
     Step,
     Tier,
+    Trigger,
     Valid,
     When,
 )
@@ -50,6 +51,8 @@ def sentences(rules: RuleFile) -> Iterator[str]:
         yield _bundle(bundle, money)
     if rules.gifts:
         yield from _gifts(rules.gifts, money)
+    for trigger in sorted(rules.triggers, key=lambda trigger: trigger.id):
+        yield _trigger(trigger)
     yield "A purchase is paid by " + ", then ".join(_step(step, money) for step in rules.waterfall) + "."
     yield from _unnamed(rules.waterfall)
     yield from map(_channel, sorted(rules.channels, key=lambda channel: channel.id))
@@ -264,6 +267,26 @@ def _bundle(bundle: Bundle, money: str) -> str:
     parts = [_grant(grant, money) for grant in bundle.grants]
     parts += [f"goods, for which the store gets {bundle.worth} {money}"] * (bundle.worth > 0)
     return f"Bundle {bundle.id}, {bundle.name}, {way}{most}{stock}: {'; '.join(parts)}."
+
+
+def _trigger(trigger: Trigger) -> str:
+    """What is granted, and when."""
+    match trigger.on:
+        case "first-purchase":
+            when = "for the first purchase of a card"
+        case "purchase":
+            when = f"for purchase number {trigger.nth} of a card"
+        case "no-purchase":
+            when = f"to a card that bought nothing for {_days(trigger.days)}"
+        case "cadence":
+            least = f", from {_days(trigger.purchase_days)} with a purchase on"
+            when = f"to a card that bought nothing for {trigger.times} times its mean interval{least}"
+        case "birthday":
+            before = f", {_days(trigger.days)} before it" if trigger.days else ""
+            when = f"to a member for the birthday{before}"
+    scope = [*_listed("of", "product", trigger.products), *_listed("in", "store", sorted(trigger.stores))]
+    where = ", ".join(["", *scope])
+    return f"Trigger {trigger.id}, {trigger.name}: bundle {trigger.bundle} is granted {when}{where}."
 
 
 def _most(whom: str, count: int) -> str:

@@ -28,6 +28,8 @@ DAY_MINUTES = 24 * 60
 RULES_MAX = 200_000
 PRIORITY_MAX = 1_000
 TIERS_MAX = 31
+TRIGGERS_MAX = 1_000
+TRIGGER_NTH_MAX = 1_000_000
 
 _DECIMAL = r"[0-9]+(\.[0-9]+)?"
 _TIME = "([01][0-9]|2[0-4]):[0-5][0-9]"
@@ -413,6 +415,31 @@ class Gifts(Table):
     """What the first purchase must come to for it; leave it out: anything."""
 
 
+class Trigger(Table):
+    """What is granted, after the commit, when something happens to a card or does not."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    """Its number; never used again for another trigger."""
+    name: Name
+    """What it is called, in at most 64 bytes."""
+    on: Literal["first-purchase", "purchase", "no-purchase", "cadence", "birthday"]
+    """A card's first purchase, or its nth; none for days, or for longer than it is used to; a birthday."""
+    bundle: Name
+    """The name of the bundle that is granted; one without a price."""
+    nth: Annotated[int, Field(ge=2, le=TRIGGER_NTH_MAX)] = 0
+    """Which purchase of a card; of purchase only, and required there."""
+    days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0
+    """Days without a purchase, required of no-purchase; days before a birthday, 0: on it."""
+    times: Number | None = None
+    """How many times the mean days between a card's purchases without one; of cadence, and required there."""
+    purchase_days: Annotated[int, Field(ge=2, le=TRIGGER_NTH_MAX)] = 3
+    """Fewest days with a purchase from which on a card has a cadence; of cadence only."""
+    products: list[Name] = Field(default_factory=list, min_length=1, max_length=256)
+    """The names of card products; leave it out: all."""
+    stores: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
+    """The numbers of the stores where the purchase was; leave it out: all."""
+
+
 class Compounding(Table):
     """Daily growth of points, and the account that pays for it."""
 
@@ -458,6 +485,7 @@ class RuleFile(Table):
     categories: list[Category] = Field(default_factory=list, max_length=NUMBER_MAX)
     regions: list[Region] = Field(default_factory=list, max_length=4_095)
     tiers: list[Tier] = Field(default_factory=list, max_length=TIERS_MAX)
+    triggers: list[Trigger] = Field(default_factory=list, max_length=TRIGGERS_MAX)
     growth_value: GrowthValue | None = None
     gifts: Gifts | None = None
     compounding: Compounding | None = None

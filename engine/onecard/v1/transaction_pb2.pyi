@@ -52,6 +52,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The alias does not lead to that card."""
     REASON_NOT_STAFF: _Reason.ValueType  # 11
     REASON_SOLD_OUT: _Reason.ValueType  # 12
+    REASON_BEHIND: _Reason.ValueType  # 13
+    """The cursor is not beyond where its trigger is."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """What the code alone does not say (docs/card.md)."""
@@ -74,6 +76,8 @@ REASON_NOT_BOUND: Reason.ValueType  # 10
 """The alias does not lead to that card."""
 REASON_NOT_STAFF: Reason.ValueType  # 11
 REASON_SOLD_OUT: Reason.ValueType  # 12
+REASON_BEHIND: Reason.ValueType  # 13
+"""The cursor is not beyond where its trigger is."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _PartKind:
@@ -260,6 +264,36 @@ class OriginalKey(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_key) -> _WhichOneofReturnType_key | None: ...
 
 Global___OriginalKey: _TypeAlias = OriginalKey  # noqa: Y015
+
+@_typing.final
+class Cursor(_message.Message):
+    """Where a trigger is (docs/triggers.md): an entry of the feed, and the card to which it did something for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CARD_INDEX_FIELD_NUMBER: _builtins.int
+    trigger: _builtins.int
+    """Number of the trigger, 1 to 65535."""
+    sequence: _builtins.int
+    """Sequence of the entry, from 1."""
+    card_index: _builtins.int
+    """Index of the card, from 0 in the order of issue."""
+    def __init__(
+        self,
+        *,
+        trigger: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        card_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_index", b"card_index", "sequence", b"sequence", "trigger", b"trigger"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cursor: _TypeAlias = Cursor  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):
@@ -1012,6 +1046,7 @@ class GrantRequest(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     PAID_BY_CARD_FIELD_NUMBER: _builtins.int
     PIN_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     bundle: _builtins.int
     """Bundle of the rules, 1 to 65535."""
@@ -1027,6 +1062,10 @@ class GrantRequest(_message.Message):
     def header(self) -> Global___Header: ...
     @_builtins.property
     def alias(self) -> Global___Alias: ...
+    @_builtins.property
+    def cursor(self) -> Global___Cursor:
+        """It is the doing of a trigger, which moves there; names the card in place of `card` and `alias`."""
+
     def __init__(
         self,
         *,
@@ -1037,10 +1076,11 @@ class GrantRequest(_message.Message):
         count: _builtins.int = ...,
         paid_by_card: _builtins.bool = ...,
         pin: _builtins.str = ...,
+        cursor: Global___Cursor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "cursor", b"cursor", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bundle", b"bundle", "card", b"card", "count", b"count", "header", b"header", "paid_by_card", b"paid_by_card", "pin", b"pin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "bundle", b"bundle", "card", b"card", "count", b"count", "cursor", b"cursor", "header", b"header", "paid_by_card", b"paid_by_card", "pin", b"pin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -647,6 +647,26 @@ impl PublishedRules {
     }
 }
 
+/// Where a trigger is: an entry of the feed, and within it a card. All that it does for what is not beyond is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Entry that it did something for.
+    pub sequence: u64,
+    /// Index of the card that it did it to.
+    pub card: u32,
+}
+
+/// Where the triggers of a programme are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursors {
+    /// 00 or 58; without 00 the rest is empty.
+    pub code: Code,
+    /// The open business date.
+    pub open_date: i32,
+    /// By number, those that did anything yet.
+    pub cursors: Vec<(u16, Cursor)>,
+}
+
 /// How large everything is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {

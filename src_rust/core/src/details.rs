@@ -72,6 +72,7 @@ pub enum ItemKind {
     Member = 10,
     NewPin = 11,
     Line = 12,
+    Cursor = 13,
     /// Not sent: what the engine saw, and pricing read.
     Seen = 14,
 }
@@ -89,23 +90,9 @@ impl ItemKind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<ItemKind> {
         use ItemKind::*;
-        const ALL: [Option<ItemKind>; 14] = [
-            Some(Coupon),
-            Some(Code),
-            Some(Pass),
-            Some(Card),
-            Some(Pin),
-            Some(Cash),
-            Some(Staff),
-            Some(Alias),
-            Some(Number),
-            Some(Member),
-            Some(NewPin),
-            Some(Line),
-            None,
-            Some(Seen),
-        ];
-        ALL.get(usize::from(number).wrapping_sub(1)).copied().flatten()
+        const ALL: [ItemKind; 14] =
+            [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin, Line, Cursor, Seen];
+        ALL.get(usize::from(number).wrapping_sub(1)).copied()
     }
 
     fn fields(self) -> u8 {
@@ -120,6 +107,7 @@ impl ItemKind {
             Alias => DIGITS | HIGH | LOW,
             Member => LOW | AMOUNT,
             Line => UNIT | AMOUNT | LOW,
+            Cursor => UNIT | AMOUNT | LOW,
             Seen => UNIT | AMOUNT,
         }
     }
@@ -135,6 +123,7 @@ impl ItemKind {
             Number => kind == Kind::Replace,
             Member => kind == Kind::Holder,
             NewPin => kind == Kind::SetPin,
+            Cursor => kind == Kind::Grant,
             Seen => false,
         }
     }
@@ -203,6 +192,7 @@ impl Item {
             ItemKind::Line => (0..=AMOUNT_MAX).contains(&self.amount) && self.low <= GOODS_MAX,
             ItemKind::Seen => false,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
+            ItemKind::Cursor => self.unit != 0 && self.amount > 0 && u32::try_from(self.low).is_ok(),
         }
     }
 }
@@ -266,7 +256,9 @@ pub fn items_fit(kind: Kind, items: &[Item], request: &Request) -> bool {
     let row_has_card = request.names_card();
     let named_once = match kind {
         Kind::Bind => row_has_card,
-        _ if kind.has_card() => row_has_card != alias,
+        _ if kind.has_card() => {
+            [row_has_card, alias, count(ItemKind::Cursor) > 0].into_iter().filter(|&names| names).count() == 1
+        }
         _ => !alias,
     };
     let needed = match kind {
@@ -284,7 +276,7 @@ pub fn items_fit(kind: Kind, items: &[Item], request: &Request) -> bool {
         && !(request.is_dry_run() && items.iter().any(Item::is_secret))
         && named_once
         && needed
-        && [ItemKind::Cash, ItemKind::Staff, ItemKind::Alias, ItemKind::NewPin].into_iter().all(once)
+        && [ItemKind::Cash, ItemKind::Staff, ItemKind::Alias, ItemKind::NewPin, ItemKind::Cursor].into_iter().all(once)
         && items.iter().all(|item| item.fits(kind))
 }
 
@@ -340,6 +332,7 @@ pub enum Reason {
     NotBound = 10,
     NotStaff = 11,
     SoldOut = 12,
+    Behind = 13,
 }
 
 impl Reason {
@@ -360,7 +353,8 @@ impl Reason {
             NotBound,
             NotStaff,
             SoldOut,
+            Behind,
         ];
-        all.get(usize::from(number)).copied()
+        all.into_iter().find(|&reason| reason as u8 == number)
     }
 }

@@ -13,6 +13,7 @@ pub mod commands;
 pub mod details;
 pub mod directory;
 pub mod error;
+pub mod feed;
 pub mod growth;
 pub mod journal;
 pub mod keys;
@@ -36,11 +37,12 @@ pub mod wallets;
 pub use cards::CardNumber;
 pub use codes::Code;
 pub use commands::{
-    Answer, Answers, Batch, CloseReport, GrowthReport, Kind, Liabilities, MerchantLiability, Original, PublishedRules,
-    Registration, Request, RulesVersion, StatementLine, Stats, StorePosition, TrialBalance,
+    Answer, Answers, Batch, CloseReport, Cursor, Cursors, GrowthReport, Kind, Liabilities, MerchantLiability, Original,
+    PublishedRules, Registration, Request, RulesVersion, StatementLine, Stats, StorePosition, TrialBalance,
 };
 pub use details::{Item, ItemKind, Part, Reason};
 pub use error::Error;
+pub use feed::{Feed, FeedRow};
 pub use members::{Consent, Member, RealName};
 pub use pipeline::{Engine, Options};
 pub use secrets::Secrets;

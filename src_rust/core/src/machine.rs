@@ -5,6 +5,7 @@
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
 mod catalogue;
+mod cursor;
 mod details;
 mod gifts;
 mod grant;
@@ -338,7 +339,7 @@ impl Machine {
         transaction.detailed = whole;
     }
 
-    /// The card that a request names: by its number, or by an alias.
+    /// The card that a request names: by its number, or by an item.
     #[inline(always)]
     fn find(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
         match (admitted.number, admitted.likely_card) {
@@ -351,12 +352,15 @@ impl Machine {
     #[cold]
     fn find_unlikely(&self, admitted: &Admitted<'_>) -> Result<u32, Code> {
         let programme = admitted.request.programme();
-        let Some(number) = admitted.number else { return self.find_alias(programme, admitted.items()) };
+        let Some(number) = admitted.number else { return self.find_by_item(programme, admitted.items()) };
         self.cards.find(admitted.card_hash, programme, number).ok_or_else(|| self.refusal_of(programme, number))
     }
 
     #[cold]
-    fn find_alias(&self, programme: u16, items: &[Item]) -> Result<u32, Code> {
+    fn find_by_item(&self, programme: u16, items: &[Item]) -> Result<u32, Code> {
+        if let Some(cursor) = item_of(items, ItemKind::Cursor) {
+            return self.find_by_index(programme, cursor.low);
+        }
         let alias = item_of(items, ItemKind::Alias).ok_or(Code::InvalidCard)?;
         let hash = alias.hash();
         self.names.find(programme, alias.digits, hash).map(|(card, _)| card).ok_or(Code::InvalidCard)
@@ -370,7 +374,7 @@ impl Machine {
 
     /// The card that a request names, if it is there.
     pub(crate) fn named_card(&self, programme: u16, number: Option<CardNumber>, items: &[Item]) -> Option<u32> {
-        number.map_or_else(|| self.find_alias(programme, items), |number| self.locate(programme, number)).ok()
+        number.map_or_else(|| self.find_by_item(programme, items), |number| self.locate(programme, number)).ok()
     }
 
     /// True if a number was that of the card with this index when the entry with this sequence was made.

@@ -10,7 +10,7 @@ use crate::accounts::Books;
 use crate::calendar::{Calendar, is_date};
 use crate::clearing::Growth;
 use crate::codes::Code;
-use crate::commands::{Registration, RulesVersion};
+use crate::commands::{Cursor, Registration, RulesVersion};
 use crate::memory::prefetch;
 use crate::rules::Tables;
 use crate::series::Series;
@@ -92,6 +92,8 @@ pub struct Programme {
     pub staff: BTreeMap<u32, Sold>,
     /// How many are out of each bundle that has, or had, a stock.
     pub out: BTreeMap<u16, u32>,
+    /// Where triggers are, by their numbers.
+    pub cursors: BTreeMap<u16, Cursor>,
 }
 
 /// What a member of staff sold.
@@ -133,6 +135,7 @@ impl Programme {
             series: BTreeMap::new(),
             staff: BTreeMap::new(),
             out: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         }
     }
 

@@ -11,6 +11,7 @@
 
 mod door;
 mod explain;
+mod follow;
 mod pace;
 mod writer;
 
@@ -27,11 +28,12 @@ use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
 use crate::codes::Code;
 use crate::commands::{
-    Answers, Batch, CloseReport, Liabilities, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine, Stats,
-    StorePosition, TrialBalance,
+    Answers, Batch, CloseReport, Cursors, Liabilities, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine,
+    Stats, StorePosition, TrialBalance,
 };
 use crate::directory::Directory;
 use crate::error::Error;
+use crate::feed::FeedRow;
 use crate::journal::entry::{Entry, Transaction};
 use crate::journal::{HASH, Journal, UnsealedBlock};
 use crate::keys::Recent;
@@ -124,6 +126,9 @@ pub(crate) enum Job {
     /// Cards that a member holds; 58 if the programme is unknown.
     CardsOf(u16, u64, Reply<(Code, Vec<CardNumber>)>),
     RulesVersions(u16, Reply<(Code, Vec<RulesVersion>)>),
+    /// Rows of the feed whose cards are to be looked up.
+    Feed(u16, Vec<FeedRow>, Reply<(Code, Vec<FeedRow>)>),
+    Cursors(u16, Reply<Cursors>),
     /// One row with the flag of a dry run, and what it would be, if it came so far.
     TryOut(Batch, Vec<Checked>, Reply<(Answers, Option<Transaction>)>),
     /// Of a card by its index and a store by its number; None if one of them is not there.
@@ -520,6 +525,8 @@ impl Job {
             Job::Staff(_, reply) => reply.give(Err(error)),
             Job::CardsOf(_, _, reply) => reply.give(Err(error)),
             Job::RulesVersions(_, reply) => reply.give(Err(error)),
+            Job::Feed(_, _, reply) => reply.give(Err(error)),
+            Job::Cursors(_, reply) => reply.give(Err(error)),
             Job::TryOut(_, _, reply) => reply.give(Err(error)),
             Job::Surroundings(_, _, _, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),

@@ -7,15 +7,17 @@ mod answers;
 mod reports;
 mod server;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 use onecard_core::pipeline::ROWS_MAX;
 use onecard_core::{
-    Answer, Answers as Rows, Batch, CardNumber, Engine, Error, Item, Member, Options, Part, Registration, Request, Secrets,
+    Answer, Answers as Rows, Batch, CardNumber, Engine, Error, FeedRow, Item, Member, Options, Part, Registration, Request,
+    Secrets,
 };
 use onecard_grpc::texts::{self, CouponCode, NoText};
 use pyo3::buffer::PyBuffer;
@@ -67,6 +69,9 @@ fn new_id() -> [u8; 16] {
     getrandom::fill(&mut id).expect("the system gives random bytes");
     id
 }
+
+/// A wait looks this often for signals.
+const SIGNALS: Duration = Duration::from_millis(50);
 
 type Done = (Py<PyAny>, Result<Rows, Error>);
 
@@ -241,6 +246,33 @@ impl Core {
         reports::rules(py, &py.detach(|| self.engine.rules(programme, version)).map_err(raise)?)
     }
 
+    /// Code, rows and the sequence to go on from.
+    fn feed<'py>(&self, py: Python<'py>, programme: u16, since: u64, limit: usize) -> PyResult<(u8, Bound<'py, PyBytes>, u64)> {
+        let feed = py.detach(|| self.engine.feed(programme, since, limit)).map_err(raise)?;
+        Ok((feed.code.number(), PyBytes::new(py, feed.rows.as_bytes()), feed.next))
+    }
+
+    /// Code, open date, and sequence and card index of each trigger.
+    fn cursors(&self, py: Python<'_>, programme: u16) -> PyResult<(u8, i32, BTreeMap<u16, (u64, u32)>)> {
+        let found = py.detach(|| self.engine.cursors(programme)).map_err(raise)?;
+        let cursors = found.cursors.into_iter().map(|(trigger, at)| (trigger, (at.sequence, at.card))).collect();
+        Ok((found.code.number(), found.open_date, cursors))
+    }
+
+    /// True once the entry with this sequence is durable. Signals are heeded meanwhile.
+    fn wait_for(&self, py: Python<'_>, sequence: u64, timeout_s: f64) -> PyResult<bool> {
+        let timeout = Duration::try_from_secs_f64(timeout_s).unwrap_or_default();
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            let left = deadline.map_or(SIGNALS, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let is_there = py.detach(|| self.engine.wait_for(sequence, left.min(SIGNALS))).map_err(raise)?;
+            py.check_signals()?;
+            if is_there || left.is_zero() {
+                return Ok(is_there);
+            }
+        }
+    }
+
     fn explain<'py>(&self, py: Python<'py>, programme: u16, sequence: u64) -> PyResult<Bound<'py, PyDict>> {
         reports::explanation(py, py.detach(|| self.engine.explain(programme, sequence)).map_err(raise)?)
     }
@@ -403,6 +435,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ANSWER_SIZE", size_of::<Answer>())?;
     module.add("ITEM_SIZE", size_of::<Item>())?;
     module.add("PART_SIZE", size_of::<Part>())?;
+    module.add("FEED_SIZE", size_of::<FeedRow>())?;
     module.add("EngineError", module.py().get_type::<EngineError>())?;
     module.add("EnginePoisoned", module.py().get_type::<EnginePoisoned>())?;
     module.add("EngineClosed", module.py().get_type::<EngineClosed>())?;

@@ -431,7 +431,7 @@ mod tests {
     use crate::accounts::Account;
     use crate::cards::CardNumber;
     use crate::codes::Code;
-    use crate::commands::Original;
+    use crate::commands::{Cursor, Original};
     use crate::journal::entry::Entry;
     use crate::units::PURSE_MAX;
     use proptest::prelude::*;
@@ -440,23 +440,8 @@ mod tests {
     const SEQUENCE: u64 = 1 << 40;
 
     fn item() -> impl Strategy<Value = Item> {
-        (
-            prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]),
-            any::<u8>(),
-            any::<u16>(),
-            0..i64::MAX,
-            any::<u64>(),
-            any::<u64>(),
-        )
-            .prop_map(|(kind, digits, unit, amount, high, low)| Item {
-                kind,
-                digits,
-                unit,
-                number: 0,
-                amount,
-                high,
-                low,
-            })
+        (1u8..=14, any::<u8>(), any::<u16>(), 0..i64::MAX, any::<u64>(), any::<u64>())
+            .prop_map(|(kind, digits, unit, amount, high, low)| Item { kind, digits, unit, number: 0, amount, high, low })
     }
 
     fn post() -> impl Strategy<Value = Post> {
@@ -497,6 +482,7 @@ mod tests {
             18 => Change::Taken { card: 0, bundle: d, count: c },
             19 => Change::Out { bundle: d, count: c },
             20 => Change::Bought(yes),
+            21 => Change::Cursor { trigger: d, to: Cursor { sequence: b, card: c } },
             _ => Change::Spent { count: c, sum: 0, points: a as i64 },
         })
     }

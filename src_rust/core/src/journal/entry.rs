@@ -6,7 +6,7 @@
 use crate::accounts::{Account, MOVES_MAX, Move, Moves, TotalLeg};
 use crate::cards::CardNumber;
 use crate::codes::Code;
-use crate::commands::{Kind, Original, Registration, USE_POINTS};
+use crate::commands::{Cursor, Kind, Original, Registration, USE_POINTS};
 use crate::keys::{Key, KeyName};
 use crate::units::PURSE_MAX;
 
@@ -88,6 +88,8 @@ pub enum Change {
     Code { unit: u16, serial: u64, used: bool },
     /// A sale of this amount by the member of staff whose card this is; minus: it was undone.
     Sold { staff: u32, amount: i64 },
+    /// Where a trigger is: all that it does for entries up to here is done.
+    Cursor { trigger: u16, to: Cursor },
     /// The card's tier (0: none), and the last date before its review (0: there is none).
     Tier { tier: u8, until: i32 },
     /// So many of a bundle that has a stock are out, on all cards of the programme.
@@ -599,6 +601,7 @@ impl Change {
                 put_numbers(out, 16, [staff.into()]);
                 put_int(out, amount);
             }
+            Change::Cursor { trigger, to } => put_numbers(out, 18, [trigger.into(), to.sequence, to.card.into()]),
             Change::Tier { tier, until } => put_numbers(out, 17, [tier.into(), u64::from(until.unsigned_abs())]),
             Change::Out { bundle, count } => put_numbers(out, 21, [bundle.into(), count.into()]),
             Change::Bought(bought) => put_numbers(out, 22, [bought.into()]),
@@ -630,6 +633,7 @@ impl Change {
             14 => Change::Codes { unit: from.number()?, first: from.number()?, count: from.number()?, expires: from.number()? },
             15 => Change::Code { unit: from.number()?, serial: from.number()?, used: from.number::<u8>()? != 0 },
             16 => Change::Sold { staff: from.number()?, amount: from.signed()? },
+            18 => Change::Cursor { trigger: from.number()?, to: Cursor { sequence: from.number()?, card: from.number()? } },
             17 => Change::Tier { tier: from.number()?, until: from.number()? },
             20 => Change::Taken { card: from.number()?, bundle: from.number()?, count: from.number()? },
             21 => Change::Out { bundle: from.number()?, count: from.number()? },

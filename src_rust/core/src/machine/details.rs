@@ -50,7 +50,7 @@ impl Machine {
             self.raise_tier(admitted.programme, transaction);
         } else {
             transaction.detail.clear_posts();
-            transaction.changes.retain(|change| matches!(change, Change::Tries { .. }));
+            transaction.changes.retain(|change| matches!(change, Change::Tries { .. } | Change::Cursor { .. }));
             transaction.balances = self.after(transaction);
         }
     }
@@ -333,6 +333,7 @@ impl Machine {
             Change::Out { bundle, count } => {
                 programme.out.insert(bundle, count);
             }
+            Change::Cursor { trigger, to } => drop(programme.cursors.insert(trigger, to)),
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0

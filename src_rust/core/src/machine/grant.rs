@@ -87,6 +87,8 @@ impl Machine {
     #[cold]
     pub(super) fn decide_grant(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
+        // Whatever is wrong with the grant otherwise: a trigger would stick at a card that was lost.
+        self.move_cursor(admitted, transaction)?;
         let card = self.cards.card(index);
         self.must_be_usable(admitted, card)?;
         let (tables, _) = self.rules_of(admitted.programme, card);

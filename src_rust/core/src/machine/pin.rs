@@ -45,7 +45,7 @@ impl Machine {
     }
 
     /// Who holds the card with this index; 0: nobody knows.
-    pub(super) fn holder(&self, index: u32) -> u64 {
+    pub(crate) fn holder(&self, index: u32) -> u64 {
         self.wallet(index).map_or(0, |wallet| wallet.rest().member)
     }
 

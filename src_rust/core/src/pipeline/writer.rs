@@ -357,6 +357,15 @@ impl Writer {
                 };
                 self.deliver(versions, reply);
             }
+            Job::Feed(programme, mut rows, reply) => {
+                let known = self.machine.organisation.programme(programme).is_some();
+                self.machine.look_up_cards(&mut rows);
+                self.deliver((if known { Code::Approved } else { Code::UnknownTerminal }, rows), reply);
+            }
+            Job::Cursors(programme, reply) => {
+                let cursors = self.machine.cursors(programme);
+                self.deliver(cursors, reply);
+            }
             Job::Stats(reply) => {
                 let stats = self.stats();
                 self.deliver(stats, reply);
