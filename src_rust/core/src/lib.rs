@@ -21,6 +21,7 @@ pub mod members;
 pub mod memory;
 pub mod names;
 pub mod organisation;
+pub mod originals;
 pub mod page_cache;
 pub mod pipeline;
 pub mod recovery;

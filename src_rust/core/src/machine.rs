@@ -5,6 +5,7 @@
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
 mod details;
+mod fork;
 mod grant;
 mod hold;
 mod life;
