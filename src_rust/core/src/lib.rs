@@ -33,6 +33,7 @@ pub mod table;
 pub mod units;
 pub mod verify;
 pub mod wallets;
+pub mod what_if;
 
 pub use cards::CardNumber;
 pub use codes::Code;
