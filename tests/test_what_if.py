@@ -1,7 +1,8 @@
 """What-if: the same rules give what happened, other rules give what the model says of the same commands.
 
 Histories are those of `tests.histories`. Of an entry PINs are not known, nor whether codes that were not
-looked at were forged: where other rules are tried, histories have neither, and one tolerance of time.
+looked at were forged, nor what the engine knew of birthdays: where other rules are tried, histories have
+neither PINs nor forged codes, birthdays that are known at once, and one tolerance of time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import pytest
 
 from onecard import Engine, EngineClosed, EngineError, Rules, RulesError, WhatIf, load_period, rows, verify
 from onecard.codes import Code, Kind
-from onecard.what_if import Figure, RuleCost, StoreNet
+from onecard.members import Member
+from onecard.what_if import Figure, RuleCost, StoreNet, TierCards
 from tests.card_history import card_history_of
 from tests.conftest import DAY, RULES, found_chain
 from tests.drivers import SECRETS, EngineDriver
@@ -166,8 +168,9 @@ def other_tables(rng: Random, tables: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_what_is_not_known(history: History) -> History:
-    """The same history without PINs and forged codes, under one tolerance of time."""
-    commands = []
+    """The same history without PINs and forged codes, birthdays known at once, one tolerance of time."""
+    known = {command.args[0]: command for command in reversed(history.commands) if command.call == "know"}
+    commands = list(known.values())
     for command in history.commands:
         if command.row is not None:
             if command.row.kind == SET_PIN:
@@ -184,7 +187,7 @@ def without_what_is_not_known(history: History) -> History:
             for product in tables["products"]:
                 product.pop("pin_above", None)
             commands.append(command._replace(args=(version, text, json.dumps(tables))))
-        else:
+        elif command.call != "know":
             commands.append(command)
     return History(history.programme, history.opening, commands, history.cards, history.seeds)
 
@@ -214,6 +217,8 @@ class Retold:
                 self.ask(command.number, row)
             elif command.call == "publish":
                 self.publish(*command.args)
+            elif command.call == "know":
+                self.programme.birthdays[command.args[0]] = command.args[1]
             elif command.call == "close":
                 self.programme.close_day(command.args[0])
             elif command.call == "register":
@@ -617,3 +622,86 @@ def test_the_command_says_what_is_wrong(data: Path, tmp_path: Path) -> None:
     assert "no entries" in quick("what-if", data, file, "--since", "2030-01-01").stderr
     assert "no programme 9" in quick("what-if", data, file, "--programme", "9").stderr
     assert quick("what-if", tmp_path, file).exit_code == 2
+
+
+# Tiers and birthdays
+
+TIERED = """
+[[card_units]]
+id = 30
+name = "growth value"
+kind = "growth"
+[growth_value]
+unit = "growth value"
+per_money = "1"
+valid = { days = 365 }
+tier_valid = { days = 365 }
+[[tiers]]
+id = 1
+name = "silver"
+from = "50"
+"""
+SILVER = """
+[[discounts]]
+id = 1
+name = "silver"
+rate = "50%"
+when = { tiers = ["silver"] }
+"""
+
+
+def test_cards_come_to_tiers_that_the_rules_have(shop: Shop) -> None:
+    assert [int(shop.buy(30_00)["code"]) for _ in range(3)] == [0, 0, 0]
+    period = shop.engine.period()
+    assert codes_of(period.run(None)) == []
+    # 28.50 and 28.50 reach silver: the third is half off.
+    outcome = period.run(Rules.parse(RULES + TIERED + SILVER))
+    assert outcome.tiers == (TierCards(0, 1, 0), TierCards(1, 0, 1))
+    assert outcome.figure("cards raised to a higher tier").tried == 1
+    assert outcome.figure("sold").tried == 2 * 28_50 + 15_00
+
+
+BIRTHDAY = """
+[[discounts]]
+id = 1
+name = "birthday"
+rate = "50%"
+when = { birthday = "day" }
+"""
+
+
+def test_birthdays_that_nobody_asked_for_are_those_that_are_known(shop: Shop) -> None:
+    born = DAY.replace(year=1990)
+    assert shop.engine.enrol(Member(7, enrolled=DAY, birthday=born)) == 0
+    assert shop.buy(10_00)["amount"] == 9_50
+    assert shop.ask(rows.set_holder(CARD, **shop.key()), rows.member(7))["code"] == 0
+    assert shop.buy(10_00)["amount"] == 9_50
+    tried = Rules.parse(RULES + BIRTHDAY)
+    assert shop.engine.what_if(tried).figure("sold").tried == 9_50 + 5_00
+    # Asked for, it is in the entry, and stays when the member is gone.
+    assert shop.engine.publish(tried) == 0
+    assert shop.buy(10_00)["amount"] == 5_00
+    assert shop.engine.erase_member(7) == 0
+    period = shop.engine.period()
+    assert period.run(None).differing == 0
+    assert period.run(tried).figure("sold").tried == 9_50 + 9_50 + 5_00
+
+
+BASKET = """
+[[categories]]
+id = 1
+name = "fruit"
+[[discounts]]
+id = 1
+name = "fruit"
+rate = "50%"
+when = { categories = ["fruit"] }
+"""
+
+
+def test_cost_of_a_basket_is_told_by_rule(shop: Shop) -> None:
+    lines = (rows.line(6_00, category=1), rows.line(4_00))
+    assert shop.buy(10_00, *lines)["amount"] == 9_50
+    outcome = shop.engine.what_if(Rules.parse(RULES + BASKET))
+    costs = {(cost.kind, cost.id): cost.tried for cost in outcome.costs}
+    assert costs == {("discount", 0): 20, ("discount", 1): 3_00, ("accrual", 0): 680 * 100}
