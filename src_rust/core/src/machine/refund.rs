@@ -175,7 +175,7 @@ impl Machine {
             }
         }
         for post in &sale.earned {
-            self.claw_back(admitted, original, transaction, post, part(post.amount));
+            self.claw_back(admitted, original, transaction, post, part(post.amount))?;
         }
         if let Some(Change::Sold { staff, .. }) = original.changes.iter().find(|change| matches!(change, Change::Sold { .. })) {
             transaction.changes.push(Change::Sold { staff: *staff, amount: -amount });
@@ -235,7 +235,7 @@ impl Machine {
         transaction: &mut Transaction,
         post: &Post,
         amount: i64,
-    ) {
+    ) -> Result<(), Refused> {
         let purse = Purse { card: post.card, number: post.purse() };
         let mut wanted = amount;
         if purse.number == Purse::POINTS {
@@ -244,8 +244,12 @@ impl Machine {
         let there = if purse.number == 0 { 0 } else { self.in_lot(transaction, purse, (post.begins, post.expires)) };
         if self.is_growth(admitted.programme, purse) {
             wanted = wanted.min(there);
+        } else if purse.number > Purse::POINTS && there < wanted {
+            // Also of what was growth value under the rules of then and is not under those of now: no shortfall counts it.
+            return Err(plain(Code::InsufficientFunds));
         }
         take_back(transaction, post, wanted.min(there), wanted);
+        Ok(())
     }
 
     /// True if a purse counts growth value: of what has lapsed nothing is owed.
@@ -308,13 +312,7 @@ impl Machine {
         }
         let part = |whole| part_up(whole, after, total) - part_up(whole, before, total);
         for post in posts.iter().filter(|post| !pays(post)) {
-            let purse = Purse { card: 0, number: post.purse() };
-            let amount = part(post.amount);
-            let must_be_there = purse.number > Purse::POINTS && !self.is_growth(admitted.programme, purse);
-            if must_be_there && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
-                return Err(plain(Code::InsufficientFunds));
-            }
-            self.claw_back(admitted, original, transaction, post, amount);
+            self.claw_back(admitted, original, transaction, post, part(post.amount))?;
         }
         Ok(())
     }
