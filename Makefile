@@ -30,7 +30,7 @@ test: .venv/.built
 	cargo test --release --locked --workspace --exclude onecard-py
 	$(BIN)/python -m pytest
 
-# W1 to W7 in one table; `python -m bench ID` measures one. Takes about half an hour.
+# W1 to W8 in one table; `python -m bench ID` measures one. Takes about half an hour.
 bench: .venv/.built
 	$(BIN)/python -m bench
 

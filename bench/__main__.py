@@ -1,6 +1,6 @@
 """`python -m bench [ID] [--json]`: the workloads of the project, measured, beside their peers and limits.
 
-Without an ID, W1 to W7 one after the other, and one table at the end. Run it on a quiet machine, with a
+Without an ID, W1 to W8 one after the other, and one table at the end. Run it on a quiet machine, with a
 release build. Exit code 1 if a workload could not run or posted something else than it should have.
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from bench import behind, curve, keys, lone, machine, table, w1, w1_card, w1_rules, w2, w3, w4, w5, w6, w7
+from bench import behind, curve, keys, lone, machine, table, w1, w1_card, w1_rules, w2, w3, w4, w5, w6, w7, w8
 from bench.chain import BenchError
 from bench.options import Options
 from bench.swipes import Draw, Keys
@@ -28,13 +28,14 @@ WORKLOADS: dict[str, Callable[[Options], dict[str, object]]] = {
     "W5": w5.run,
     "W6": w6.run,
     "W7": w7.run,
+    "W8": w8.run,
     "W2-behind": behind.run,
     "curve": curve.run,
     "lone": lone.run,
     "keys": keys.run,
 }
 # What runs without an ID.
-ALL = ("W1", "W2", "W3", "W4", "W5", "W6", "W7")
+ALL = ("W1", "W2", "W3", "W4", "W5", "W6", "W7", "W8")
 DEFAULTS = Options()
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

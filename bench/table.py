@@ -149,6 +149,14 @@ def _w7(found: Found) -> Iterator[Line]:
     yield Line(f"seconds, {found['transactions']:,} transactions", _spread(found, "seconds"))
 
 
+def _w8(found: Found) -> Iterator[Line]:
+    yield Line(
+        f"seconds, {found['transactions']:,} transactions under other rules", _spread(found, "seconds")
+    )
+    yield Line("seconds to load them", _number(found["load_s"]))
+    yield Line("seconds under the same rules, nothing otherwise", _number(found["same_rules_s"]))
+
+
 def _behind(found: Found) -> Iterator[Line]:
     alone = _spread(found, "p999_ms")
     for name in ("checkpoint", "compounding"):
@@ -200,6 +208,7 @@ _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W5": _w5,
     "W6": _w6,
     "W7": _w7,
+    "W8": _w8,
     "curve": _curve,
     "lone": _lone,
     "keys": _keys,

@@ -32,13 +32,14 @@ from bench import (
     w5,
     w6,
     w7,
+    w8,
 )
 from bench.chain import BenchError, CardNumbers, build, check_books, totals
 from bench.options import Options, cards_of
 from bench.peers import redis
 from bench.peers.peer import Plan, missing
 from bench.swipes import Ledger, Swipes, Tally
-from onecard import Client, Engine
+from onecard import Client, Engine, Period, Rules
 from onecard.codes import Account, Kind
 from onecard.demo.drive import run_year
 from onecard.reports import TrialBalance
@@ -56,6 +57,7 @@ IN_PROCESS: dict[str, Run] = {
     "W4": w4.run,
     "W5": w5.run,
     "W6": w6.run,
+    "W8": w8.run,
     "lone": lone.run,
     "keys": keys.run,
 }
@@ -74,6 +76,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         (lone, "WARM_UP", 5),
         (served, "WARM_UP_S", 0.05),
         (w1_rules, "SIZES", (10, 1_000)),
+        (w8, "DAYS", 9),
     ):
         monkeypatch.setattr(module, name, value)
     return Options(
@@ -355,6 +358,16 @@ def test_runs_of_redis_that_draw_alike_share_no_key() -> None:
             served.check(60)
         with pytest.raises(BenchError, match="keys of their own"):
             served.benchmark(redis.RUN_MAX + 1, 1, 1)
+
+
+def test_w8_fails_when_the_same_rules_give_something_else(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Period.run
+    other = Rules.load(w8.RULES)
+    monkeypatch.setattr(Period, "run", lambda self, rules, **more: run(self, rules or other, **more))
+    with pytest.raises(BenchError, match="came out otherwise under the same rules"):
+        w8.run(options)
 
 
 # The accounts beside

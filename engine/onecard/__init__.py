@@ -13,6 +13,7 @@ from onecard.client import Client
 from onecard.engine import Engine, verify
 from onecard.rules import Rules, RulesError
 from onecard.secrets import Secrets, SecretsError
+from onecard.what_if import Period, WhatIf, load_period
 
 __all__ = [
     "DEBUG_BUILD",
@@ -21,12 +22,15 @@ __all__ = [
     "EngineClosed",
     "EngineError",
     "EnginePoisoned",
+    "Period",
     "Rules",
     "RulesError",
     "Secrets",
     "SecretsError",
+    "WhatIf",
     "__version__",
     "codes",
+    "load_period",
     "processor",
     "rows",
     "verify",

@@ -16,10 +16,12 @@ __all__ = [
     "EngineError",
     "EnginePoisoned",
     "Parts",
+    "Period",
     "Server",
     "Stores",
     "__version__",
     "code_text",
+    "load_period",
     "parse_code",
     "verify",
 ]
@@ -137,6 +139,14 @@ class Core:
         """Code, open date in days, and sequence and card index of each trigger."""
     def wait_for(self, sequence: int, timeout_s: float) -> bool:
         """True once the entry with this sequence is durable; signals are heeded meanwhile."""
+    def period(
+        self,
+        programme: int,
+        since: int | None = None,
+        until: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Period:
+        """Business dates of the journal, to try rules on."""
     def stats(self) -> dict[str, int]: ...
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state, in a canonical order."""
@@ -149,12 +159,31 @@ class Core:
         """Serve gRPC on HOST:PORT (loopback only; port 0: any free one)."""
 
 @final
+class Period:
+    """A loaded period. Never changed; the GIL is released while it is run."""
+
+    programme: int
+    dates: tuple[int, int]
+    transactions: int
+    def run(self, tables: str | None, changed_max: int, answers: bool) -> dict[str, Any]:
+        """The outcome under tables as JSON; None: under the rules that were in force."""
+
+@final
 class Server:
     address: str
     def stop(self, grace_s: float) -> None:
         """Take no more calls, answer those under way, return when all are answered or `grace_s` is over."""
     def wait(self, timeout_s: float) -> bool:
         """True once the server has stopped, by itself or by `stop`."""
+
+def load_period(
+    path: str,
+    programme: int,
+    since: int | None = None,
+    until: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Period:
+    """Business dates of the journal of a closed data directory, to try rules on."""
 
 def parse_code(text: str) -> tuple[int, int, int]:
     """Unit, serial and MAC of a coupon code's text; ValueError unless it is one."""

@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -43,6 +43,8 @@ from onecard.explain import Explanation, Fate, amount_of, amount_of_points
 from onecard.reports import PublishedRules
 from onecard.rules import json_schema
 from onecard.v1 import transaction_pb2
+from onecard.what_if import WhatIf, load_period
+from onecard.what_if.show import Units, show
 
 GRACE_S = 30.0
 POLL_S = 0.2
@@ -579,6 +581,64 @@ def _parsed(published: PublishedRules) -> Rules:
 def schema() -> None:
     """Print the JSON Schema of rule files, for editors (docs/rules.md)."""
     typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+DateOption = Annotated[
+    datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A business date; else all there are.")
+]
+
+
+@app.command(name="what-if")
+def what_if_command(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Data directory, closed.")
+    ],
+    file: RuleFileArgument,
+    since: DateOption = None,
+    until: DateOption = None,
+    programme: ProgrammeOption = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    picture: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw a picture, too: FILE.png.")
+    ] = None,
+) -> None:
+    """Execute a period again under other rules, beside what happened; the books are not touched."""
+    rules, where = _checked(file), _existing(directory)
+    draw = _drawing() if picture else None
+    columns = TextColumn("loading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with (
+        _reported(),
+        Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress,
+    ):
+        task = progress.add_task("", total=None)
+        try:
+            period = load_period(
+                where,
+                since=since.date() if since else None,
+                until=until.date() if until else None,
+                programme=programme,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+            outcome = period.run(rules)
+        except ValueError as error:
+            _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(outcome.plain(), ensure_ascii=False))
+    else:
+        show(_out, outcome, Units.of(rules))
+    if picture and draw:
+        with _reported():
+            draw(outcome, Units.of(rules), picture)
+        _err.print(f"the picture: {picture}", markup=False)
+
+
+def _drawing() -> Callable[[WhatIf, Units, Path], None]:
+    """What draws a picture; asked for before the work, not after it."""
+    try:
+        from onecard.what_if.picture import draw
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is missing: install what draws with `pip install 'onecard[demo]'`")
+    return draw
 
 
 SecretsArgument = Annotated[Path, typer.Argument(dir_okay=False, help="File of keys.")]

@@ -43,6 +43,7 @@ from onecard.reports import (
 )
 from onecard.rules import Rules
 from onecard.secrets import Secrets
+from onecard.what_if import Period, WhatIf
 
 JOURNAL_BYTES_MAX = 1 << 40
 CHECKPOINT_BYTES_MAX = 1 << 38
@@ -199,6 +200,39 @@ class Engine:
         if isinstance(sale, int):
             return _explanation(self._core.explain(programme, sale))
         return _explanation(self._core.explain_dry_run(*_checked(sale)))
+
+    # What-if
+
+    def period(
+        self,
+        *,
+        since: rows.Day | None = None,
+        until: rows.Day | None = None,
+        programme: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Period:
+        """Load business dates from the journal, as far as it is durable, to try rules on them.
+
+        Without dates, all there are. The engine goes on meanwhile; see `onecard.what_if`.
+        """
+        first, last = (None if date is None else rows.days(date) for date in (since, until))
+        return Period(self._core.period(programme, first, last, progress))
+
+    def what_if(
+        self,
+        rules: Rules | str | os.PathLike[str],
+        *,
+        since: rows.Day | None = None,
+        until: rows.Day | None = None,
+        programme: int = 1,
+    ) -> WhatIf:
+        """What business dates would have come to under other rules, beside what they came to.
+
+        To try several rules, load a `period` once and `run` each on it.
+        """
+        if not isinstance(rules, Rules):
+            rules = Rules.load(rules)
+        return self.period(since=since, until=until, programme=programme).run(rules)
 
     # The day and the books
 

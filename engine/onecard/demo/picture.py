@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter
 from onecard.demo.books import Figures
 from onecard.demo.drive import Outcome
 from onecard.demo.report import day, dollars, total
+from onecard.drawing import INK, PAPER, QUIET, heading, quiet
 
-INK, QUIET, PAPER = "#22303c", "#7c8a97", "#fbfaf7"
 SALES, TOP_UPS, POINTS, GROWN, OWED, OWES = "#2a6f97", "#e09f3e", "#8fb996", "#386641", "#2a6f97", "#bc4749"
 NAMED = 4
 WEEK = 7
@@ -31,7 +31,7 @@ def draw(outcome: Outcome, path: Path) -> None:
     _flow(thin, days)
     _stores(bottom, outcome)
     for axes in (top, middle, thin, bottom):
-        _quiet(axes)
+        quiet(axes)
     first, last = day(days[0].date), day(days[-1].date)
     bottom.set_xlim(mdates.date2num(first), mdates.date2num(last) + 1 + 0.12 * len(days))
     ticks = [figures.date for figures in days if len(days) <= 10 or day(figures.date).day == 1]
@@ -67,7 +67,7 @@ def _money(axes: Axes, days: list[Figures]) -> None:
     top_ups = np.array([total(week, "topped_up") for week in weeks]) / 100
     axes.bar(middle, sales, width=0.82 * len(weeks[0]), color=SALES, alpha=0.85, label="sales")
     axes.plot(middle, top_ups, color=TOP_UPS, linewidth=2.4, marker="o", markersize=3.5, label="top-ups")
-    _heading(
+    heading(
         axes,
         "Money a week",
         f"sales {_short(total(days, 'sales'))}, top-ups {_short(total(days, 'topped_up'))}",
@@ -94,7 +94,7 @@ def _circulation(axes: Axes, days: list[Figures]) -> None:
         va="center",
         fontsize=9,
     )
-    _heading(
+    heading(
         axes,
         "Points in circulation",
         "after each day's close; they fall when households spend them, at weekends",
@@ -111,7 +111,7 @@ def _flow(axes: Axes, days: list[Figures]) -> None:
     axes.bar(x, earned, width=1, color=POINTS, linewidth=0)
     axes.bar(x, spent, width=1, color=OWES, alpha=0.75, linewidth=0)
     axes.axhline(0, color=INK, linewidth=0.6)
-    _heading(axes, "Points a day", "earned above, spent below")
+    heading(axes, "Points a day", "earned above, spent below")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
 
 
@@ -136,7 +136,7 @@ def _stores(axes: Axes, outcome: Outcome) -> None:
     for stores, upwards in ((order[:NAMED], True), (list(reversed(order[-NAMED:])), False)):
         _labels(axes, x[-1], [(store, due[store]) for store in stores], (high - low) * 0.042, upwards)
     axes.axhline(0, color=INK, linewidth=0.6)
-    _heading(
+    heading(
         axes,
         "Position of every store",
         "sold against cards minus taken in for cards, all closed days; above zero it is owed, below it owes",
@@ -170,26 +170,3 @@ def _x(days: list[Figures]) -> list[float]:
 
 def _short(cents: int) -> str:
     return f"${cents / 100_000_000:,.2f}M" if cents >= 100_000_000 else dollars(cents)
-
-
-def _heading(axes: Axes, title: str, note: str) -> None:
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
-    axes.annotate(
-        note,
-        (0, 1),
-        (0, 7),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=10,
-        color=QUIET,
-        parse_math=False,
-    )
-
-
-def _quiet(axes: Axes) -> None:
-    axes.set_facecolor(PAPER)
-    axes.grid(axis="y", color="#dcdcd6", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=QUIET, length=0, labelsize=9)
-    for side in axes.spines.values():
-        side.set_visible(False)

@@ -12,7 +12,7 @@ use zerocopy::{Immutable, IntoBytes, transmute};
 use crate::units::{UNIT_MIN, Unit};
 
 /// Every account there is, in the order of their codes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
 #[repr(u8)]
 #[allow(missing_docs)] // docs/transactions.md and docs/card.md have the tables
 pub enum Account {
@@ -147,7 +147,7 @@ impl Account {
 
 /// An amount that goes from one account to another of the same unit: two legs. A card's account is that of the entry's card, a store's that
 /// of the entry's store.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Move {
     /// What it takes from.
     pub from: Account,
@@ -160,7 +160,7 @@ pub struct Move {
 /// A move of a transaction with details: one of its ends may be a lot of a card's purse, and its unit may be one of the rules'.
 ///
 /// It begins as the journal writes it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Post {
     /// What it takes from.
@@ -255,7 +255,7 @@ pub const MOVES_MAX: usize = 12;
 const MOVES: usize = 16;
 
 /// One signed change of a total: a leg of a close or of a day's growth.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TotalLeg {
     /// Which account.
     pub account: Account,

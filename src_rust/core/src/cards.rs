@@ -26,7 +26,7 @@ const _: () = assert!(CHUNK.is_multiple_of(growth::PURSES_MAX));
 /// A card number of 8 to 19 digits, leading zeros included, in one word.
 ///
 /// All numbers of 8 digits come first, then all of 9, and so on; the last is below 2^64.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CardNumber(u64);
 
 impl CardNumber {
@@ -208,8 +208,22 @@ impl Block {
     }
 }
 
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        // Where no card is all is zero, and takes no memory.
+        Block {
+            cards: self.cards.copied(BLOCK),
+            balances: self.balances.copied(BLOCK),
+            carries: self.carries.copied(BLOCK),
+            grown: self.grown.copied(BLOCK),
+            merchants: self.merchants.copied(BLOCK),
+            wallets: self.wallets.copied(BLOCK),
+        }
+    }
+}
+
 /// All cards, and the index of their numbers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Cards {
     blocks: Vec<Block>,
     len: u32,

@@ -1,7 +1,7 @@
 //! Response codes of ISO 8583, as `docs/codes.md` gives them.
 
 /// Outcome of a transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 #[allow(missing_docs)] // `text` says it
 pub enum Code {

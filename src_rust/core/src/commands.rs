@@ -648,7 +648,7 @@ impl PublishedRules {
 }
 
 /// Where a trigger is: an entry of the feed, and within it a card. All that it does for what is not beyond is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Hash)]
 pub struct Cursor {
     /// Entry that it did something for.
     pub sequence: u64,

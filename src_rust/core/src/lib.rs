@@ -22,6 +22,7 @@ pub mod members;
 pub mod memory;
 pub mod names;
 pub mod organisation;
+pub mod originals;
 pub mod page_cache;
 pub mod pipeline;
 pub mod recovery;
@@ -33,6 +34,7 @@ pub mod table;
 pub mod units;
 pub mod verify;
 pub mod wallets;
+pub mod what_if;
 
 pub use cards::CardNumber;
 pub use codes::Code;

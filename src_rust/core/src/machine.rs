@@ -7,6 +7,7 @@
 mod catalogue;
 mod cursor;
 mod details;
+mod fork;
 mod gifts;
 mod grant;
 mod hold;

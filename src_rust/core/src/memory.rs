@@ -44,6 +44,20 @@ impl<T: FromBytes + IntoBytes> Slab<T> {
     }
 }
 
+impl<T: FromBytes + IntoBytes + Copy + PartialEq> Slab<T> {
+    /// The same records, of which all but the first `used` are zero. Where they are zero no memory is taken.
+    pub fn copied(&self, used: usize) -> Slab<T> {
+        let mut copy = Slab::zeroed(self.len);
+        let run = 4096 / size_of::<T>();
+        for (to, from) in copy[..used].chunks_mut(run).zip(self[..used].chunks(run)) {
+            if from != to {
+                to.copy_from_slice(from);
+            }
+        }
+        copy
+    }
+}
+
 impl<T> Slab<T> {
     /// Bytes that it takes when all of it is touched.
     pub fn size(&self) -> usize {
@@ -106,6 +120,9 @@ mod tests {
             slab[len - 1] = 7;
             prefetch(&slab[len - 1]);
             assert_eq!((slab[len - 1], slab.size()), (7, len * 8));
+            let copy = slab.copied(len);
+            assert!(copy.len() == len && copy[..] == slab[..]);
+            assert!(slab.copied(len - 1).iter().all(|&record| record == 0));
         }
     }
 }

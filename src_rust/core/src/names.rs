@@ -31,7 +31,7 @@ pub struct Name {
 }
 
 /// All names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Names {
     names: Vec<Name>,
     index: Table,

@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 64;
 const TIME_TOLERANCE_S: i32 = 86_400;
 
 /// The published rules of a programme. Kept as they were published, and read again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "PublishedRules")]
 pub struct Rules {
     /// From 1, without gaps.
@@ -52,7 +52,7 @@ impl TryFrom<PublishedRules> for Rules {
 }
 
 /// An issuer with its own cards, rules and books.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Programme {
     /// 1 to 65535.
     pub number: u16,
@@ -221,7 +221,7 @@ pub struct Terminal {
 }
 
 /// All of it.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Organisation {
     /// In order of registration.
     pub programmes: Vec<Programme>,

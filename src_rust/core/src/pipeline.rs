@@ -45,6 +45,7 @@ use crate::pipeline::explain::Surroundings;
 use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
 use crate::secrets::Secrets;
+use crate::what_if::{self, Bounds, Period};
 use writer::{Behind, Writer};
 
 /// Rows of one submission.
@@ -435,6 +436,18 @@ impl Engine {
             Some(Entry::Rules { text, tables, .. }) => Ok(PublishedRules { code, version, text, tables }),
             _ => Err(Error::Contradiction { sequence: version.sequence, what: "it does not publish rules".into() }),
         }
+    }
+
+    /// Loads a period of the journal, as far as it is durable, so that other rules can be tried on it; on the calling thread. `progress` hears
+    /// of entries read and entries in all, and stops it by saying false.
+    pub fn period(&self, bounds: Bounds, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Period, Error> {
+        let bounds = Bounds { programme: bounds.programme.max(1), ..bounds };
+        self.check_open()?;
+        Period::load(&*self.journal()?, &self.members()?, bounds, &mut |done, all| {
+            // Nobody reads the journal of an engine that was closed meanwhile.
+            self.check_open()?;
+            if progress(done, all) { Ok(()) } else { Err(what_if::stopped()) }
+        })
     }
 
     /// How large everything is.

@@ -202,7 +202,7 @@ fn read_tail(journal: &dyn Journal, begin: u64, full: &Sender<Batch>, spare: &Re
 }
 
 /// Visits all entries from `begin` on, until `visit` says false. No entry is read before its block's hash and place in the chain are checked.
-fn read_blocks(
+pub(crate) fn read_blocks(
     journal: &dyn Journal,
     begin: u64,
     mut visit: impl FnMut(&Block<'_>, u64) -> Result<bool, Error>,

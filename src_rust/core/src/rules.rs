@@ -4,6 +4,7 @@
 //! Pricing reads and computes; it changes nothing.
 
 mod basket;
+mod counted;
 mod decisions;
 mod explain;
 mod gifts;
@@ -16,6 +17,7 @@ mod when;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::counted::Part;
 pub use self::explain::{Fate, Gift, Told, Verdict};
 pub use self::gifts::{Band, Gifts};
 pub use self::places::{Category, Region};
@@ -33,7 +35,7 @@ const HOLD_DAYS: u32 = 7;
 const NO_PIN: i64 = -1;
 
 /// One published version of a programme's rules. Read by [`parse`](Self::parse) alone, which makes what follows from them.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tables {
     /// What money counts.

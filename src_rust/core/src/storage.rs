@@ -23,6 +23,11 @@ pub struct StorageError {
 }
 
 impl StorageError {
+    /// Of what was looked for where nothing was ever written.
+    pub fn nothing_there(what: &str) -> StorageError {
+        failure(Path::new(""), what.into())
+    }
+
     /// True if it is because the environment is of this format and not of the expected one.
     pub fn holds(&self, format: &str) -> bool {
         self.format.as_deref() == Some(format)

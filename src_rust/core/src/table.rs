@@ -49,6 +49,7 @@ fn held(line: &Line, hash: u64) -> u32 {
 }
 
 /// Multiset of (hash, number).
+#[derive(Clone)]
 pub struct Table {
     /// Shards by the first `bits` bits of the hash; neighbours may share one.
     directory: Vec<u32>,
@@ -65,6 +66,12 @@ struct Shard {
     depth: u32,
     /// What is shifted out of the rest of the hash to leave a line.
     shift: u32,
+}
+
+impl Clone for Shard {
+    fn clone(&self) -> Self {
+        Shard { lines: self.lines.copied(self.lines.len()), ..*self }
+    }
 }
 
 impl Default for Table {

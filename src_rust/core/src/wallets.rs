@@ -423,7 +423,7 @@ pub fn decode(value: &[u8]) -> Option<Vec<Wallet>> {
 }
 
 /// All wallets. A card knows the handle of its own.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Wallets {
     wallets: Vec<Wallet>,
     /// Of each, the date after which something in it lapses: a close looks at these alone.

@@ -6,6 +6,7 @@
 mod answers;
 mod reports;
 mod server;
+mod what_if;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Sender, unbounded};
 use onecard_core::pipeline::ROWS_MAX;
+use onecard_core::what_if::Bounds;
 use onecard_core::{
     Answer, Answers as Rows, Batch, CardNumber, Engine, Error, FeedRow, Item, Member, Options, Part, Registration, Request,
     Secrets,
@@ -30,6 +32,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::answers::{Answers, Parts};
 use crate::reports::Stores;
 use crate::server::Server;
+use crate::what_if::Period;
 
 /// A call of the front allocates and frees some forty times: what the system's allocator takes for it is a tenth of the call.
 #[global_allocator]
@@ -50,7 +53,7 @@ create_exception!(
 );
 
 /// The Python exception of an engine's error.
-fn raise(error: Error) -> PyErr {
+pub(crate) fn raise(error: Error) -> PyErr {
     let text = error.to_string();
     match error {
         Error::Poisoned(_) => EnginePoisoned::new_err(text),
@@ -287,6 +290,18 @@ impl Core {
         reports::explanation(py, py.detach(|| self.engine.explain_dry_run(batch)).map_err(raise)?)
     }
 
+    #[pyo3(signature = (programme, since=None, until=None, progress=None))]
+    fn period(
+        &self,
+        py: Python<'_>,
+        programme: u16,
+        since: Option<i32>,
+        until: Option<i32>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Period> {
+        Period::load(py, progress, |told| self.engine.period(Bounds { programme, since, until }, told))
+    }
+
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         reports::stats(py, &py.detach(|| self.engine.stats()).map_err(raise)?)
     }
@@ -442,9 +457,11 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Answers>()?;
     module.add_class::<Parts>()?;
     module.add_class::<Core>()?;
+    module.add_class::<Period>()?;
     module.add_class::<Server>()?;
     module.add_class::<Stores>()?;
     module.add_function(wrap_pyfunction!(parse_code, module)?)?;
     module.add_function(wrap_pyfunction!(code_text, module)?)?;
+    module.add_function(wrap_pyfunction!(what_if::load_period, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)
 }

@@ -53,7 +53,7 @@ pub enum CardRef {
 }
 
 /// A change of state that is not money.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Change {
     /// So much of the purchase is refunded now.

@@ -181,7 +181,7 @@ impl Machine {
                 let purse = Purse { card: post.card, number: post.purse() };
                 wanted = wanted.min(self.in_lot(transaction, purse, (post.begins, post.expires)));
             }
-            self.claw_back(admitted, original, transaction, post, wanted);
+            self.claw_back(admitted, original, transaction, post, wanted)?;
         }
         if let Some(Change::Sold { staff, .. }) = original.changes.iter().find(|change| matches!(change, Change::Sold { .. })) {
             transaction.changes.push(Change::Sold { staff: *staff, amount: -amount });
@@ -241,7 +241,7 @@ impl Machine {
         transaction: &mut Transaction,
         post: &Post,
         amount: i64,
-    ) {
+    ) -> Result<(), Refused> {
         let purse = Purse { card: post.card, number: post.purse() };
         let mut wanted = amount;
         if purse.number == Purse::POINTS {
@@ -250,8 +250,12 @@ impl Machine {
         let there = if purse.number == 0 { 0 } else { self.in_lot(transaction, purse, (post.begins, post.expires)) };
         if self.is_growth(admitted.programme, purse) {
             wanted = wanted.min(there);
+        } else if purse.number > Purse::POINTS && there < wanted {
+            // Also of what was growth value under the rules of then and is not under those of now: no shortfall counts it.
+            return Err(plain(Code::InsufficientFunds));
         }
         take_back(transaction, post, wanted.min(there), wanted);
+        Ok(())
     }
 
     /// True if a purse counts growth value: of what has lapsed nothing is owed.
@@ -320,18 +324,12 @@ impl Machine {
                 self.bring_back(admitted, transaction, post, points);
                 continue;
             }
-            let purse = Purse { card: 0, number: post.purse() };
-            let amount = part(post.amount);
             if !post.to.is_card() {
                 // Goods come back to the store where the refund is made.
-                move_lot(transaction, post.to, post.from, 0, 0, (0, 0), amount);
+                move_lot(transaction, post.to, post.from, 0, 0, (0, 0), part(post.amount));
                 continue;
             }
-            let must_be_there = purse.number > Purse::POINTS && !self.is_growth(admitted.programme, purse);
-            if must_be_there && self.in_lot(transaction, purse, (post.begins, post.expires)) < amount {
-                return Err(plain(Code::InsufficientFunds));
-            }
-            self.claw_back(admitted, original, transaction, post, amount);
+            self.claw_back(admitted, original, transaction, post, part(post.amount))?;
         }
         Ok(())
     }

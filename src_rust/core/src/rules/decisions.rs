@@ -74,7 +74,7 @@ struct Place {
 }
 
 /// Which rules apply to which sales.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Decisions {
     /// Those that occur and name no category, and those that do; ascending, with the bits that they name.
     shapes: [Vec<(Shape, Key)>; 2],

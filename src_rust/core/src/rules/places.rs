@@ -37,7 +37,7 @@ pub struct Region {
 }
 
 /// The regions by their stores and merchants.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Places {
     table: Table,
     /// A store or a merchant, and its region.

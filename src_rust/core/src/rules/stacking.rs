@@ -231,7 +231,7 @@ impl Stack {
 }
 
 /// The decision tables of a version of the rules. They follow from its discounts and accruals.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stacks {
     decisions: Decisions,
     /// The discounts, then the accruals.

@@ -7,15 +7,17 @@
 use crate::calendar::is_date;
 use crate::cards::CardNumber;
 use crate::codes::Code;
-use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
+use crate::commands::{Answer, Answers, Batch, Kind, Request};
 use crate::details::{Item, ItemKind, Part, Seen, lines_of};
 use crate::error::Error;
 use crate::journal::JournalError;
-use crate::journal::entry::{CardRef, Change, Entry, TRANSACTION_BYTES_MAX, Transaction};
-use crate::keys::Key;
-use crate::machine::{Admitted, Beside, Found, answer, parts as parts_of};
+use crate::journal::entry::{CardRef, Entry, TRANSACTION_BYTES_MAX, Transaction};
+use crate::keys::Keys;
+use crate::machine::{Admitted, Beside, answer, parts as parts_of};
 use crate::memory::prefetch;
+use crate::originals::{Named, Past, find_by_key, find_original};
 use crate::rules::{Birthday, local_date};
+use crate::storage::{Reading, StorageError};
 
 use zeroize::Zeroizing;
 
@@ -28,9 +30,6 @@ const DETAILED_BYTES_MAX: u64 = 512 << 10;
 const PARTS_PER_ITEM: usize = 4;
 /// Rows whose memory is asked for together.
 const AHEAD_ROWS: usize = 32;
-
-/// An entry and its sequence: in a box, because nearly always there is none, and that is to cost nothing.
-type Earlier = Box<(u64, Transaction)>;
 
 /// What is found of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
@@ -176,7 +175,7 @@ impl Writer {
         let has_key = (kind != Kind::Balance) & !request.is_dry_run();
         if has_key
             && !self.is_new(request, terminal)
-            && let Some(earlier) = self.find_by_key(request.business_date, checked.key_hash, || request.key())?
+            && let Some(earlier) = find_by_key(self, request.business_date, checked.key_hash, || request.key())?
         {
             return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
@@ -215,7 +214,7 @@ impl Writer {
             return Ok(Err(Code::NotAvailable));
         }
         let original = match request.named_original(kind) {
-            Some(named) => self.find_original(programme, named)?,
+            Some(named) => find_original(self, &self.machine.organisation.programmes[programme], named)?,
             None => Named::Nothing,
         };
         let transaction = self.machine.execute(&admitted, original.found(), sequence);
@@ -301,22 +300,6 @@ impl Writer {
         request.trace != 0 && terminal.is_some_and(|index| organisation.is_new(index, request.business_date, request.trace))
     }
 
-    /// The entry that a key with this date and hash belongs to, or the reversal that marked it. The key is only made if it is
-    /// compared with another: nearly always there is none.
-    #[inline]
-    fn find_by_key(&self, date: i32, hash: u64, key: impl Fn() -> Key) -> Result<Option<Earlier>, Error> {
-        let mut earlier = None;
-        let is = |sequence: u64| -> Result<bool, Error> {
-            let Some(Entry::Transaction(found)) = self.entry(sequence)? else { return Ok(false) };
-            let key = key();
-            let same = found.key == key || marks(&found, &key);
-            earlier = same.then(|| Box::new((sequence, found)));
-            Ok(same)
-        };
-        self.keys.find(date, hash, is, || self.checkpoint.reading())?;
-        Ok(earlier)
-    }
-
     /// Any entry, durable or not; None beyond the end.
     pub(super) fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
         if sequence >= self.block.next() || sequence == 0 {
@@ -376,52 +359,23 @@ impl Writer {
             && entry.status == request.status
             && entry.original == request.named_original(entry.kind)
     }
+}
 
-    #[cold]
-    fn find_original(&self, programme: usize, named: Original) -> Result<Named, Error> {
-        let programme = &self.machine.organisation.programmes[programme];
-        match named {
-            Original::Sequence(sequence) => Ok(match self.entry(sequence)? {
-                Some(Entry::Transaction(entry)) if entry.key.programme == programme.number => {
-                    Named::Entry(Box::new((sequence, entry)))
-                }
-                _ => Named::Nothing,
-            }),
-            Original::Key(key) if !programme.calendar.in_window(key.date) => Ok(Named::Nothing),
-            Original::Key(key) => Ok(match self.find_by_key(key.date, key.hash(), || key)? {
-                Some(earlier) if earlier.1.key == key => Named::Entry(earlier),
-                Some(_) => Named::Marked,
-                None => Named::UnknownKey,
-            }),
-        }
+impl Past for Writer {
+    fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    fn entry(&self, sequence: u64) -> Result<Option<Entry>, JournalError> {
+        Writer::entry(self, sequence)
+    }
+
+    fn reading(&self) -> Result<Reading, StorageError> {
+        self.checkpoint.reading()
     }
 }
 
 /// True for what rules are looked up for. Nothing of the row was looked at yet: what is no date is nowhere.
 fn is_sale(row: &Request) -> bool {
     ((row.kind == Kind::Purchase as u8) | (row.kind == Kind::Authorise as u8)) & is_date(row.business_date)
-}
-
-/// An original as it was looked up.
-enum Named {
-    Nothing,
-    UnknownKey,
-    Marked,
-    Entry(Earlier),
-}
-
-impl Named {
-    fn found(&self) -> Found<'_> {
-        match self {
-            Named::Nothing => Found::Nothing,
-            Named::UnknownKey => Found::UnknownKey,
-            Named::Marked => Found::Marked,
-            Named::Entry(earlier) => Found::Entry(earlier.0, &earlier.1),
-        }
-    }
-}
-
-/// True if the entry is a reversal that came before the transaction with this key.
-fn marks(entry: &Transaction, key: &Key) -> bool {
-    entry.changes.first() == Some(&Change::Marked) && entry.original == Some(Original::Key(*key))
 }
