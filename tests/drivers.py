@@ -62,6 +62,9 @@ ROOM = {"journal_bytes_max": 1 << 34, "checkpoint_bytes_max": 1 << 33}
 class Driver(Protocol):
     """What a history needs of an engine."""
 
+    engine: Engine
+    """The engine itself, which tells what the way to it does not."""
+
     def sayable(self, row: Row) -> Row:
         """The row as near as this way can say it: it is what the model must be asked."""
 
@@ -76,7 +79,6 @@ class Driver(Protocol):
     def staff(self, programme: int) -> dict[tuple[int, int], tuple[int, int]]: ...
     def positions(self, programme: int) -> tuple[int, list[dict[str, int]]]: ...
     def liabilities(self, programme: int) -> tuple[int, int | None, list[dict[str, int]]]: ...
-    def cards(self) -> int: ...
     def know(self, programme: int, member: int, birthday: datetime.date) -> int: ...
     def checkpoint(self) -> None: ...
     def reopen(self, **room: int) -> None: ...
@@ -186,10 +188,6 @@ class EngineDriver:
         found = self.engine.liabilities(programme)
         date = rows.days(found.growth_date) if found.growth_date else None
         return found.code, date, [plain(merchant) for merchant in found.merchants]
-
-    def cards(self) -> int:
-        """Cards of all programmes."""
-        return self.engine.stats().cards
 
     def know(self, programme: int, member: int, birthday: datetime.date) -> int:
         """Enrol a member, or change the birthday of one; the code."""
@@ -405,10 +403,6 @@ class GrpcDriver:
         if code != Code.DUPLICATE:
             return code
         return stub.UpdateMember(pb.UpdateMemberRequest(programme=programme, member=person)).code
-
-    def cards(self) -> int:
-        """Cards of all programmes."""
-        return self.engine.stats().cards
 
     def checkpoint(self) -> None:
         self.engine.checkpoint()

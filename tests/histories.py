@@ -255,6 +255,7 @@ class Player:
         self.closed: dict[int, int] = {}
         self.foreign = 0
         self.card_indexes: list[int] = []
+        self.fed = 1
 
     def programme(self) -> Programme:
         return self.model.programmes[self.history.programme]
@@ -307,6 +308,17 @@ class Player:
             for item in row.items
         ]
         return row._replace(items=tuple(items))
+
+    def number_cards(self, driver: Driver) -> None:
+        """Learn as which of all cards its own were issued: only the feed tells."""
+        issues = any(command.row is not None and command.row.kind == ISSUE for command in self.batch)
+        while issues:
+            fed = driver.engine.feed(self.fed, programme=self.history.programme)
+            issued = fed.entries[(fed.entries["kind"] == ISSUE) & (fed.entries["code"] == 0)]
+            self.card_indexes += issued["card_index"].tolist()
+            if fed.next == self.fed:
+                break
+            self.fed = fed.next
 
     def check_rows(self, answers: Sequence[Answer]) -> None:
         """Compare the engine's answers with the model's, and learn the sequences."""
@@ -602,6 +614,7 @@ def play(
     opening = [one for history in histories for one in history.opening]
     assert driver.register(opening) == [0] * len(opening), "registration of new programmes"
     for player in players:
+        player.fed = driver.engine.stats().entries + 1
         assert all(player.model.register(*one) == 0 for one in player.history.opening)
         player.coverage.commands["register"] += 1
     with ThreadPoolExecutor(THREADS) as threads:
@@ -626,26 +639,7 @@ def play_rows(players: list[Player], driver: Driver) -> None:
     found = execute_riffled(driver, batches)
     for player, answers in zip(players, found, strict=True):
         player.check_rows(answers)
-    number_cards(players, found, driver)
-
-
-def number_cards(players: list[Player], found: list[list[Answer]], driver: Driver) -> None:
-    """Tell every player as which of all cards its own were issued just now."""
-    told = [zip(player.batch, answers, strict=True) for player, answers in zip(players, found, strict=True)]
-    issued = [
-        player
-        for turn in zip_longest(*told)
-        for player, one in zip(players, turn, strict=True)
-        if one is not None and is_issue(*one)
-    ]
-    for index, player in enumerate(issued, driver.cards() - len(issued)):
-        player.card_indexes.append(index)
-
-
-def is_issue(command: Command, answer: Answer) -> bool:
-    """Whether a card came of it just now."""
-    issues = command.row is not None and command.row.kind == ISSUE
-    return issues and answer.code == answer.replayed == 0
+        player.number_cards(driver)
 
 
 def execute_riffled(driver: Driver, batches: list[list[Row]]) -> list[list[Answer]]:
