@@ -148,9 +148,15 @@ fn name_card(entry: &Transaction, machine: &Machine, request: &mut Request) {
     }
 }
 
-/// The items that were sent, but for PINs.
-pub(super) fn sent(entry: &Transaction) -> impl Iterator<Item = &Item> {
-    entry.detail.items.iter().filter(|item| item.is_sent())
+/// The items that were sent, but for PINs. A card that a trigger named is found by its number, as it was then: its index may be another now. If
+/// there was none, there is none.
+pub(super) fn sent(entry: &Transaction) -> impl Iterator<Item = Item> {
+    let nowhere = entry.card == CardRef::None;
+    let of = move |item: &Item| match item.kind == ItemKind::Cursor as u8 && nowhere {
+        true => Item { low: u32::MAX.into(), ..*item },
+        false => *item,
+    };
+    entry.detail.items.iter().filter(|item| item.is_sent()).map(of)
 }
 
 fn halves(id: u128) -> (u64, u64) {

@@ -153,6 +153,7 @@ impl Tally {
             self.version = rules.version;
         }
         tables.counted(product, transaction.amount, paid(transaction), applying, &mut self.parts);
+        self.cap_points(transaction);
         let mut by_rules = 0;
         for part in &self.parts {
             by_rules += if part.is_discount { part.gives } else { 0 };
@@ -162,6 +163,16 @@ impl Tally {
             cost.gives += i128::from(part.gives);
         }
         self.sums.coupons += i128::from(discount - by_rules);
+    }
+
+    /// Where a limit of the day cut the points of a sale, the last rules give less.
+    fn cap_points(&mut self, transaction: &Transaction) {
+        let mut left = earned(transaction);
+        for part in self.parts.iter_mut().filter(|part| !part.is_discount) {
+            part.gives = part.gives.min(left);
+            left -= part.gives;
+        }
+        self.parts.retain(|part| part.gives > 0);
     }
 
     /// Other rules come into force: what was counted is kept by name.
@@ -225,6 +236,15 @@ fn paid(transaction: &Transaction) -> i64 {
         return posts.map(|post| post.amount).sum::<i64>() + transaction.detail.cash;
     }
     transaction.moves.iter().filter(|one| stored(one.from, one.to)).map(|one| one.amount).sum()
+}
+
+/// Points that a sale gives, or will when it is captured.
+fn earned(transaction: &Transaction) -> i64 {
+    let held = |change: &Change| if let Change::Held { earned, .. } = change { Some(*earned) } else { None };
+    match transaction.changes.iter().find_map(held) {
+        Some(earned) => earned,
+        None => answer_of(transaction, 0).points_earned,
+    }
 }
 
 /// What a rule is called; what products give by themselves is called after them all.
