@@ -22,7 +22,7 @@ from tests.test_rules import GOOD
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [
     *("tests/cards.toml", "tests/every_key.toml"),
-    *("bench/rules.toml", "bench/card.toml", "engine/onecard/demo/rules.toml"),
+    *("bench/rules.toml", "bench/card.toml", "bench/w8.toml", "engine/onecard/demo/rules.toml"),
 ]
 
 SCHEMA = json_schema()
