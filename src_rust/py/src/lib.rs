@@ -76,6 +76,8 @@ fn new_id() -> [u8; 16] {
 /// A wait looks this often for signals.
 const SIGNALS: Duration = Duration::from_millis(50);
 
+/// Code, open date, and where each trigger is.
+type Cursors = (u8, i32, BTreeMap<u16, (u64, u32)>);
 type Done = (Py<PyAny>, Result<Rows, Error>);
 
 /// One open data directory.
@@ -256,7 +258,7 @@ impl Core {
     }
 
     /// Code, open date, and sequence and card index of each trigger.
-    fn cursors(&self, py: Python<'_>, programme: u16) -> PyResult<(u8, i32, BTreeMap<u16, (u64, u32)>)> {
+    fn cursors(&self, py: Python<'_>, programme: u16) -> PyResult<Cursors> {
         let found = py.detach(|| self.engine.cursors(programme)).map_err(raise)?;
         let cursors = found.cursors.into_iter().map(|(trigger, at)| (trigger, (at.sequence, at.card))).collect();
         Ok((found.code.number(), found.open_date, cursors))
