@@ -12,7 +12,25 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from bench import behind, curve, keys, lone, machine, table, w1, w1_card, w1_rules, w2, w3, w4, w5, w6, w7, w8
+from bench import (
+    behind,
+    curve,
+    keys,
+    lone,
+    machine,
+    python_rules,
+    table,
+    w1,
+    w1_card,
+    w1_rules,
+    w2,
+    w3,
+    w4,
+    w5,
+    w6,
+    w7,
+    w8,
+)
 from bench.chain import BenchError
 from bench.options import Options
 from bench.swipes import Draw, Keys
@@ -22,6 +40,7 @@ WORKLOADS: dict[str, Callable[[Options], dict[str, object]]] = {
     "W1": w1.run,
     "W1-card": w1_card.run,
     "W1-rules": w1_rules.run,
+    "python-rules": python_rules.run,
     "W2": w2.run,
     "W3": w3.run,
     "W4": w4.run,

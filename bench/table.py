@@ -164,6 +164,17 @@ def _behind(found: Found) -> Iterator[Line]:
         yield Line(figure, _spread(found, f"p999_ms_{name}"), "without", alone, _ratio(found["ratios"][name]))
 
 
+def _python_rules(found: Found) -> Iterator[Line]:
+    without = _number(found["swipes_per_s"]["without"])
+    for name, ratio in found["ratios"].items():
+        said = name.replace("_", " ")
+        figure = f"swipes/s, a rule in Python that says something of {said}"
+        yield Line(figure, _number(found["swipes_per_s"][name]), "without", without, _ratio(ratio))
+    alone = found["lone_p50_us"]
+    figure, beside = "p50 of a purchase alone, with such a rule, us", _number(alone["without"])
+    yield Line(figure, _number(alone["every"]), "without", beside, _ratio(alone["every"] / alone["without"]))
+
+
 def _curve(found: Found) -> Iterator[Line]:
     for one in found["curve"]:
         limit = _number(one["limit_swipes_per_s"])
@@ -201,6 +212,7 @@ _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W1": _w1,
     "W1-card": _w1_card,
     "W1-rules": _w1_rules,
+    "python-rules": _python_rules,
     "W2": _w2,
     "W2-behind": _behind,
     "W3": _w3,

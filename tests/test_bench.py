@@ -21,6 +21,7 @@ from bench import (
     lone,
     machine,
     points,
+    python_rules,
     served,
     table,
     w1,
@@ -54,6 +55,7 @@ IN_PROCESS: dict[str, Run] = {
     "W1": w1.run,
     "W1-card": w1_card.run,
     "W1-rules": w1_rules.run,
+    "python-rules": python_rules.run,
     "W4": w4.run,
     "W5": w5.run,
     "W6": w6.run,
@@ -76,6 +78,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
         (keys, "WARM_UP", 1),
         (lone, "WARM_UP", 5),
         (served, "WARM_UP_S", 0.05),
+        (python_rules, "LONE", 20),
         (w1_rules, "SIZES", (10, 1_000)),
         (w8, "DAYS", 9),
     ):

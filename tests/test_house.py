@@ -21,7 +21,7 @@ CORE = ROOT / "src_rust" / "core" / "src"
 
 MACHINE = (
     *("machine", "rules", "cards", "wallets", "names", "series", "accounts", "units"),
-    *("commands", "details", "calendar", "clearing", "growth"),
+    *("advice", "commands", "details", "calendar", "clearing", "growth"),
 )
 """Rooms of the core that must give the same bytes anywhere."""
 

@@ -150,6 +150,10 @@ class Core:
     def stats(self) -> dict[str, int]: ...
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state, in a canonical order."""
+    def ask_python(self, command: list[str], setup: bytes) -> None:
+        """Start a worker and let it evaluate rules in Python; ValueError says why it does not start."""
+    def python_rules(self) -> dict[str, Any] | None:
+        """What became of asking it; None if nobody is asked."""
     def poisoned(self) -> str | None:
         """Why the engine stopped, or None while it runs."""
     def checkpoint(self) -> None:

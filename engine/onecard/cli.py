@@ -170,6 +170,12 @@ def serve(
         int, typer.Option(min=1, help="A checkpoint pass begins every so many journal entries.")
     ] = CHECKPOINT_ENTRIES,
     secrets: SecretsOption = None,
+    python_rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--python-rules", metavar="MODULE", help="A module with rules in Python; may be given again."
+        ),
+    ] = None,
 ) -> None:
     """Serve gRPC until SIGTERM or SIGINT; what was answered is durable."""
     stopping = _stopped_by_signals()
@@ -177,7 +183,12 @@ def serve(
     data = directory or data_dir()
     with (
         _reported(),
-        Engine(data, checkpoint_entries=checkpoint_entries, secrets=_secrets(secrets)) as engine,
+        Engine(
+            data,
+            checkpoint_entries=checkpoint_entries,
+            secrets=_secrets(secrets),
+            python_rules=python_rules or (),
+        ) as engine,
     ):
         if opens is not None:
             _approved(engine.register_programme(1, "programme 1", opens.date()), "--opens", _OPENS_MENDS)

@@ -80,7 +80,7 @@ class Status(IntEnum):
 
 
 class Reason(IntEnum):
-    """What the code alone does not say: why coupons, passes, aliases or staff cards were refused."""
+    """What the code alone does not say: why coupons, passes, aliases, staff cards or sales were refused."""
 
     NONE = 0
     FORGED = 1
@@ -96,6 +96,8 @@ class Reason(IntEnum):
     NOT_STAFF = 11
     SOLD_OUT = 12
     BEHIND = 13
+    ADVISED = 14
+    NO_ADVICE = 15
 
 
 class Purse(IntEnum):
@@ -112,6 +114,9 @@ UNIT_MIN = 16
 
 LINE_PART = 18
 """Account of a part that is a line of the basket: no part is of the store's account with this code."""
+
+ADVICE_PART = 19
+"""Account of a part that says what became of asking a Python rule: its id is the purse."""
 
 
 class Account(IntEnum):

@@ -17,11 +17,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from onecard import _core, feed, members, rows
+from onecard import _core, feed, members, python_rules, rows
 from onecard.explain import Condition, Explanation, Fate, Gift, Verdict
 from onecard.feed import FeedBatch
 from onecard.members import Holder, Member
 from onecard.messages import answer_of_row
+from onecard.python_rules import PythonRules
 from onecard.reports import (
     Cursors,
     DayReport,
@@ -57,7 +58,8 @@ class Engine:
     pass begins every `checkpoint_entries` entries; rows that passes cannot follow are slowed down, so that
     reopening replays some three times as many at most. At most `in_flight_max` batches are submitted and not
     yet durable at a time. `secrets` are the keys for PINs, aliases and coupon codes, which are kept outside
-    the directory: without them what needs keys is refused.
+    the directory: without them what needs keys is refused. `python_rules` are rules in Python, or modules
+    that have some (`onecard.python_rules`): EngineError if they cannot be loaded.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Engine:
         checkpoint_entries: int = CHECKPOINT_ENTRIES,
         in_flight_max: int = 8,
         secrets: Secrets | None = None,
+        python_rules: python_rules.Rules = (),
     ) -> None:
         if in_flight_max < 1:
             raise ValueError("in_flight_max: at least one batch must be in flight")
@@ -84,6 +87,17 @@ class Engine:
         # If nobody closes it, it is closed when it is collected, or at the interpreter's end, before that
         # takes away what the completion of futures needs.
         weakref.finalize(self, _close, self._core, self._pid)
+        if asked := list(python_rules):
+            self._ask_python(asked)
+
+    def _ask_python(self, asked: Sequence[Any]) -> None:
+        try:
+            self._core.ask_python(python_rules.command(), python_rules.setup(asked))
+        except BaseException as error:
+            self._core.close()
+            if isinstance(error, ValueError):
+                raise _core.EngineError(str(error)) from None
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -350,6 +364,11 @@ class Engine:
     def state_digest(self) -> bytes:
         """SHA-256 of the whole state: equal for equal journals, anywhere."""
         return self._core.state_digest()
+
+    def python_rules(self) -> PythonRules | None:
+        """What became of asking the rules in Python; None if the engine was opened without any."""
+        found = self._core.python_rules()
+        return None if found is None else PythonRules(**found)
 
     def poisoned(self) -> str | None:
         """Why the engine stopped, or None while it runs."""

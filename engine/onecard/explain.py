@@ -23,6 +23,10 @@ class Gift(IntEnum):
     REBATE = 3
     """Bonus, in minor units."""
     GROWTH_VALUE = 4
+    ADVISED_DISCOUNT = 5
+    """Money off the list amount that a Python rule says, in minor units."""
+    ADVISED_POINTS = 6
+    """Points, more or fewer, that a Python rule says, in 1/10,000."""
 
 
 class Fate(IntEnum):
@@ -33,6 +37,12 @@ class Fate(IntEnum):
     """It applies, and another one counts in its place."""
     MISSES = 3
     """All is as it asks, but for one condition."""
+    REFUSES = 4
+    """It refuses the sale."""
+    FAILED = 5
+    """It could not be asked, or broke."""
+    TIMED_OUT = 6
+    """It did not answer in its time."""
 
 
 class Condition(IntEnum):
@@ -73,13 +83,22 @@ _WHY = {
 }
 
 
+_FATES = {
+    Fate.COUNTS: "counts",
+    Fate.GIVES_WAY: "gives way to another",
+    Fate.REFUSES: "refuses the sale",
+    Fate.FAILED: "no: it could not be asked, or broke",
+    Fate.TIMED_OUT: "no: it did not answer in its time",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A rule and what became of it."""
 
     gift: Gift
     id: int
-    """Of a discount or an accrual; 0: what the product gives, or growth value."""
+    """Of a discount, an accrual or a Python rule; 0: what the product gives, or growth value."""
     name: str
     gives: int
     """What it gives, or would."""
@@ -93,14 +112,14 @@ class Verdict:
             return f"discount {self.id}, {self.name}" if self.id else "the product's discount"
         if self.gift == Gift.POINTS:
             return f"accrual {self.id}, {self.name}" if self.id else "the product's points"
+        if self.gift in (Gift.ADVISED_DISCOUNT, Gift.ADVISED_POINTS):
+            return f"Python rule {self.id}, {self.name}"
         return "the product's rebate" if self.gift == Gift.REBATE else "growth value"
 
     @property
     def why(self) -> str:
         """What became of it, for people."""
-        if self.fate == Fate.COUNTS:
-            return "counts"
-        return "gives way to another" if self.fate == Fate.GIVES_WAY else f"no: {_WHY[self.missed]}"
+        return _FATES.get(self.fate) or f"no: {_WHY[self.missed]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +149,7 @@ class Explanation:
 
 def amount_of(verdict: Verdict, scale: int = 2) -> str:
     """What a rule gives, as people write it."""
-    if verdict.gift == Gift.POINTS:
+    if verdict.gift in (Gift.POINTS, Gift.ADVISED_POINTS):
         return f"{amount_of_points(verdict.gives)} points"
     return _decimal(verdict.gives, 0 if verdict.gift == Gift.GROWTH_VALUE else scale)
 
@@ -141,5 +160,6 @@ def amount_of_points(amount: int) -> str:
 
 
 def _decimal(amount: int, places: int) -> str:
-    whole, rest = divmod(amount, 10**places)
-    return f"{whole}.{rest:0{places}d}" if places else str(whole)
+    whole, rest = divmod(abs(amount), 10**places)
+    sign = "-" * (amount < 0)
+    return f"{sign}{whole}.{rest:0{places}d}" if places else f"{sign}{whole}"

@@ -234,6 +234,9 @@ fn verdict((of, name): (Verdict, String)) -> v1::Verdict {
         Fate::GivesWay => (v1::Fate::GivesWay, 0),
         // The numbers of the core are those of the proto.
         Fate::Misses(condition) => (v1::Fate::Misses, condition as i32),
+        Fate::Refuses => (v1::Fate::Refuses, 0),
+        Fate::Failed => (v1::Fate::Failed, 0),
+        Fate::TimedOut => (v1::Fate::TimedOut, 0),
     };
     v1::Verdict { gift: of.gift as i32, id: of.id, name, gives: of.gives, fate: fate.into(), missed }
 }

@@ -78,6 +78,8 @@ fn reason(number: u8) -> v1::Reason {
         Some(Reason::NotStaff) => v1::Reason::NotStaff,
         Some(Reason::SoldOut) => v1::Reason::SoldOut,
         Some(Reason::Behind) => v1::Reason::Behind,
+        Some(Reason::Advised) => v1::Reason::Advised,
+        Some(Reason::NoAdvice) => v1::Reason::NoAdvice,
     }
 }
 

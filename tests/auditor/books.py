@@ -6,6 +6,7 @@ from collections import defaultdict
 from tests.auditor import days, kinds, undone
 from tests.auditor.cards import CAP, Card, Hold, Plan, is_valid
 from tests.auditor.form import (
+    ADVICE,
     ALIAS,
     AUTHORISE,
     BIND,
@@ -95,8 +96,10 @@ WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
 MOST = {GRANT: 1_000, ISSUE_CODES: 10**7}
 TRIES_MAX = 3
-REASONS = frozenset(range(14))
+REASONS = frozenset(range(15))
 BEHIND = 57, 13
+ADVISED = 57, 14
+FACTOR_MAX = 100 * 10**12
 
 PLAIN_CODES = frozenset({0, 4, 12, 13, 14, 25, 41, 43, 46, 51, 54, 61, 62, 78})
 CODES = PLAIN_CODES | {10, 55, 57, 59, 65, 70, 75}
@@ -130,6 +133,7 @@ ITEMS = {
     LINE: {PURCHASE, AUTHORISE},
     CURSOR: {GRANT},
     SEEN: {PURCHASE, AUTHORISE},
+    ADVICE: {PURCHASE, AUTHORISE},
 }
 ITEM_FIELDS = {
     COUPON: {"unit", "amount"},
@@ -144,6 +148,7 @@ ITEM_FIELDS = {
     LINE: {"unit", "low", "amount"},
     CURSOR: {"unit", "amount", "low"},
     SEEN: {"unit", "amount"},
+    ADVICE: {"digits", "unit", "amount", "low"},
 }
 SPENDING = frozenset({PURCHASE, AUTHORISE, TRANSFER, GRANT})
 OF_A_CLOSE = frozenset({DUE, RESERVE, GROWTH})
@@ -362,9 +367,28 @@ class Books(State):
             self.check(fits, f"{item} in a kind {entry.kind}")
         lines = [item.amount for item in entry.items_of(LINE)]
         self.check(not lines or sum(lines) == entry.amount, f"lines of {sum(lines)}, and not {entry.amount}")
-        off = all(0 <= less <= amount for less, amount in zip(entry.lines, lines, strict=not entry.approved))
+        off = all(0 <= less <= amount for less, amount in zip(entry.lines, lines, strict=entry.approved))
         self.check(off and sum(entry.lines) <= entry.discount, f"{entry.lines} off {lines}")
+        self.advice(entry)
         self.states(entry)
+
+    def advice(self, entry: Entry) -> None:
+        """Python rules that the version in force names said what they may, each once; a refusal refuses."""
+        tables = self.programmes[entry.programme].tables if entry.items_of(ADVICE) else {}
+        required = {rule["id"]: rule.get("required", False) for rule in tables.get("python_rules", [])}
+        asked = [item.unit for item in entry.items_of(ADVICE)]
+        self.check(asked == sorted(set(asked)), f"Python rules {asked}")
+        for item in entry.items_of(ADVICE):
+            said = bool(item.amount or item.low)
+            fits = said if item.digits == 0 else not said and item.digits <= 3
+            fits = fits and 0 <= item.amount <= 10**12 and item.low <= FACTOR_MAX + 1
+            fits = fits and item.unit in required and (item.digits < 2 or not required[item.unit])
+            self.check(fits, f"{item} of a Python rule")
+            self.check(item.digits != 1 or not entry.approved, "approved, though a Python rule refuses it")
+        refused = any(item.digits == 1 for item in entry.items_of(ADVICE))
+        self.check(
+            entry.reason != ADVISED[1] or (refused and entry.code == ADVISED[0]), "refused by no Python rule"
+        )
 
     def states(self, entry: Entry) -> None:
         """The card may be used, and flags, reason and what is told of a sale are those of its kind."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tests.auditor.cards import ONE, Card, Plan, account_of, last_day, pool_of
 from tests.auditor.catalogue import Gift, counted, hand_over, paid_for, within
 from tests.auditor.form import (
+    ADVICE,
     ALIAS,
     AUTHORISE,
     BIND,
@@ -180,6 +181,9 @@ def part(amount: int, rate: int) -> int:
 def off(programme: Programme, entry: Entry, card: Card) -> int:
     """Price less what is asked for it: the product's discount, and coupons that the store bears."""
     discount = part(entry.amount, programme.row("products", card.product).get("discount", 0))
+    discount += sum(part(entry.amount, item.amount) for item in entry.items_of(ADVICE))
+    # What is off a line is at most the line: lines tell for themselves.
+    discount = sum(entry.lines) if entry.lines else min(discount, entry.amount)
     lowered = 0
     for item in [*entry.items_of(COUPON), *entry.items_of(CODE)]:
         unit = programme.row("units", item.unit)
@@ -195,6 +199,8 @@ def earned(programme: Programme, entry: Entry, card: Card) -> tuple[int, int, in
     own = sum(post.amount for post in entry.posts if post.source == PRINCIPAL and not post.card)
     stored = entry.given(PRINCIPAL, CLEARING) + entry.given(BONUS, CLEARING)
     points = part(stored + entry.cash, product.get("accrual", 0))
+    for item in entry.items_of(ADVICE):
+        points = part(points, item.low - 1) if item.low else points
     growth = part(stored + entry.cash, programme.tables.get("growth_value", {}).get("rate", 0))
     if most := product.get("points_per_day", 0):
         before = card.day[3] if card.day[0] == entry.posted else 0

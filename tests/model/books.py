@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tests.model.rows import (
+    ADVICE_PART,
     CAP,
     LINE,
     LINE_PART,
+    ONE,
     WINDOW_DAYS,
+    Advice,
     Answer,
     Item,
     Key,
@@ -181,9 +184,17 @@ class Transaction:
     refunded: int = 0
     refunded_before: int = 0
     refunds: list[Transaction] = field(default_factory=list)
+    advice: tuple[Advice, ...] = ()
 
     def approved(self) -> bool:
         return self.answer.code in (0, 10)
+
+    def advice_parts(self) -> tuple[Part, ...]:
+        """What became of asking Python rules, in approvals and refusals; what they take off at most."""
+        return tuple(
+            Part(ADVICE_PART, purse=one.rule, amount=self.row.amount * one.off // ONE, balance=one.outcome)
+            for one in self.advice
+        )
 
     def items(self, *kinds: int) -> list[Item]:
         """The items of these kinds, in their order."""

@@ -73,6 +73,7 @@ from tests.model.rows import (
     TOP_UP,
     TRANSFER,
     VOID,
+    Advice,
     Answer,
     Part,
     Row,
@@ -106,6 +107,8 @@ HANDLERS: dict[int, Callable[[Draft], None]] = {
     SET_TIER: change_tier,
 }
 
+NO_ADVICE = 15
+
 LISTED = (1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 34, 35, 40, 41, 42)
 """Accounts of the trial balance."""
 
@@ -120,12 +123,13 @@ class Programme(Books):
         tolerance = self.rules()["time_tolerance_s"] if self.versions else TOLERANCE_S
         return -tolerance <= local_time < DAY_S + tolerance
 
-    def execute(self, row: Row) -> Answer:
-        """Answer a well-formed request of this programme."""
+    def execute(self, row: Row, advice: tuple[Advice, ...] = ()) -> Answer:
+        """Answer a well-formed request of this programme, of which Python rules said this."""
+        advice = tuple(one for one in advice if one != Advice(one.rule))
         if row.kind == BALANCE:
             return self.answer_balance(row)
         if row.flags & DRY_RUN:
-            return self.try_out(row)
+            return self.try_out(row, advice)
         if not self.in_window(row.business_date) or not self.in_time(row.local_time):
             return Answer(code=12)
         key = key_of(row)
@@ -138,16 +142,28 @@ class Programme(Books):
             return Answer(mark.answer.sequence, mark.answer.business_date, code=12)
         if row.terminal not in self.terminals:
             return Answer(code=58)
+        if self.lacks(advice):
+            return Answer(code=91, reason=NO_ADVICE)
         transaction = Transaction(row, content, key, self.terminals[row.terminal], self.open_date)
+        transaction.advice = advice
         return self.answer(transaction)
 
-    def try_out(self, row: Row) -> Answer:
+    def lacks(self, advice: tuple[Advice, ...]) -> bool:
+        """Whether a Python rule that is required was not heard."""
+        rules = self.rules().get("python_rules", []) if self.versions else []
+        required = {rule["id"] for rule in rules if rule.get("required")}
+        return any(one.outcome > 1 and one.rule in required for one in advice)
+
+    def try_out(self, row: Row, advice: tuple[Advice, ...] = ()) -> Answer:
         """What a sale would be answered now; nothing of it is kept."""
         if not self.in_window(row.business_date) or not self.in_time(row.local_time):
             return Answer(code=12)
         if row.terminal not in self.terminals:
             return Answer(code=58)
+        if self.lacks(advice):
+            return Answer(code=91, reason=NO_ADVICE)
         transaction = Transaction(row, row, (), self.terminals[row.terminal], self.open_date)
+        transaction.advice = advice
         draft = Draft(self, transaction)
         try:
             HANDLERS[row.kind](draft)
@@ -155,14 +171,16 @@ class Programme(Books):
             draft.raise_tier()
         except Refused as refused:
             had, reason = balances_of(self, transaction.card), refused.reason
-            return Answer(0, self.open_date, refused.code, **had, reason=reason, parts=())
-        parts = draft.parts() if self.has_details(row) else ()
+            parts = transaction.advice_parts()
+            return Answer(0, self.open_date, refused.code, **had, reason=reason, parts=parts)
+        detailed = bool(advice) or self.has_details(row)
+        parts = draft.parts() + transaction.advice_parts() if detailed else ()
         left = balances_of(draft, transaction.card)
         return Answer(0, self.open_date, draft.code, **draft.told(), **left, parts=parts)
 
     def answer(self, transaction: Transaction) -> Answer:
         """Work a transaction out, post it, and keep its answer."""
-        detailed = self.has_details(transaction.row)
+        detailed = bool(transaction.advice) or self.has_details(transaction.row)
         draft = Draft(self, transaction)
         code, reason, told = 0, 0, {}
         parts: tuple[Part, ...] = ()
@@ -172,9 +190,9 @@ class Programme(Books):
                 draft.moves.sort(key=plain_order)
             draft.settle()
             code, told = draft.code, draft.told()
-            parts = draft.parts() if detailed else ()
+            parts = draft.parts() + transaction.advice_parts() if detailed else ()
         except Refused as refused:
-            code, reason = refused.code, refused.reason
+            code, reason, parts = refused.code, refused.reason, transaction.advice_parts()
             draft = Draft(self, transaction)
         self.keys[transaction.key] = transaction
         self.transactions.append(transaction)
@@ -383,12 +401,12 @@ class Model:
         self.programmes: dict[int, Programme] = {}
         self.issued: list[Card] = []
 
-    def execute(self, row: Row) -> Answer:
-        """Answer one request."""
+    def execute(self, row: Row, advice: tuple[Advice, ...] = ()) -> Answer:
+        """Answer one request, of which Python rules said this."""
         if malformed(row):
             return Answer(code=30)
         programme = self.programmes.get(row.programme or 1)
-        return Answer(code=58) if programme is None else programme.execute(row)
+        return Answer(code=58) if programme is None else programme.execute(row, advice)
 
     def register(self, what: str, programme: int, number: int, parent: int, name: str) -> int:
         """Register a programme (parent: first date), merchant (0), store (merchant) or terminal (store)."""

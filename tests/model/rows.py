@@ -26,6 +26,9 @@ LINE_PART = 18
 COUPON, CODE, PASS, CARD, PIN, CASH, STAFF, ALIAS, NUMBER, MEMBER, NEW_PIN = range(1, 12)
 CURSOR = 13
 
+ADVICE_PART = 19
+"""Account of a part that says what became of asking a Python rule."""
+
 UNIT_MIN = 16
 ITEMS_MAX = 64
 BULK_MAX = 1_000
@@ -86,6 +89,15 @@ class Part(NamedTuple):
     expires: int = 0
     amount: int = 0
     balance: int = 0
+
+
+class Advice(NamedTuple):
+    """What became of asking a Python rule about a sale: 0 it was heard, 1 it refuses, 2 it failed, 3 late."""
+
+    rule: int
+    outcome: int = 0
+    off: int = 0
+    factor: int = ONE
 
 
 class Answer(NamedTuple):

@@ -55,6 +55,7 @@ from tests.model.rows import (
 FORGED, FOREIGN, USED = 1, 2, 3
 NOT_YET_VALID, BELOW_MINIMUM, NOT_HERE = 5, 6, 7
 NOT_STAFF = 11
+ADVISED = 14
 
 
 def purchase(draft: Draft) -> None:
@@ -114,6 +115,8 @@ def sell(draft: Draft) -> None:
     row, transaction = draft.row, draft.transaction
     find_cards(draft)
     card = draft.card
+    if any(advice.outcome == 1 for advice in transaction.advice):
+        raise Refused(57, ADVISED)
     check_staff(draft)
     check_vouchers(draft)
     draft.off = stacking.discounts(draft)

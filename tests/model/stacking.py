@@ -43,7 +43,11 @@ def discounts(draft: Draft) -> list[int]:
     for rule, here in applying(draft, "discounts", lines):
         base = sum(amounts[at] for at in here)
         given.append((rule, shares(off(rule, base), amounts, here)))
-    return [min(total, amount) for total, amount in zip(totals(given, len(lines)), amounts, strict=True)]
+    off_lines = totals(given, len(lines))
+    for advice in draft.transaction.advice:
+        advised = largest_remainder(draft.row.amount * advice.off // ONE, amounts)
+        off_lines = [total + more for total, more in zip(off_lines, advised, strict=True)]
+    return [min(total, amount) for total, amount in zip(off_lines, amounts, strict=True)]
 
 
 def earned(draft: Draft, paid: int, off: list[int]) -> int:
@@ -68,7 +72,10 @@ def earned(draft: Draft, paid: int, off: list[int]) -> int:
         for rule, here in applying(draft, "accruals", lines)
     ]
     base: int = paid * accrual // ONE
-    return base + sum(totals(given, len(lines)))
+    points = base + sum(totals(given, len(lines)))
+    for advice in draft.transaction.advice:
+        points = points * advice.factor // ONE
+    return points
 
 
 # Lines

@@ -2,8 +2,8 @@
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
 `cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`, bands of
-top-ups and gifts by `gifts`; `triggers` are checked and not compiled. All problems are collected; the
-tables are of use only if there are none.
+top-ups and gifts by `gifts`, rules in Python by `outside`; `triggers` are checked and not compiled. All
+problems are collected; the tables are of use only if there are none.
 """
 
 from decimal import Decimal
@@ -12,6 +12,7 @@ from typing import Any
 from onecard.rules.cards import Cards
 from onecard.rules.gifts import Gifts
 from onecard.rules.located import KeyPath
+from onecard.rules.outside import python_rule_lines
 from onecard.rules.places import Places
 from onecard.rules.scaling import ONE, PURSE_MAX, Scaler, changed
 from onecard.rules.source import POINTS_SCALE, UNIT_NAME_MAX, Product, RuleFile, Step, Unit
@@ -51,6 +52,7 @@ _TABLE_DEFAULTS = {
     "tiers": [],
     "growth_value": None,
     "gifts": {},
+    "python_rules": [],
 }
 
 _OWN = ("points", "bonus", "principal", "unit")
@@ -110,6 +112,7 @@ class Compiler:
             "tiers": self._places.tier_lines(),
             "growth_value": self._growth_value(),
             "gifts": self._gifts.gift_line(),
+            "python_rules": python_rule_lines(self._scaler, source),
         }
         self._stacking.check_size()
         self._triggers.check()

@@ -47,7 +47,7 @@ class Scaler:
     def name(self, path: KeyPath, name: str, most: int = NAME_MAX) -> str:
         """A name of at most so many bytes."""
         if len(name.encode()) > most:
-            self.problem(path, f"`name` is too long: use at most {most} bytes of UTF-8")
+            self.problem(path, f"`{path[-1]}` is too long: use at most {most} bytes of UTF-8")
         return name
 
     def rate(self, path: KeyPath, percent: Decimal) -> int:

@@ -14,6 +14,7 @@ from onecard.rules.source import (
     GrowthValue,
     Limits,
     Product,
+    PythonRule,
     Region,
     RuleFile,
     Stacked,
@@ -43,6 +44,7 @@ def sentences(rules: RuleFile) -> Iterator[str]:
         yield f"Discount {discount.id}, {discount.name}: {_off(discount, money)}{_stacked(discount, money)}."
     for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
         yield f"Accrual {accrual.id}, {accrual.name}: {_more(accrual, money)}{_stacked(accrual, money)}."
+    yield from map(_python_rule, sorted(rules.python_rules, key=lambda rule: rule.id))
     yield from (_band(band, money) for band in rules.top_up_bonus)
     paying = {step.unit for step in rules.waterfall if step.pay == "unit"}
     for unit in sorted(rules.card_units, key=lambda unit: unit.id):
@@ -200,6 +202,14 @@ def _when(when: When, money: str) -> str:
     if when.min_spend:
         words.append(f"from {when.min_spend} {money} on")
     return (" " + ", ".join(words)) if words else ""
+
+
+def _python_rule(rule: PythonRule) -> str:
+    lacking = "is refused" if rule.required else "is priced without it"
+    return (
+        f"Python rule {rule.id}, {rule.name}, version {rule.version}, is asked about every sale; one that it "
+        f"does not answer in time {lacking}."
+    )
 
 
 def _goods(categories: list[str]) -> Iterator[str]:

@@ -30,6 +30,7 @@ PRIORITY_MAX = 1_000
 TIERS_MAX = 31
 TRIGGERS_MAX = 1_000
 TRIGGER_NTH_MAX = 1_000_000
+PYTHON_RULES_MAX = 16
 
 _DECIMAL = r"[0-9]+(\.[0-9]+)?"
 _TIME = "([01][0-9]|2[0-4]):[0-5][0-9]"
@@ -440,6 +441,19 @@ class Trigger(Table):
     """The numbers of the stores where the purchase was; leave it out: all."""
 
 
+class PythonRule(Table):
+    """A rule that is a function in Python: it is asked about every sale, before that is priced."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    """Its number, as in the function's decorator; never used again for another rule."""
+    name: Name
+    """What it is called, as in the function's decorator, in at most 64 bytes."""
+    version: Name
+    """Which version of the function is meant, as in its decorator: one of another version is not asked."""
+    required: bool = False
+    """Whether a sale is refused when it fails or is late; false: that is priced without it."""
+
+
 class Compounding(Table):
     """Daily growth of points, and the account that pays for it."""
 
@@ -488,6 +502,7 @@ class RuleFile(Table):
     triggers: list[Trigger] = Field(default_factory=list, max_length=TRIGGERS_MAX)
     growth_value: GrowthValue | None = None
     gifts: Gifts | None = None
+    python_rules: list[PythonRule] = Field(default_factory=list, max_length=PYTHON_RULES_MAX)
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

@@ -34,6 +34,10 @@ class _GiftEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gift.ValueType],
     GIFT_REBATE: _Gift.ValueType  # 3
     """Bonus."""
     GIFT_GROWTH_VALUE: _Gift.ValueType  # 4
+    GIFT_ADVISED_DISCOUNT: _Gift.ValueType  # 5
+    """Money off the list amount that a Python rule says."""
+    GIFT_ADVISED_POINTS: _Gift.ValueType  # 6
+    """Points, more or fewer, that a Python rule says."""
 
 class Gift(_Gift, metaclass=_GiftEnumTypeWrapper):
     """What a rule gives."""
@@ -46,6 +50,10 @@ GIFT_POINTS: Gift.ValueType  # 2
 GIFT_REBATE: Gift.ValueType  # 3
 """Bonus."""
 GIFT_GROWTH_VALUE: Gift.ValueType  # 4
+GIFT_ADVISED_DISCOUNT: Gift.ValueType  # 5
+"""Money off the list amount that a Python rule says."""
+GIFT_ADVISED_POINTS: Gift.ValueType  # 6
+"""Points, more or fewer, that a Python rule says."""
 Global___Gift: _TypeAlias = Gift  # noqa: Y015
 
 class _Fate:
@@ -61,6 +69,12 @@ class _FateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fate.ValueType],
     """It applies, and another one counts in its place."""
     FATE_MISSES: _Fate.ValueType  # 3
     """All is as it asks, but for one condition."""
+    FATE_REFUSES: _Fate.ValueType  # 4
+    """It refuses the sale."""
+    FATE_FAILED: _Fate.ValueType  # 5
+    """It could not be asked, or broke."""
+    FATE_TIMED_OUT: _Fate.ValueType  # 6
+    """It did not answer in its time."""
 
 class Fate(_Fate, metaclass=_FateEnumTypeWrapper):
     """What became of a rule."""
@@ -72,6 +86,12 @@ FATE_GIVES_WAY: Fate.ValueType  # 2
 """It applies, and another one counts in its place."""
 FATE_MISSES: Fate.ValueType  # 3
 """All is as it asks, but for one condition."""
+FATE_REFUSES: Fate.ValueType  # 4
+"""It refuses the sale."""
+FATE_FAILED: Fate.ValueType  # 5
+"""It could not be asked, or broke."""
+FATE_TIMED_OUT: Fate.ValueType  # 6
+"""It did not answer in its time."""
 Global___Fate: _TypeAlias = Fate  # noqa: Y015
 
 class _Condition:
@@ -529,7 +549,7 @@ class Verdict(_message.Message):
     MISSED_FIELD_NUMBER: _builtins.int
     gift: Global___Gift.ValueType
     id: _builtins.int
-    """Id of the discount or accrual; 0: what the product gives, or growth value."""
+    """Id of the discount, accrual or Python rule; 0: what the product gives, or growth value."""
     name: _builtins.str
     gives: _builtins.int
     """What it gives, or would."""
@@ -574,7 +594,7 @@ class ExplainSaleResponse(_message.Message):
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]:
-        """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and growth value."""
+        """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and growth value, then Python rules."""
 
     def __init__(
         self,

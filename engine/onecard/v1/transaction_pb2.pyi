@@ -54,6 +54,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SOLD_OUT: _Reason.ValueType  # 12
     REASON_BEHIND: _Reason.ValueType  # 13
     """The cursor is not beyond where its trigger is."""
+    REASON_ADVISED: _Reason.ValueType  # 14
+    """A Python rule refuses the sale."""
+    REASON_NO_ADVICE: _Reason.ValueType  # 15
+    """A Python rule that is required was not heard: send it again later."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """What the code alone does not say (docs/card.md)."""
@@ -78,6 +82,10 @@ REASON_NOT_STAFF: Reason.ValueType  # 11
 REASON_SOLD_OUT: Reason.ValueType  # 12
 REASON_BEHIND: Reason.ValueType  # 13
 """The cursor is not beyond where its trigger is."""
+REASON_ADVISED: Reason.ValueType  # 14
+"""A Python rule refuses the sale."""
+REASON_NO_ADVICE: Reason.ValueType  # 15
+"""A Python rule that is required was not heard: send it again later."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _PartKind:
@@ -98,6 +106,10 @@ class _PartKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartKind.Val
     """Money that was paid in cash."""
     PART_KIND_LINE: _PartKind.ValueType  # 18
     """A line of the basket: its category as purse, what is off it as amount, its list amount as balance."""
+    PART_KIND_PYTHON_RULE: _PartKind.ValueType  # 19
+    """What became of asking a Python rule: its id as purse, money that it takes off as amount, and as balance 0 if it was heard, 1 if it refuses the sale, 2 if
+    it failed, 3 if it was late.
+    """
     PART_KIND_PAID_BY_POINTS: _PartKind.ValueType  # 33
     """Money that points paid."""
     PART_KIND_PAID_BY_UNIT: _PartKind.ValueType  # 34
@@ -122,6 +134,10 @@ PART_KIND_CASH: PartKind.ValueType  # 17
 """Money that was paid in cash."""
 PART_KIND_LINE: PartKind.ValueType  # 18
 """A line of the basket: its category as purse, what is off it as amount, its list amount as balance."""
+PART_KIND_PYTHON_RULE: PartKind.ValueType  # 19
+"""What became of asking a Python rule: its id as purse, money that it takes off as amount, and as balance 0 if it was heard, 1 if it refuses the sale, 2 if
+it failed, 3 if it was late.
+"""
 PART_KIND_PAID_BY_POINTS: PartKind.ValueType  # 33
 """Money that points paid."""
 PART_KIND_PAID_BY_UNIT: PartKind.ValueType  # 34

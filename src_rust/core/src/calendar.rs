@@ -36,6 +36,11 @@ impl Calendar {
         self.closes.get(usize::try_from(date.checked_sub(self.first)?).ok()?).copied()
     }
 
+    /// The date that was open when the entry with this sequence was made.
+    pub fn open_at(&self, sequence: u64) -> i32 {
+        self.first + self.closes.partition_point(|&close| close < sequence) as i32
+    }
+
     /// Ends the open day.
     pub fn close(&mut self, sequence: u64) {
         self.closes.push(sequence);
@@ -119,5 +124,7 @@ mod tests {
         assert!(!calendar.in_window(93) && !calendar.in_window(101));
         calendar.close(7);
         assert_eq!((calendar.open, calendar.closed_by(100), calendar.closed_by(101)), (101, Some(7), None));
+        calendar.close(9);
+        assert_eq!([6, 8, 10].map(|sequence| calendar.open_at(sequence)), [100, 101, 102]);
     }
 }

@@ -75,6 +75,8 @@ pub enum ItemKind {
     Cursor = 13,
     /// Not sent: what the engine saw, and pricing read.
     Seen = 14,
+    /// Not sent: what a rule that is kept outside said, or that it did not.
+    Advice = 15,
 }
 
 /// Fields of an item that some kinds use: bits of [`ItemKind::fields`].
@@ -90,8 +92,8 @@ impl ItemKind {
     /// The kind with this number, if there is one.
     pub fn from_number(number: u8) -> Option<ItemKind> {
         use ItemKind::*;
-        const ALL: [ItemKind; 14] =
-            [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin, Line, Cursor, Seen];
+        const ALL: [ItemKind; 15] =
+            [Coupon, Code, Pass, Card, Pin, Cash, Staff, Alias, Number, Member, NewPin, Line, Cursor, Seen, Advice];
         ALL.get(usize::from(number).wrapping_sub(1)).copied()
     }
 
@@ -109,6 +111,7 @@ impl ItemKind {
             Line => UNIT | AMOUNT | LOW,
             Cursor => UNIT | AMOUNT | LOW,
             Seen => UNIT | AMOUNT,
+            Advice => DIGITS | UNIT | AMOUNT | LOW,
         }
     }
 
@@ -124,7 +127,7 @@ impl ItemKind {
             Member => kind == Kind::Holder,
             NewPin => kind == Kind::SetPin,
             Cursor => kind == Kind::Grant,
-            Seen => false,
+            Seen | Advice => false,
         }
     }
 }
@@ -156,7 +159,7 @@ impl Item {
     /// True if it was sent with the request.
     #[inline]
     pub fn is_sent(&self) -> bool {
-        self.kind != ItemKind::Seen as u8
+        self.kind < ItemKind::Seen as u8
     }
 
     /// The card number that it names.
@@ -190,7 +193,7 @@ impl Item {
             ItemKind::Cash => (1..=AMOUNT_MAX).contains(&self.amount),
             ItemKind::Alias => self.digits != 0,
             ItemKind::Line => (0..=AMOUNT_MAX).contains(&self.amount) && self.low <= GOODS_MAX,
-            ItemKind::Seen => false,
+            ItemKind::Seen | ItemKind::Advice => false,
             ItemKind::Member => matches!(self.amount, 0 | 1) && (self.low != 0 || self.amount == 0),
             ItemKind::Cursor => self.unit != 0 && self.amount > 0 && u32::try_from(self.low).is_ok(),
         }
@@ -232,7 +235,7 @@ pub enum Seen {
 
 /// How much of it was seen; 0: nothing.
 pub fn seen_of(items: &[Item], what: Seen) -> i64 {
-    items.iter().find(|item| !item.is_sent() && item.unit == what as u16).map_or(0, |item| item.amount)
+    items.iter().find(|item| item.kind == ItemKind::Seen as u8 && item.unit == what as u16).map_or(0, |item| item.amount)
 }
 
 /// The lines of a basket among items: category of the goods, 0: none, and list amount.
@@ -310,6 +313,8 @@ const _: () = assert!(size_of::<Part>() == 32);
 pub const PART_CASH: u8 = 17;
 /// Account of a part that is a line of the basket: its category, what is off it, and its list amount.
 pub const PART_LINE: u8 = 18;
+/// Account of a part that says what a rule that is kept outside said: its id, money off, and what became of it.
+pub const PART_ADVICE: u8 = 19;
 /// Account of a part that says what is left to pay.
 pub const PART_UNPAID: u8 = 16;
 
@@ -333,6 +338,8 @@ pub enum Reason {
     NotStaff = 11,
     SoldOut = 12,
     Behind = 13,
+    Advised = 14,
+    NoAdvice = 15,
 }
 
 impl Reason {
@@ -354,6 +361,8 @@ impl Reason {
             NotStaff,
             SoldOut,
             Behind,
+            Advised,
+            NoAdvice,
         ];
         all.into_iter().find(|&reason| reason as u8 == number)
     }

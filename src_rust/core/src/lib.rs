@@ -4,6 +4,7 @@
 //! [`checkpoint`] keeps the way back short. This crate knows no Python, no gRPC and no time of day.
 
 pub mod accounts;
+pub mod advice;
 pub mod calendar;
 pub mod cards;
 pub mod checkpoint;

@@ -4,6 +4,7 @@
 //! state and prices; applying takes legs and changes as they are, and is the only way in which anything changes, live and in
 //! replay. The legs of every transaction are summed before they are applied: a sum other than zero stops the engine.
 
+mod advice;
 mod catalogue;
 mod cursor;
 mod details;
@@ -33,6 +34,7 @@ use crate::commands::{Answer, DRY_RUN, Kind, Registration, Request, USE_POINTS};
 use crate::details::{Item, ItemKind, Part, Seen, item_of, lines_of, seen_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
+use crate::machine::advice::take_advice;
 use crate::machine::details::answer_detailed;
 pub use crate::machine::details::{parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
@@ -524,6 +526,9 @@ impl Machine {
     #[inline]
     fn look_up(&mut self, admitted: &Admitted<'_>, card: u32) {
         self.applying.clear();
+        if admitted.beside.is_some() {
+            take_advice(admitted.items(), &mut self.applying);
+        }
         let rules = self.organisation.programmes[admitted.programme].rules.as_ref();
         if rules.is_some_and(|rules| rules.tables.look_at_sales()) || lines_of(admitted.items()).next().is_some() {
             self.look_up_rules(admitted, card);

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::advice::Adviser;
 use crate::cards::CardNumber;
 use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
@@ -136,6 +137,8 @@ pub(crate) enum Job {
     Surroundings(u16, u32, u32, Reply<Option<Surroundings>>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
+    /// Who asks the rules that are kept outside from now on.
+    Adviser(Option<Box<dyn Adviser>>, Reply<()>),
     Checkpoint(Reply<()>),
     Stop,
 }
@@ -465,6 +468,11 @@ impl Engine {
         self.call(Job::Checkpoint)
     }
 
+    /// Sets who asks the rules that are kept outside, for what is asked from now on. Without anybody they count as failed.
+    pub fn set_adviser(&self, adviser: Option<Box<dyn Adviser>>) -> Result<(), Error> {
+        self.call(|reply| Job::Adviser(adviser, reply))
+    }
+
     /// Why the engine stopped by itself; None while it runs.
     pub fn poisoned(&self) -> Option<String> {
         self.shared.poison.get().cloned()
@@ -524,6 +532,14 @@ impl Engine {
 }
 
 impl Job {
+    /// The rows that it asks for, of which some may be sales, with what was said of them at the door.
+    pub(crate) fn rows_checked(&self) -> Option<(&Batch, &[Checked])> {
+        match self {
+            Job::Rows(batch, checked, _) | Job::TryOut(batch, checked, _) => Some((batch, checked)),
+            _ => None,
+        }
+    }
+
     /// Answers with this error, unexecuted.
     pub(crate) fn refuse(self, error: Error) {
         match self {
@@ -544,6 +560,7 @@ impl Job {
             Job::Surroundings(_, _, _, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),
+            Job::Adviser(_, reply) => reply.give(Err(error)),
             Job::Checkpoint(reply) => reply.give(Err(error)),
             Job::Stop => {}
         }

@@ -3,6 +3,7 @@
 //! The tables come as JSON (`docs/rules.md`) and are checked once, at the door; behind it pricing cannot overflow.
 //! Pricing reads and computes; it changes nothing.
 
+mod advised;
 mod basket;
 mod counted;
 mod decisions;
@@ -17,6 +18,7 @@ mod when;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::advised::{Advised, FACTOR_MAX, Heard, PythonRule, Said};
 pub use self::counted::Part;
 pub use self::explain::{Fate, Gift, Told, Verdict};
 pub use self::gifts::{Band, Gifts};
@@ -94,6 +96,9 @@ pub struct Tables {
     /// None: there is none.
     #[serde(default)]
     pub growth_value: Option<GrowthValue>,
+    /// By ascending id.
+    #[serde(default)]
+    pub python_rules: Vec<PythonRule>,
 }
 
 fn hold_days() -> u32 {
@@ -282,6 +287,7 @@ impl Tables {
         self.check_places()?;
         self.check_tiers()?;
         self.check_stacks()?;
+        self.check_python_rules()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
         }

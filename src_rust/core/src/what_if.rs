@@ -17,6 +17,7 @@ mod tally;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::details::Item;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::journal::entry::{PinHash, Transaction};
@@ -51,6 +52,8 @@ pub struct Period {
     items: Vec<crate::details::Item>,
     /// What the PINs that were set are known by.
     new_pins: BTreeMap<u64, PinHash>,
+    /// What rules that are kept outside said of its sales.
+    advice: BTreeMap<u64, Vec<Item>>,
     /// Entries before it that its commands refer to.
     originals: BTreeMap<u64, Transaction>,
     /// Entries in it that they refer to.

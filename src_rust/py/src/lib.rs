@@ -4,13 +4,14 @@
 //! thread of the binding's own, so that no thread of the engine ever waits for the GIL.
 
 mod answers;
+mod python_rules;
 mod reports;
 mod server;
 mod what_if;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ use pyo3::types::{PyBytes, PyDict};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::answers::{Answers, Parts};
+use crate::python_rules::Outside;
 use crate::reports::Stores;
 use crate::server::Server;
 use crate::what_if::Period;
@@ -86,6 +88,8 @@ struct Core {
     engine: Engine,
     /// The way to the thread that completes futures; None once it was closed.
     completing: Mutex<Option<(Sender<Done>, JoinHandle<()>)>>,
+    /// The worker of the rules in Python, if there is one.
+    outside: Mutex<Option<Arc<python_rules::Shared>>>,
 }
 
 #[pymethods]
@@ -112,7 +116,7 @@ impl Core {
                 }
             });
         })?;
-        Ok(Core { engine, completing: Mutex::new(Some((done, thread))) })
+        Ok(Core { engine, completing: Mutex::new(Some((done, thread))), outside: Mutex::default() })
     }
 
     fn execute(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, items: &Bound<'_, PyAny>) -> PyResult<Answers> {
@@ -310,6 +314,20 @@ impl Core {
 
     fn state_digest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &py.detach(|| self.engine.state_digest()).map_err(raise)?))
+    }
+
+    /// Starts a worker by a command and lets it evaluate the rules in Python that `setup` names.
+    fn ask_python(&self, py: Python<'_>, command: Vec<String>, setup: Vec<u8>) -> PyResult<()> {
+        let (outside, shared) = py.detach(|| Outside::start(command, setup)).map_err(PyValueError::new_err)?;
+        py.detach(|| self.engine.set_adviser(Some(Box::new(outside)))).map_err(raise)?;
+        *self.outside.lock().unwrap_or_else(|broken| broken.into_inner()) = Some(shared);
+        Ok(())
+    }
+
+    /// What became of asking it; None if nobody is asked.
+    fn python_rules<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let shared = self.outside.lock().unwrap_or_else(|broken| broken.into_inner()).clone();
+        shared.map(|shared| reports::python_rules(py, &py.detach(|| shared.counts()))).transpose()
     }
 
     fn poisoned(&self) -> Option<String> {

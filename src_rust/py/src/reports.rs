@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use crate::answers::Answers;
+use crate::python_rules::Counts;
 
 use onecard_core::accounts::Account;
 use onecard_core::units::Unit;
@@ -181,6 +182,9 @@ fn rule_verdict<'py>(py: Python<'py>, verdict: rules::Verdict, name: &str) -> Py
         Fate::Counts => (1, 0),
         Fate::GivesWay => (2, 0),
         Fate::Misses(condition) => (3, condition as u8),
+        Fate::Refuses => (4, 0),
+        Fate::Failed => (5, 0),
+        Fate::TimedOut => (6, 0),
     };
     let dict = PyDict::new(py);
     dict.set_item("gift", verdict.gift as u8)?;
@@ -189,6 +193,19 @@ fn rule_verdict<'py>(py: Python<'py>, verdict: rules::Verdict, name: &str) -> Py
     dict.set_item("gives", verdict.gives)?;
     dict.set_item("fate", fate)?;
     dict.set_item("missed", missed)?;
+    Ok(dict)
+}
+
+/// What became of asking the rules in Python.
+pub fn python_rules<'py>(py: Python<'py>, counts: &Counts) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("groups", counts.groups)?;
+    dict.set_item("sales", counts.sales)?;
+    dict.set_item("failed", counts.failed)?;
+    dict.set_item("timed_out", counts.timed_out)?;
+    dict.set_item("restarts", counts.restarts)?;
+    dict.set_item("error", &counts.error)?;
+    dict.set_item("pid", counts.pid)?;
     Ok(dict)
 }
 

@@ -7,11 +7,11 @@ use crate::accounts::{Account, Post, Units};
 use crate::cards::{Card, Status};
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
-use crate::details::{PART_CASH, PART_LINE, PART_UNPAID, Part, lines_of};
+use crate::details::{Item, PART_ADVICE, PART_CASH, PART_LINE, PART_UNPAID, Part, lines_of};
 use crate::journal::entry::{CardRef, Change, Detail, POSTS_MAX, PostSums, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::{Admitted, Contradiction, Machine, Purses};
-use crate::units::{PURSE_MAX, Unit};
+use crate::units::{PURSE_MAX, Unit, rate_of};
 use crate::wallets::{Day, Hold, Wallet};
 
 /// Most lots of a wallet.
@@ -587,10 +587,22 @@ fn own_change(transaction: &Transaction, card: u16, account: Account) -> i64 {
 
 /// Adds the parts of the answer to a transaction.
 pub fn parts(transaction: &Transaction, parts: &mut Vec<Part>) {
-    let detail = &transaction.detail;
-    if !transaction.detailed || !transaction.code.is_approved() {
+    if !transaction.detailed {
         return;
     }
+    if transaction.code.is_approved() {
+        parts_of_effects(transaction, parts);
+    }
+    let detail = &transaction.detail;
+    for (rule, heard) in detail.items.iter().filter_map(Item::heard) {
+        let (amount, balance) = (rate_of(transaction.amount, heard.said().off) as i64, heard.number());
+        parts.push(Part { account: PART_ADVICE, purse: rule, amount, balance, ..Part::default() });
+    }
+}
+
+/// Those of what was posted, or is held.
+fn parts_of_effects(transaction: &Transaction, parts: &mut Vec<Part>) {
+    let detail = &transaction.detail;
     let balance = |card: u16, purse: u16| match (card, purse) {
         (0, 1..=3) => transaction.balances[usize::from(purse) - 1],
         _ => detail.balance(card, purse),

@@ -9,6 +9,7 @@ use crate::codes::Code;
 use crate::commands::{ACCEPT_PARTIAL, Kind, USE_POINTS};
 use crate::details::{Item, ItemKind, Kinds, Reason, Seen, item_of};
 use crate::journal::entry::{CardRef, Change, Transaction};
+use crate::machine::advice::must_not_be_refused;
 use crate::machine::hold::hold;
 use crate::machine::lots::{Purse, card_at, move_plain};
 use crate::machine::stock::Stock;
@@ -76,6 +77,9 @@ impl Machine {
         self.must_be_usable(admitted, card)?;
         if !is_amount(amount) {
             return Err(plain(Code::InvalidAmount));
+        }
+        if kinds.has(ItemKind::Advice) {
+            must_not_be_refused(admitted.items())?;
         }
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         let (tables, product) = self.rules_of(admitted.programme, card);

@@ -6,13 +6,13 @@
 use crate::accounts::Account;
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, RulesVersion};
-use crate::details::{Part, Seen, lines_of, seen_of};
+use crate::details::{Item, Part, Seen, lines_of, seen_of};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry, Transaction};
 use crate::machine::{answer_of, parts};
 use crate::pipeline::door::Checked;
 use crate::pipeline::{Engine, Job};
-use crate::rules::{Moment, Tables, Told, Verdict};
+use crate::rules::{Advised, Fate, Gift, Heard, Moment, Tables, Told, Verdict};
 
 /// Why a sale came to what it did.
 #[derive(Clone, Debug, Default)]
@@ -92,9 +92,20 @@ impl Engine {
         let tables = Tables::parse(&found.tables).map_err(Error::Rules)?;
         let Some(product) = tables.product(around.product) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
         let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
-        let told =
-            Told { moment: moment_of(sale, around, &tables), lines: &lines, paid: paid(sale, true), rebated: paid(sale, false) };
-        let verdicts = tables.explain(product, &told);
+        let heard: Vec<(u16, Heard)> = sale.detail.items.iter().filter_map(Item::heard).collect();
+        let mut advised = Advised::default();
+        heard.iter().for_each(|(_, heard)| advised.push(heard.said()));
+        let told = Told {
+            moment: moment_of(sale, around, &tables),
+            lines: &lines,
+            paid: paid(sale, true),
+            rebated: paid(sale, false),
+            advised: &advised,
+        };
+        let mut verdicts = tables.explain(product, &told);
+        let earned = verdicts.iter().filter(|of| of.gift == Gift::Points && of.fate == Fate::Counts).map(|of| of.gives).sum();
+        let of = |id| heard.iter().find(|heard| heard.0 == id).map(|heard| heard.1);
+        verdicts.extend(tables.explain_advice(sale.amount, earned, of));
         let named = |of: Verdict| (of, tables.name_of(of.gift, of.id).to_owned());
         let verdicts = verdicts.into_iter().map(named).collect();
         Ok(Explanation { code: Code::Approved.number(), version, answer, parts, verdicts })

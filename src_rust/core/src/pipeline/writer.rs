@@ -3,6 +3,7 @@
 //! It takes jobs in order, executes them into the group that is being made, and hands the group on when the sync
 //! thread is free. Between jobs it does bounded pieces of what can wait (`behind`): the sweep of a day's growth, a checkpoint pass.
 
+mod advise;
 mod behind;
 mod execute;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never, select};
 
+use crate::advice::Adviser;
 use crate::checkpoint::state_digest;
 use crate::clearing::report;
 use crate::codes::Code;
@@ -29,6 +31,7 @@ use crate::recovery::{Recovered, forget_old_keys};
 use crate::secrets::Secrets;
 use crate::storage::Storage;
 
+use advise::Advice;
 use behind::Pass;
 pub(crate) use behind::{Behind, Written};
 
@@ -84,6 +87,10 @@ pub(crate) struct Writer {
     /// Their birthdays.
     members: Members,
     options: Options,
+    /// Who asks the rules that are kept outside.
+    adviser: Option<Box<dyn Adviser>>,
+    /// What they said of the rows that are taken next.
+    advice: Advice,
 }
 
 impl Writer {
@@ -127,6 +134,8 @@ impl Writer {
             secrets: options.secrets.clone(),
             members,
             options,
+            adviser: None,
+            advice: Advice::default(),
         }
     }
 
@@ -170,6 +179,10 @@ impl Writer {
             while let Some(taken) = job.take() {
                 if matches!(taken, Job::Stop) {
                     return self.stop();
+                }
+                if taken.rows_checked().is_some() && self.asks_outside() {
+                    job = self.take_advised(taken, &mut waiting)?;
+                    continue;
                 }
                 self.take(taken)?;
                 if waiting > 0 && !self.is_full() && self.waits_until.is_none() {
@@ -373,6 +386,10 @@ impl Writer {
             Job::Digest(reply) => {
                 let digest = state_digest(&self.machine);
                 self.deliver(digest, reply);
+            }
+            Job::Adviser(adviser, reply) => {
+                self.adviser = adviser;
+                self.deliver((), reply);
             }
             Job::Checkpoint(reply) => self.next_pass_waiters.push(reply),
             Job::Stop => {}

@@ -12,11 +12,11 @@ use crate::rules::stacking::{Applying, Rank, Stack, clamped};
 use crate::rules::{Product, Tables};
 
 /// Most lines of a sale: a bit for each.
-const LINES_MAX: usize = ITEMS_MAX;
+pub(super) const LINES_MAX: usize = ITEMS_MAX;
 const _: () = assert!(LINES_MAX <= u64::BITS as usize);
 
 /// What each line is given, of as many as there are.
-type Shares = [i64; LINES_MAX];
+pub(super) type Shares = [i64; LINES_MAX];
 
 impl Tables {
     /// What is taken off all lines, of which `own` by the product; that of each is added to `of_lines`.
@@ -33,8 +33,10 @@ impl Tables {
                 stacks.add(rule.rank, rule.off(amount), lines, of);
             }
         }
+        let advised = applying.advised.off_lines(lines);
         let first = of_lines.len();
-        of_lines.extend(stacks.totals().zip(lines).map(|(off, &line)| off.min(line.into()) as i64));
+        let totals = stacks.totals().zip(advised).map(|(off, more)| off + i128::from(more));
+        of_lines.extend(totals.zip(lines).map(|(off, &line)| off.min(line.into()) as i64));
         of_lines[first..].iter().sum()
     }
 

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 
+use crate::rules::advised::Advised;
 use crate::rules::basket::{Stacked, share_out, sum_of};
 use crate::rules::stacking::{Rank, Rule};
 use crate::rules::when::{Condition, Moment, When};
@@ -23,6 +24,12 @@ pub enum Fate {
     GivesWay,
     /// All is as it asks, but for this.
     Misses(Condition),
+    /// It refuses the sale.
+    Refuses,
+    /// It could not be asked, or broke.
+    Failed,
+    /// It did not answer in its time.
+    TimedOut,
 }
 
 /// What a rule gives.
@@ -37,6 +44,10 @@ pub enum Gift {
     Rebate = 3,
     /// Growth value.
     GrowthValue = 4,
+    /// Money off the list amount that a Python rule says.
+    AdvisedDiscount = 5,
+    /// Points, more or fewer, that a Python rule says.
+    AdvisedPoints = 6,
 }
 
 /// A rule and what became of it.
@@ -63,6 +74,8 @@ pub struct Told<'a> {
     pub paid: i64,
     /// Of it from principal of the own card, and in cash.
     pub rebated: i64,
+    /// What rules that are kept outside said.
+    pub advised: &'a Advised,
 }
 
 /// A rule that was held against a sale.
@@ -89,7 +102,8 @@ impl Tables {
             .map(|of| hold(&of.when, Rule::from(of), &told.moment, lines, |rule, amount, _| rule.off(amount)));
         let discounts: Vec<Held> = own.into_iter().chain(discounts).collect();
         let stacked = stack(&discounts, &amounts);
-        let off = stacked.totals().zip(&amounts).map(|(off, &amount)| off.min(amount.into()) as i64);
+        let totals = stacked.totals().zip(told.advised.off_lines(&amounts)).map(|(off, more)| off + i128::from(more));
+        let off = totals.zip(&amounts).map(|(off, &amount)| off.min(amount.into()) as i64);
         let costs: Vec<i64> = amounts.iter().zip(off).map(|(amount, off)| amount - off).collect();
         let mut verdicts = judge(Gift::Discount, &discounts, &stacked, &amounts);
         let paid_of = &share_out(told.paid, &costs, u64::MAX)[..costs.len()];
@@ -115,6 +129,9 @@ impl Tables {
         let found = match gift {
             Gift::Discount => self.discounts.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.discounts[at].name),
             Gift::Points => self.accruals.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.accruals[at].name),
+            Gift::AdvisedDiscount | Gift::AdvisedPoints => {
+                u16::try_from(id).ok().and_then(|id| self.python_rule(id)).map(|rule| &rule.name)
+            }
             Gift::Rebate | Gift::GrowthValue => None,
         };
         found.map_or("", String::as_str)
@@ -172,7 +189,7 @@ mod tests {
     }
 
     fn explained(tables: &Tables, moment: Moment, paid: i64) -> Vec<Verdict> {
-        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0 })
+        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0, advised: &Advised::default() })
     }
 
     fn at(store: u32) -> Moment {
@@ -258,7 +275,7 @@ mod tests {
             let (product, mut off) = (&tables.products[0], Vec::new());
             let taken = tables.off(product, amount, &applying, &mut off);
             let paid = (amount - taken) * paid / 100;
-            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0 });
+            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0, advised: &applying.advised });
             let sum = |gift| -> i64 {
                 let counted = told.iter().filter(|of| of.gift == gift && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()

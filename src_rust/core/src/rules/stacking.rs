@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::memory::prefetch;
+use crate::rules::advised::Advised;
 use crate::rules::decisions::Decisions;
 use crate::rules::when::{Moment, When};
 use crate::rules::{Product, Tables};
@@ -287,6 +288,8 @@ pub struct Applying {
     pub(super) of_lines: Vec<(u32, u64)>,
     /// List amounts of its lines; none: it is not told line by line.
     pub(super) lines: Vec<i64>,
+    /// What rules that are kept outside said.
+    pub advised: Advised,
 }
 
 impl Applying {
@@ -296,12 +299,13 @@ impl Applying {
         self.of_sale.clear();
         self.of_lines.clear();
         self.lines.clear();
+        self.advised.clear();
     }
 
     /// True if nothing was found, and there is nothing to be shared out.
     #[inline]
     fn is_of_product_alone(&self) -> bool {
-        self.of_sale.is_empty() & self.lines.is_empty()
+        self.of_sale.is_empty() & self.lines.is_empty() & self.advised.is_nothing()
     }
 
     fn add_to_line(&mut self, number: u32, line: usize) {
@@ -373,7 +377,7 @@ impl Tables {
             stack.add(Rank::PRODUCT, own);
         }
         self.stacks.reached(&applying.of_sale, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
-        stack.total().min(amount.into()) as i64
+        (stack.total() + applying.advised.off(amount)).min(amount.into()) as i64
     }
 
     /// Points that so much money paid earns of a list amount: the product's, and what accruals that apply give beyond them; 2^63 - 1: that, or
@@ -384,10 +388,10 @@ impl Tables {
         if applying.is_of_product_alone() {
             return base;
         }
-        match applying.lines.is_empty() {
+        applying.advised.points(match applying.lines.is_empty() {
             true => self.earned_by_rules(base, amount, paid, &applying.of_sale),
             false => self.earned_by_lines(product, paid, applying, off),
-        }
+        })
     }
 
     #[inline(never)]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::calendar::WINDOW_DAYS;
 use crate::commands::{Kind, Request};
-use crate::details::{Seen, lines_of, seen_of};
+use crate::details::{Item, Seen, lines_of, seen_of};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::journal::{Journal, JournalError};
@@ -152,6 +152,7 @@ impl<'a> Loader<'a> {
             steps: Vec::new(),
             items: Vec::new(),
             new_pins: BTreeMap::new(),
+            advice: BTreeMap::new(),
             originals: BTreeMap::new(),
             referred: BTreeSet::new(),
             products: BTreeSet::new(),
@@ -193,6 +194,10 @@ impl<'a> Loader<'a> {
         if command.request.items > 0 {
             command.request.first_item = u32::try_from(period.items.len()).map_err(|_| too_long())?;
             period.items.extend(sent(transaction));
+        }
+        let advice: Vec<Item> = transaction.detail.items.iter().filter(|item| item.heard().is_some()).copied().collect();
+        if !advice.is_empty() {
+            period.advice.insert(sequence, advice);
         }
         if let (Kind::SetPin, Some(pin)) = (transaction.kind, new_pin(transaction)) {
             period.new_pins.insert(sequence, pin);

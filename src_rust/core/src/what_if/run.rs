@@ -182,10 +182,15 @@ impl<'a> Run<'a> {
                 self.items.extend(self.new_pin(command));
             }
         }
+        let rules = self.machine.organisation.programmes[at].rules.as_ref();
         if command.birthday != 0 {
-            let rules = self.machine.organisation.programmes[at].rules.as_ref();
             let seen = command.birthday & rules.map_or(0, |rules| rules.tables.birthdays());
             self.items.extend((seen != 0).then(|| Item::seen(Seen::Birthday, seen.into())));
+        }
+        // What was said then is said again, of rules that these rules name, too.
+        if let (Some(advice), Some(rules)) = (self.period.advice.get(&command.sequence), rules) {
+            let named = |item: &&Item| rules.tables.python_rule(item.unit).is_some();
+            self.items.extend(advice.iter().filter(named).copied());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::calendar::is_date;
 use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, Request};
-use crate::details::{Item, ItemKind, Part, Seen, lines_of};
+use crate::details::{Item, ItemKind, Part, Reason, Seen, lines_of};
 use crate::error::Error;
 use crate::journal::JournalError;
 use crate::journal::entry::{CardRef, Entry, TRANSACTION_BYTES_MAX, Transaction};
@@ -40,7 +40,7 @@ struct Ahead {
 
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
-        let rows = &batch.rows;
+        let (rows, advice) = (&batch.rows, std::mem::take(&mut self.advice));
         let mut answers =
             Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
         // While a run of rows is executed, the memory that the next two need is on its way, step by step.
@@ -62,12 +62,14 @@ impl Writer {
             }
             self.ask_for_rules(batch, rows, &ahead);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
+                let at = answers.rows.len();
                 // In place: an answer is too large to be handed from function to function.
                 answers.rows.push(Answer { kind: request.kind, ..Answer::default() });
                 let place = answers.rows.last_mut().expect("one was just added");
                 let items = if checked.has_items { batch.items_of(request).unwrap_or(&[]) } else { &[] };
                 let first = answers.parts.len();
-                if let Err(code) = self.execute_one(request, items, checked, ahead, place, &mut answers.parts)? {
+                let advice = advice.of(at);
+                if let Err(code) = self.execute_one(request, items, advice, checked, ahead, place, &mut answers.parts)? {
                     place.code = code.number().into();
                 }
                 if answers.parts.len() > first {
@@ -160,6 +162,7 @@ impl Writer {
         &mut self,
         request: &Request,
         items: &[Item],
+        (advice, lacks): (&[Item], bool),
         checked: &Checked,
         ahead: &Ahead,
         place: &mut Answer,
@@ -180,6 +183,10 @@ impl Writer {
             return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
+        if lacks {
+            place.reason = Reason::NoAdvice as u8;
+            return Ok(Err(Code::NotAvailable));
+        }
         let (number, card_hash, likely_card) = (checked.number, checked.card_hash, ahead.likely_card);
         let (mut hashed, mut beside) = (Vec::new(), Beside { items, forged: checked.forged, salt: None });
         if items.iter().any(Item::is_secret) {
@@ -193,6 +200,12 @@ impl Writer {
                 hashed.extend_from_slice(items);
             }
             hashed.push(seen);
+        }
+        if !advice.is_empty() {
+            if hashed.is_empty() {
+                hashed.extend_from_slice(items);
+            }
+            hashed.extend_from_slice(advice);
         }
         if !hashed.is_empty() {
             beside.items = &hashed;
