@@ -59,6 +59,9 @@ CATEGORIES = (1, 2, 65_535)
 TIERS = (1, 2, 31)
 """Tiers of cards in all rules."""
 
+UNKNOWN_PLACE = 4_294_967_294
+"""Number of no store and no merchant."""
+
 PROGRAMMES_MAX = 65_500
 """Histories use programmes 1 to this one; those above are never registered."""
 
@@ -96,6 +99,7 @@ COMMANDS = (
     "register: again, other content, unknown parent, malformed",
     "publish",
     "publish: again, other content, wrong number",
+    "publish: an unknown store or merchant",
     "close",
     "close: again",
     "close: wrong date",
@@ -732,6 +736,25 @@ class Author:
         )
         self.call("publish", version, text, tables, label="publish: again, other content, wrong number")
 
+    def publish_unknown(self) -> None:
+        """A next version that names a store or a merchant which is not registered: it is refused."""
+        text, tables = self.published
+        label = "publish: an unknown store or merchant"
+        self.call("publish", self.version + 1, text, self.with_unknown(json.loads(tables)), label=label)
+
+    def with_unknown(self, tables: dict[str, Any]) -> str:
+        """Tables with one more place in a rule, a unit or a region; what is named last is nowhere."""
+        what = pick(self.rng, ("stores", "merchants"))
+        units = [unit for unit in tables.get("units", []) if what == "stores"]
+        rules = [*tables.get("discounts", []), *tables.get("accruals", [])]
+        places = [rule["when"] for rule in rules] + units + tables.get("regions", [])
+        place = pick(self.rng, places) if places else {"name": "nowhere"}
+        if not places:
+            tables["regions"] = [place]
+        # The largest number is a store's and a merchant's: it stays the last.
+        place[what] = sorted({*place.get(what, ()), UNKNOWN_PLACE})
+        return json.dumps(tables)
+
     def register_odd(self) -> None:
         """New stores and terminals, and registrations that are known, contradict, or make no sense."""
         number, store, terminal = self.programme, self.stores[0], self.terminals[0]
@@ -919,6 +942,7 @@ DECK: tuple[Callable[[Author], None], ...] = tuple(
         (5, Author.malformed),
         (2, Author.publish),
         (1, Author.publish_odd),
+        (1, Author.publish_unknown),
         (1, Author.register_odd),
         (6, Author.close),
         (2, Author.close_odd),

@@ -549,7 +549,8 @@ class Client:
         """Publish a version of the rules; the code.
 
         Without a version it is the next one, or the newest if that is the same text: publishing twice
-        changes nothing. ValueError says what of the tables the engine does not take.
+        changes nothing. ValueError says what of the tables the engine does not take; of stores and merchants
+        that are not registered a RulesError does.
         """
         if version is None:
             version = self.rules().number_for(rules.text)
@@ -558,8 +559,19 @@ class Client:
         )
         found = self._retried(self._admin.PublishRules, request)
         if found.code == codes.Code.FORMAT_ERROR:
+            self.check_registered(rules)
             raise ValueError(found.message)
         return int(found.code)
+
+    def check_registered(self, rules: Rules) -> int:
+        """RulesError names every store and merchant of the rules that the programme has not; else the code."""
+        found = self.positions()
+        if found.code == 0:
+            merchants = self.liabilities().merchants
+            rules.check_registered(
+                {store.store for store in found.stores}, {one.merchant for one in merchants}
+            )
+        return found.code
 
     def rules_versions(self) -> RulesVersions:
         """Versions of the rules that were published, oldest first."""

@@ -262,12 +262,24 @@ class Programme(Books):
     def publish(self, version: int, text: str, tables: str) -> int:
         """Publish a version of the rules; the tables are JSON."""
         newest = len(self.versions)
-        if version == newest + 1:
-            self.versions.append((text, tables, json.loads(tables)))
-            return 0
         if version == newest and newest:
             return 0 if self.versions[-1][:2] == (text, tables) else 94
+        rules = json.loads(tables)
+        if not self.knows_places(rules):
+            return 30
+        if version == newest + 1:
+            self.versions.append((text, tables, rules))
+            return 0
         return 12
+
+    def knows_places(self, tables: dict[str, Any]) -> bool:
+        """Whether all stores and merchants that tables name are registered."""
+        rules = [*tables.get("discounts", []), *tables.get("accruals", [])]
+        named = [rule.get("when", {}) for rule in rules]
+        named += [*tables.get("units", []), *tables.get("regions", [])]
+        stores = {store for of in named for store in of.get("stores", [])}
+        merchants = {merchant for of in named for merchant in of.get("merchants", [])}
+        return stores <= self.stores.keys() and merchants <= self.merchants.keys()
 
     def close_day(self, date: int) -> dict[str, Any]:
         """Close the open day; the report, or the code of a refusal."""

@@ -40,7 +40,7 @@ use crate::machine::sale::Till;
 pub(crate) use crate::machine::tier::review;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Applying, Band, Limits, Moment, Product, Tables};
+use crate::rules::{self, Applying, Band, Limits, Moment, Product, Registered, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -766,7 +766,7 @@ impl Machine {
     }
 
     /// Publishes a version of the rules: the code, and the entry, with this sequence, if there is one to journal. An error says what is
-    /// wrong with the tables.
+    /// wrong with the tables, or that they name a store or a merchant that is not there.
     pub fn publish(
         &mut self,
         programme: u16,
@@ -791,6 +791,7 @@ impl Machine {
                 ));
             }
         }
+        tables.check_registered(Registered { stores: &found.stores, merchants: &found.merchants })?;
         if version != found.rule_version() + 1 {
             return Ok((Code::InvalidTransaction, None));
         }
