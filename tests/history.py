@@ -225,6 +225,9 @@ def random_tables(
             stacked_table(rng, rule, accrual_table(rng, scale), scale, products, stores, today)
             for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
         ],
+        "fees": [
+            fee_table(rng, fee, scale, products, stores, today) for fee in range(1, pick(rng, (1, 1, 2, 4)))
+        ],
     }
 
 
@@ -267,6 +270,26 @@ def accrual_table(rng: Random, scale: int) -> dict[str, Any]:
         ),
     )
     return gives | {"max": pick(rng, (0, 0, 1, up_to(rng, scale)))}
+
+
+def fee_table(
+    rng: Random, number: int, scale: int, products: tuple[int, ...], stores: list[int], today: int
+) -> dict[str, Any]:
+    """A fee between the two merchants: of all or of points, to the one or to the other."""
+    when = stacked_table(rng, number, {}, scale, products, stores, today)["when"]
+    unseen: dict[str, Any] = {"tiers": [], "categories": [], "birthday": None}
+    least = pick(rng, (0, 0, 1, up_to(rng, scale // 10 + 1)))
+    return {
+        "id": number,
+        "name": f"fee {number}",
+        "of": pick(rng, ("spend", "spend", "points")),
+        "rate": pick(rng, (ONE, 15 * 10**9, 1, up_to(rng, ONE), 333_333_333_333)),
+        "min": least,
+        "max": pick(rng, (0, 0, least + up_to(rng, scale // 10 + 1))),
+        "paid_by": pick(rng, ("acceptor", "acceptor", "card-merchant")),
+        "card_merchants": pick(rng, ([], [], [1], [1, 4_294_967_295])),
+        "when": {**when, **unseen} if rng.random() < 0.5 else {},
+    }
 
 
 def stacked_table(
@@ -746,7 +769,7 @@ class Author:
         """Tables with one more place in a rule, a unit or a region; what is named last is nowhere."""
         what = pick(self.rng, ("stores", "merchants"))
         units = [unit for unit in tables.get("units", []) if what == "stores"]
-        rules = [*tables.get("discounts", []), *tables.get("accruals", [])]
+        rules = [*tables.get("discounts", []), *tables.get("accruals", []), *tables.get("fees", [])]
         places = [rule["when"] for rule in rules] + units + tables.get("regions", [])
         place = pick(self.rng, places) if places else {"name": "nowhere"}
         if not places:

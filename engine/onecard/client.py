@@ -554,6 +554,8 @@ class Client:
         """
         if version is None:
             version = self.rules().number_for(rules.text)
+        if rules.source.triggers:
+            self.check_registered(rules)
         request = admin_pb2.PublishRulesRequest(
             programme=self.programme, version=version, text=rules.text, tables=rules.tables_json
         )
@@ -564,7 +566,7 @@ class Client:
         return int(found.code)
 
     def check_registered(self, rules: Rules) -> int:
-        """RulesError names every store and merchant of the rules that the programme has not; else the code."""
+        """RulesError names each store and merchant of the rules that is not registered; else the code."""
         found = self.positions()
         if found.code == 0:
             merchants = self.liabilities().merchants
@@ -843,7 +845,14 @@ def _rules_version(version: admin_pb2.RulesVersion) -> RulesVersion:
 def _positions(stores: Iterable[admin_pb2.StorePosition]) -> StorePositions:
     return StorePositions(
         tuple(
-            (store.store, int_of(store.sold), int_of(store.collected), int_of(store.net), int_of(store.due))
+            (
+                store.store,
+                int_of(store.sold),
+                int_of(store.collected),
+                int_of(store.net),
+                int_of(store.due),
+                int_of(store.fees),
+            )
             for store in stores
         )
     )

@@ -180,6 +180,8 @@ class Engine:
             rules = Rules.load(rules)
         if version is None:
             version = self.rules(programme=programme).number_for(rules.text)
+        if rules.source.triggers:
+            self.check_registered(rules, programme=programme)
         try:
             return self._core.publish(programme, version, rules.text, rules.tables_json)
         except ValueError:
@@ -187,7 +189,7 @@ class Engine:
             raise
 
     def check_registered(self, rules: Rules, *, programme: int = 1) -> int:
-        """RulesError names every store and merchant of the rules that the programme has not; else the code."""
+        """RulesError names each store and merchant of the rules that is not registered; else the code."""
         found = self.positions(programme)
         if found.code == 0:
             merchants = self.liabilities(programme).merchants

@@ -23,6 +23,8 @@ class Gift(IntEnum):
     REBATE = 3
     """Bonus, in minor units."""
     GROWTH_VALUE = 4
+    FEE = 5
+    """Money between the merchant of the store and that which issued the card, in minor units."""
 
 
 class Fate(IntEnum):
@@ -53,6 +55,7 @@ class Condition(IntEnum):
     REGIONS = 12
     MERCHANTS = 13
     STORES = 14
+    CARD_MERCHANTS = 15
 
 
 _WHY = {
@@ -70,6 +73,7 @@ _WHY = {
     Condition.REGIONS: "the store lies in another region",
     Condition.MERCHANTS: "the store is another merchant's",
     Condition.STORES: "it was another store",
+    Condition.CARD_MERCHANTS: "the card was issued by another merchant",
 }
 
 
@@ -79,7 +83,7 @@ class Verdict:
 
     gift: Gift
     id: int
-    """Of a discount or an accrual; 0: what the product gives, or growth value."""
+    """Of a discount, an accrual or a fee; 0: what the product gives, or growth value."""
     name: str
     gives: int
     """What it gives, or would."""
@@ -93,6 +97,8 @@ class Verdict:
             return f"discount {self.id}, {self.name}" if self.id else "the product's discount"
         if self.gift == Gift.POINTS:
             return f"accrual {self.id}, {self.name}" if self.id else "the product's points"
+        if self.gift == Gift.FEE:
+            return f"fee {self.id}, {self.name}"
         return "the product's rebate" if self.gift == Gift.REBATE else "growth value"
 
     @property
@@ -116,7 +122,7 @@ class Explanation:
     """What it was answered, or would be."""
     verdicts: tuple[Verdict, ...] = ()
     """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and
-    growth value."""
+    growth value; then, of a purchase on a card of another merchant, its fees."""
 
     def counted(self, gift: Gift) -> int:
         """What rules give of one kind, together."""

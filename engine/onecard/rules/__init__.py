@@ -3,7 +3,8 @@
 docs/rules.md is the reference. Three steps, each on the one before: `located` parses the text and knows the
 line of every key; the models of `source` check shape and types, and `wording` says in our words what pydantic
 finds; `compiler` scales decimals to integers and checks what spans several keys, with `cards` for what makes
-kinds of cards: units, bundles, channels. `named` holds stores and merchants against those of a programme. All problems of a step are reported together, each with file, line
+kinds of cards: units, bundles, channels; `named` holds stores and merchants against those of a programme.
+All problems of a step are reported together, each with file, line
 and mend. `sentences` says what a file does, `schema` tells editors what one may say. Decimals are exact from
 the first character on: no float is ever made.
 """
@@ -100,7 +101,7 @@ class Rules:
         return triggers_of(self.source)
 
     def check_registered(self, stores: Collection[int], merchants: Collection[int]) -> None:
-        """RulesError names every store and merchant that the file names and a programme with these has not."""
+        """RulesError names every store and merchant of the file that is not among these."""
         if problems := unregistered(self.source, stores, merchants):
             raise Located(self.text, self.file).error(problems)
 

@@ -1,7 +1,7 @@
 """Stores and merchants that a rule file names, held against those that a programme has.
 
 The engine refuses a version that names one which is not registered, and says which rule; here the file says
-where it stands.
+where it stands. Triggers are in no tables: they are held against them here alone.
 """
 
 from collections.abc import Collection, Iterator
@@ -35,6 +35,11 @@ def _named(source: RuleFile) -> _Named:
     for table, rules in (("discounts", source.discounts), ("accruals", source.accruals)):
         for at, rule in enumerate(rules):
             yield from _places((table, at, "when"), rule.when)
+    for at, trigger in enumerate(source.triggers):
+        yield ("triggers", at, "stores"), "store", trigger.stores
+    for at, fee in enumerate(source.fees):
+        yield ("fees", at, "card_merchants"), "merchant", fee.card_merchants
+        yield from _places(("fees", at, "when"), fee.when)
 
 
 def _places(path: KeyPath, of: Any) -> _Named:

@@ -7,6 +7,7 @@
 mod catalogue;
 mod cursor;
 mod details;
+mod fees;
 mod fork;
 mod gifts;
 mod grant;
@@ -248,13 +249,14 @@ impl Machine {
         self.decided.as_deref().filter(|decided| decided.kind != Kind::Balance).cloned()
     }
 
-    /// The product of a card and the merchant of a store.
-    pub fn surroundings(&self, programme: u16, card: u32, store: u32) -> Option<(u16, u32)> {
+    /// The product of a card, the merchant of a store, and the merchant that issued the card.
+    pub fn surroundings(&self, programme: u16, card: u32, store: u32) -> Option<(u16, u32, u32)> {
         let organisation = &self.organisation;
         let found = &organisation.programmes[organisation.programme(programme)?];
         let store = &organisation.stores[*found.stores.get(&store)? as usize];
         let card = (card < self.cards.len()).then(|| self.cards.card(card))?;
-        Some((card.product, organisation.merchants[store.merchant as usize].number))
+        let number = |merchant: u32| organisation.merchants[merchant as usize].number;
+        Some((card.product, number(store.merchant), number(card.merchant)))
     }
 
     /// Closes a decided plain transaction: what its moves make of its card's purses; what is refused makes none.
@@ -463,10 +465,11 @@ impl Machine {
         self.look_up(admitted, index);
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
+        let charged = self.may_charge(tables, index, admitted.terminal);
         let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
         let by_tier = (card.tier != 0) & tables.look_at_tiers();
         let first = self.is_first_purchase(tables, index);
-        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | first | tables.gives_growth() {
+        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | first | charged | tables.gives_growth() {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };

@@ -7,6 +7,7 @@ mod basket;
 mod counted;
 mod decisions;
 mod explain;
+mod fees;
 mod gifts;
 mod named;
 mod places;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::counted::Part;
 pub use self::explain::{Fate, Gift, Told, Verdict};
+pub use self::fees::{Fee, FeeOf, FeePayer, Foreign};
 pub use self::gifts::{Band, Gifts};
 pub use self::named::Registered;
 pub use self::places::{Category, Region};
@@ -96,6 +98,9 @@ pub struct Tables {
     /// None: there is none.
     #[serde(default)]
     pub growth_value: Option<GrowthValue>,
+    /// By ascending id.
+    #[serde(default)]
+    pub fees: Vec<Fee>,
 }
 
 fn hold_days() -> u32 {
@@ -284,6 +289,7 @@ impl Tables {
         self.check_places()?;
         self.check_tiers()?;
         self.check_stacks()?;
+        self.check_fees()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
         }
@@ -367,6 +373,12 @@ impl Tables {
     pub fn bundle(&self, id: u16) -> Option<&Bundle> {
         let at = self.bundles.binary_search_by_key(&id, |bundle| bundle.id).ok()?;
         Some(&self.bundles[at])
+    }
+
+    /// True if merchants pay each other fees.
+    #[inline]
+    pub fn has_fees(&self) -> bool {
+        !self.fees.is_empty()
     }
 
     /// True if the issuer itself takes in the money that comes by this channel.

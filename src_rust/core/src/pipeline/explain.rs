@@ -12,7 +12,7 @@ use crate::journal::entry::{CardRef, Entry, Transaction};
 use crate::machine::{answer_of, parts};
 use crate::pipeline::door::Checked;
 use crate::pipeline::{Engine, Job};
-use crate::rules::{Moment, Tables, Told, Verdict};
+use crate::rules::{Foreign, Moment, Tables, Told, Verdict};
 
 /// Why a sale came to what it did.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub(crate) struct Surroundings {
     pub(crate) product: u16,
     /// Number of the merchant that the store is of.
     pub(crate) merchant: u32,
+    /// Number of the merchant that issued the card.
+    pub(crate) issuer: u32,
 }
 
 impl Engine {
@@ -92,8 +94,13 @@ impl Engine {
         let tables = Tables::parse(&found.tables).map_err(Error::Rules)?;
         let Some(product) = tables.product(around.product) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
         let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
-        let told =
-            Told { moment: moment_of(sale, around, &tables), lines: &lines, paid: paid(sale, true), rebated: paid(sale, false) };
+        let told = Told {
+            moment: moment_of(sale, around, &tables),
+            lines: &lines,
+            paid: paid(sale, true),
+            rebated: paid(sale, false),
+            foreign: foreign(sale, around),
+        };
         let verdicts = tables.explain(product, &told);
         let named = |of: Verdict| (of, tables.name_of(of.gift, of.id).to_owned());
         let verdicts = verdicts.into_iter().map(named).collect();
@@ -115,6 +122,15 @@ fn moment_of(sale: &Transaction, around: Surroundings, tables: &Tables) -> Momen
         .of(tables.region(sale.store, around.merchant), seen_of(items, Seen::Tier) as u8)
         .near(seen_of(items, Seen::Birthday) as u8)
         .on(sale.key.date, sale.time)
+}
+
+/// A purchase on a card of another merchant, as fees look at it. An authorisation costs none: its captures do.
+fn foreign(sale: &Transaction, around: Surroundings) -> Option<Foreign> {
+    let Surroundings { issuer, merchant, .. } = around;
+    let sums = &sale.detail.sums;
+    let (spend, points) = (sums.all(Account::StoreClearing) + sale.detail.cash, -sums.all(Account::IssuerPoints));
+    let is_one = sale.kind == Kind::Purchase && sale.detailed && issuer != merchant;
+    is_one.then_some(Foreign { issuer, spend, points })
 }
 
 /// What cards and cash paid: from principal and bonus of all, or from principal of the own card alone.

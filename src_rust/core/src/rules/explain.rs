@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 
 use crate::rules::basket::{Stacked, share_out, sum_of};
+use crate::rules::fees::Foreign;
 use crate::rules::stacking::{Rank, Rule};
 use crate::rules::when::{Condition, Moment, When};
 use crate::rules::{Product, Tables};
@@ -37,6 +38,8 @@ pub enum Gift {
     Rebate = 3,
     /// Growth value.
     GrowthValue = 4,
+    /// Money that one merchant pays another.
+    Fee = 5,
 }
 
 /// A rule and what became of it.
@@ -63,6 +66,8 @@ pub struct Told<'a> {
     pub paid: i64,
     /// Of it from principal of the own card, and in cash.
     pub rebated: i64,
+    /// How fees look at it, if it is a purchase on a card of another merchant.
+    pub foreign: Option<Foreign>,
 }
 
 /// A rule that was held against a sale.
@@ -107,7 +112,22 @@ impl Tables {
         let growth = self.growth_value.as_ref().map_or(0, |growth| growth.earned(told.paid));
         let more = [(Gift::Rebate, rebate), (Gift::GrowthValue, growth)].into_iter().filter(|more| more.1 > 0);
         verdicts.extend(more.map(|(gift, gives)| Verdict { gift, id: 0, gives, fate: Fate::Counts }));
+        verdicts.extend(told.foreign.iter().flat_map(|foreign| self.judge_fees(&told.moment, foreign)));
         verdicts
+    }
+
+    /// The fees that are paid for a sale, and those that miss one condition only.
+    fn judge_fees(&self, moment: &Moment, foreign: &Foreign) -> Vec<Verdict> {
+        let judged = self.fees.iter().filter_map(|fee| {
+            let gives = fee.amount(foreign);
+            let fate = match fee.missed(moment, foreign)[..] {
+                [] if gives > 0 => Fate::Counts,
+                [condition] if gives > 0 => Fate::Misses(condition),
+                _ => return None,
+            };
+            Some(Verdict { gift: Gift::Fee, id: fee.id.into(), gives, fate })
+        });
+        judged.collect()
     }
 
     /// What a rule is called; that of the product, and of what is no rule of its own, has no name.
@@ -115,6 +135,7 @@ impl Tables {
         let found = match gift {
             Gift::Discount => self.discounts.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.discounts[at].name),
             Gift::Points => self.accruals.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &self.accruals[at].name),
+            Gift::Fee => self.fees.iter().find(|fee| u32::from(fee.id) == id).map(|fee| &fee.name),
             Gift::Rebate | Gift::GrowthValue => None,
         };
         found.map_or("", String::as_str)
@@ -172,7 +193,7 @@ mod tests {
     }
 
     fn explained(tables: &Tables, moment: Moment, paid: i64) -> Vec<Verdict> {
-        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0 })
+        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0, foreign: None })
     }
 
     fn at(store: u32) -> Moment {
@@ -258,7 +279,7 @@ mod tests {
             let (product, mut off) = (&tables.products[0], Vec::new());
             let taken = tables.off(product, amount, &applying, &mut off);
             let paid = (amount - taken) * paid / 100;
-            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0 });
+            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0, foreign: None });
             let sum = |gift| -> i64 {
                 let counted = told.iter().filter(|of| of.gift == gift && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()

@@ -33,13 +33,18 @@ impl Tables {
     pub fn check_registered(&self, registered: Registered<'_>) -> Result<(), String> {
         let units = self.units.iter().map(|unit| (format!("unit {}", unit.id), registered.missing(&unit.stores, &[])));
         let regions = (1..).zip(&self.regions);
-        let regions =
-            regions.map(|(number, of)| (format!("region {number}"), registered.missing(&of.stores, &of.merchants)));
+        let regions = regions.map(|(number, of)| (format!("region {number}"), registered.missing(&of.stores, &of.merchants)));
         let discounts = self.discounts.iter().map(|rule| (format!("discount {}", rule.id), registered.missing_of(&rule.when)));
         let accruals = self.accruals.iter().map(|rule| (format!("accrual {}", rule.id), registered.missing_of(&rule.when)));
-        let mut named = units.chain(regions).chain(discounts).chain(accruals);
+        let fees = self.fees.iter().map(|fee| {
+            let missing = registered.missing_of(&fee.when).or_else(|| registered.missing(&[], &fee.card_merchants));
+            (format!("fee {}", fee.id), missing)
+        });
+        let mut named = units.chain(regions).chain(discounts).chain(accruals).chain(fees);
         match named.find_map(|(rule, missing)| Some((rule, missing?))) {
-            Some((rule, missing)) => Err(format!("tables: {rule}: {missing} is not registered: register it first, or take it out")),
+            Some((rule, missing)) => {
+                Err(format!("tables: {rule}: {missing} is not registered: register it first, or take it out"))
+            }
             None => Ok(()),
         }
     }
@@ -62,6 +67,7 @@ mod tests {
             (r#""regions": [{"name": "a", "stores": [1]}, {"name": "b", "merchants": [7, 9]}]"#, ["region 2", "merchant 9"]),
             (r#""discounts": [{"id": 9, "name": "a", "value": 1, "when": {"stores": [3]}}]"#, ["discount 9", "store 3"]),
             (r#""accruals": [{"id": 4, "name": "a", "points": 1, "when": {"merchants": [1]}}]"#, ["accrual 4", "merchant 1"]),
+            (r#""fees": [{"id": 5, "name": "a", "rate": 1, "card_merchants": [3, 7]}]"#, ["fee 5", "merchant 3"]),
         ] {
             let error = check(rules).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
