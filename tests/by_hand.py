@@ -34,7 +34,7 @@ def number(card: str) -> bytes:
     return bytes([len(card)]) + int(card).to_bytes(8, "little")
 
 
-ALL_ACCOUNTS = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48]
+ALL_ACCOUNTS = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48, 19, 20]
 
 
 def moves(posted: list[tuple[int, int, int]]) -> bytes:

@@ -164,7 +164,10 @@ class EngineDriver:
 
     def publish(self, programme: int, version: int, text: str, tables: str) -> int:
         rules = dataclasses.replace(RULES, text=text, tables=json.loads(tables))
-        return self.engine.publish(rules, programme=programme, version=version)
+        try:
+            return self.engine.publish(rules, programme=programme, version=version)
+        except ValueError:
+            return Code.FORMAT_ERROR
 
     def close_day(self, programme: int, date: int) -> dict[str, Any]:
         report = self.engine.close_day(date, programme=programme)

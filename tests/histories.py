@@ -86,6 +86,7 @@ from tests.model import (
     REVERSAL,
     SHORTFALLS,
     STAFF,
+    STORE_FEES,
     TOP_UP,
     UNIT,
     Answer,
@@ -95,6 +96,7 @@ from tests.model import (
     Programme,
     Row,
     Transaction,
+    fees,
     stacking,
 )
 
@@ -137,6 +139,8 @@ OUTCOMES = (
     "growth: of a dated lot",
     "purchase: a tier is reached",
     "purchase: around a birthday",
+    *(f"{kind}: with fees" for kind in ("purchase", "capture", "refund", "reversal")),
+    "fees: from the card's merchant",
     "reversal: shortfall of money",
     "reversal: shortfall of points",
     "reversal: shortfall undone",
@@ -492,8 +496,8 @@ class Player:
                     self.check_statement(driver, None, digits, number, 1_000, first[-1]["sequence"])
 
 
-STORE_FIELDS = ("store", "sold", "collected", "net")
-STORE_MONEY = ("sold", "collected", "net", "due")
+STORE_FIELDS = ("store", "sold", "collected", "net", "fees")
+STORE_MONEY = ("sold", "collected", "net", "due", "fees")
 
 CALLS: dict[str, Callable[[Player, Driver, Command], None]] = {
     "publish": Player.publish,
@@ -518,6 +522,15 @@ def of_rules(transaction: Transaction, answer: Answer, programme: Programme) -> 
             yield "purchase: around a birthday"
 
 
+def with_fees(kind: int, transaction: Transaction) -> Iterator[str]:
+    """Which fees came with it."""
+    paid_to = {move.taker.account for move in transaction.moves}
+    if paid_to & set(fees.FEES):
+        yield f"{KIND_NAMES[kind]}: with fees"
+    if kind == PURCHASE and STORE_FEES in paid_to:
+        yield "fees: from the card's merchant"
+
+
 def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str]:
     """What an approved transaction did, in the words of OUTCOMES."""
     transaction = programme.transactions[answer.sequence - 1]
@@ -539,6 +552,7 @@ def outcomes_of(kind: int, answer: Answer, programme: Programme) -> Iterator[str
     if kind == BIND and any(item.kind == CARD for item in transaction.row.items):
         yield "alias: moved"
     yield from given_with(kind, answer, transaction)
+    yield from with_fees(kind, transaction)
     if any(move.taker.account in SHORTFALLS for move in transaction.moves):
         yield "shortfall: made good"
     if kind == REVERSAL and answer.amount:

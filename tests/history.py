@@ -59,6 +59,9 @@ CATEGORIES = (1, 2, 65_535)
 TIERS = (1, 2, 31)
 """Tiers of cards in all rules."""
 
+UNKNOWN_PLACE = 4_294_967_294
+"""Number of no store and no merchant."""
+
 PROGRAMMES_MAX = 65_500
 """Histories use programmes 1 to this one; those above are never registered."""
 
@@ -96,6 +99,7 @@ COMMANDS = (
     "register: again, other content, unknown parent, malformed",
     "publish",
     "publish: again, other content, wrong number",
+    "publish: an unknown store or merchant",
     "close",
     "close: again",
     "close: wrong date",
@@ -221,6 +225,9 @@ def random_tables(
             stacked_table(rng, rule, accrual_table(rng, scale), scale, products, stores, today)
             for rule in range(1, pick(rng, (1, 1, 1, 3, 9)))
         ],
+        "fees": [
+            fee_table(rng, fee, scale, products, stores, today) for fee in range(1, pick(rng, (1, 1, 2, 4)))
+        ],
     }
 
 
@@ -263,6 +270,26 @@ def accrual_table(rng: Random, scale: int) -> dict[str, Any]:
         ),
     )
     return gives | {"max": pick(rng, (0, 0, 1, up_to(rng, scale)))}
+
+
+def fee_table(
+    rng: Random, number: int, scale: int, products: tuple[int, ...], stores: list[int], today: int
+) -> dict[str, Any]:
+    """A fee between the two merchants: of all or of points, to the one or to the other."""
+    when = stacked_table(rng, number, {}, scale, products, stores, today)["when"]
+    unseen: dict[str, Any] = {"tiers": [], "categories": [], "birthday": None}
+    least = pick(rng, (0, 0, 1, up_to(rng, scale // 10 + 1)))
+    return {
+        "id": number,
+        "name": f"fee {number}",
+        "of": pick(rng, ("spend", "spend", "points")),
+        "rate": pick(rng, (ONE, 15 * 10**9, 1, up_to(rng, ONE), 333_333_333_333)),
+        "min": least,
+        "max": pick(rng, (0, 0, least + up_to(rng, scale // 10 + 1))),
+        "paid_by": pick(rng, ("acceptor", "acceptor", "card-merchant")),
+        "card_merchants": pick(rng, ([], [], [1], [1, 4_294_967_295])),
+        "when": {**when, **unseen} if rng.random() < 0.5 else {},
+    }
 
 
 def stacked_table(
@@ -732,6 +759,25 @@ class Author:
         )
         self.call("publish", version, text, tables, label="publish: again, other content, wrong number")
 
+    def publish_unknown(self) -> None:
+        """A next version that names a store or a merchant which is not registered: it is refused."""
+        text, tables = self.published
+        label = "publish: an unknown store or merchant"
+        self.call("publish", self.version + 1, text, self.with_unknown(json.loads(tables)), label=label)
+
+    def with_unknown(self, tables: dict[str, Any]) -> str:
+        """Tables with one more place in a rule, a unit or a region; what is named last is nowhere."""
+        what = pick(self.rng, ("stores", "merchants"))
+        units = [unit for unit in tables.get("units", []) if what == "stores"]
+        rules = [*tables.get("discounts", []), *tables.get("accruals", []), *tables.get("fees", [])]
+        places = [rule["when"] for rule in rules] + units + tables.get("regions", [])
+        place = pick(self.rng, places) if places else {"name": "nowhere"}
+        if not places:
+            tables["regions"] = [place]
+        # The largest number is a store's and a merchant's: it stays the last.
+        place[what] = sorted({*place.get(what, ()), UNKNOWN_PLACE})
+        return json.dumps(tables)
+
     def register_odd(self) -> None:
         """New stores and terminals, and registrations that are known, contradict, or make no sense."""
         number, store, terminal = self.programme, self.stores[0], self.terminals[0]
@@ -919,6 +965,7 @@ DECK: tuple[Callable[[Author], None], ...] = tuple(
         (5, Author.malformed),
         (2, Author.publish),
         (1, Author.publish_odd),
+        (1, Author.publish_unknown),
         (1, Author.register_odd),
         (6, Author.close),
         (2, Author.close_odd),

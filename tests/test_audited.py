@@ -28,6 +28,10 @@ from tests.desk import (
     pin,
 )
 
+FEES = [
+    {"id": 1, "name": "commission", "rate": 15 * 10**9, "min": 10},
+    {"id": 9, "name": "for points", "of": "points", "rate": 10**11, "paid_by": "card-merchant"},
+]
 ANNA, BEN, CARL = "10000001", "10000002", "10000003"
 
 
@@ -161,7 +165,7 @@ def test_a_story_is_whole(tmp_path: Path, story: Callable[[Desk], None], grace_d
 
 @pytest.mark.parametrize("seed", range(12))
 def test_days_of_a_clerk_are_whole(tmp_path: Path, seed: int) -> None:
-    desk = Desk(tmp_path, TABLES | {"grace_days": seed % 2 * 3})
+    desk = Desk(tmp_path, TABLES | {"grace_days": seed % 2 * 3, "fees": FEES if seed % 3 else []})
     clerk = Clerk(desk, seed)
     clerk.opening()
     for number in range(300):
@@ -248,7 +252,7 @@ def is_untold(before: form.Entry, after: form.Entry) -> bool:
 
 def test_a_bit_that_is_changed_is_found(tmp_path: Path) -> None:
     """Of entries with details any bit, but for what only the sender knows."""
-    desk = opened(tmp_path)
+    desk = opened(tmp_path, TABLES | {"fees": FEES})
     tell(desk)
     desk.close_day()
     desk.close()

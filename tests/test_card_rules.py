@@ -695,7 +695,10 @@ grace_days = 365
 
 
 def test_an_engine_takes_what_is_at_the_edge(engine: Engine) -> None:
-    found_chain(engine, Rules.parse(EDGE))
+    stores = [("store", 1, store, 1, "") for store in range(1, 10_001)]
+    made = engine.register([("programme", 1, 1, 20_000, ""), ("merchant", 1, 1, 0, ""), *stores])
+    assert set(made) == {0}
+    assert engine.publish(Rules.parse(EDGE)) == 0
 
 
 def test_an_explanation_says_what_every_part_does() -> None:

@@ -60,6 +60,7 @@ def shop(engine: Engine) -> Engine:
         engine.register_programme(1, "one", DAY),
         engine.register_merchant(1, "first"),
         engine.register_store(1, 1, "here"),
+        engine.register_store(2, 1, "there"),
         engine.register_terminal(11, 1),
         engine.publish(Rules.parse(RULES)),
     ]
@@ -180,7 +181,7 @@ def command(shop: Engine, tmp_path: Path) -> Callable[..., Any]:
 
 
 def test_the_command_line_explains_an_entry(command: Callable[..., Any], tmp_path: Path) -> None:
-    found = command("8", str(tmp_path / "data"))
+    found = command("9", str(tmp_path / "data"))
     assert found.exit_code == 0, found.output
     for words in (
         "discount 1, fresh fish",
@@ -189,7 +190,7 @@ def test_the_command_line_explains_an_entry(command: Callable[..., Any], tmp_pat
         "no: it was another store",
     ):
         assert words in found.output
-    as_json = json.loads(command("8", str(tmp_path / "data"), "--json").output)
+    as_json = json.loads(command("9", str(tmp_path / "data"), "--json").output)
     assert [one["gives"] for one in as_json["verdicts"]] == [one[3] for one in EXPECTED]
     missing = command("99", str(tmp_path / "data"))
     assert missing.exit_code == 1

@@ -29,7 +29,7 @@ from tests.histories import (
     smaller,
 )
 from tests.history import COMMANDS, PROGRAMMES_MAX, history_of, write_history
-from tests.model import REFUND, Answer, Row
+from tests.model import REFUND, Answer, Books, Draft, Row, Transaction, fees
 
 HISTORIES = 300
 HISTORIES_OVER_GRPC = 120
@@ -168,6 +168,31 @@ class Lying(EngineDriver):
             else answer
             for row, answer in zip(batch, super().execute(batch), strict=True)
         ]
+
+
+def refunded_up(draft: Draft, original: Transaction, before: int, after: int, total: int) -> None:
+    """Each refund's part of a fee rounded down by itself, instead of all together."""
+    for move in original.moves:
+        if move.giver.account in fees.FEES:
+            part = move.amount * (after - before) // total
+            draft.move(fees.here(draft, move.taker), fees.here(draft, move.giver), part)
+
+
+def latest_seat(books: Books, merchant: int) -> int:
+    """The last store of a merchant instead of its first."""
+    return [store for store, (owner, _) in books.stores.items() if owner == merchant][-1]
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("give_back", refunded_up), ("seat", latest_seat)])
+def test_a_fee_that_is_wrong_in_the_model_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: object
+) -> None:
+    monkeypatch.setattr(fees, name, wrong)
+    driver = EngineDriver(str(tmp_path))
+    histories = [card_history_of(1 + seed, seed) for seed in range(200)]
+    with pytest.raises(Disagreement):
+        play(histories, driver, Coverage())
+    driver.close()
 
 
 def test_a_wrong_answer_is_found_and_made_small(tmp_path: Path) -> None:

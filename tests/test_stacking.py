@@ -38,7 +38,7 @@ def test_the_example_of_the_docs_compiles() -> None:
     page = (ROOT / "docs" / "rules.md").read_text()
     section = page.partition("## Discounts and accruals")[2].partition("\n## ")[0]
     text, *others = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
-    baskets, regions, tiers = (Rules.parse(after(other)).tables for other in others)
+    baskets, regions, tiers = (Rules.parse(after(other)).tables for other in others[:3])
     assert tiers["growth_value"] == {
         "unit": 40,
         "days": 365,

@@ -472,6 +472,7 @@ def position_of(store: admin_pb2.StorePosition) -> dict[str, int]:
         "collected": whole(store.collected),
         "net": whole(store.net),
         "due": whole(store.due),
+        "fees": whole(store.fees),
     }
 
 

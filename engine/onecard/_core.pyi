@@ -63,7 +63,7 @@ class Stores:
     """Positions of stores: of each its number, what it sold, collected, its net and what is due."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int]:
+    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int, int]:
         """Made when it is asked for; IndexError beyond the last. No index counts from the end."""
 
 @final

@@ -228,6 +228,8 @@ def _publish(on: Engine | Client, rules: Rules, what: str, mends: Mends, version
     """Publish rules that `what` names."""
     try:
         code = on.publish(rules, version=version)
+    except RulesError as error:
+        _name_problems(error)
     except ValueError as error:
         _fail(f"{what}: {error}")
     _approved(code, what, mends)
@@ -431,9 +433,25 @@ def demo(
 
 
 @rules_app.command()
-def check(file: RuleFileArgument) -> None:
-    """Check a rule file, and say what it does; problems come with file, line and mend."""
-    for sentence in _checked(file).explain():
+def check(
+    file: RuleFileArgument,
+    directory: DataArgument = None,
+    target: TargetOption = None,
+    programme: ProgrammeOption = 1,
+) -> None:
+    """Check a rule file, and say what it does; problems come with file, line and mend.
+
+    With DIR or --target the stores and merchants that it names are checked, too.
+    """
+    rules = _checked(file)
+    if directory is not None or target is not None:
+        with _reported(), _asked(directory, target, programme) as client:
+            try:
+                code = client.check_registered(rules)
+            except RulesError as error:
+                _name_problems(error)
+        _approved(code, str(file), _PUBLISH_MENDS)
+    for sentence in rules.explain():
         _say(sentence)
 
 
@@ -442,9 +460,14 @@ def _checked(file: Path, exit_code: int = 1) -> Rules:
     try:
         return Rules.load(file)
     except RulesError as error:
-        for problem in error.problems:
-            _err.print(str(problem), markup=False)
-        raise typer.Exit(exit_code) from None
+        _name_problems(error, exit_code)
+
+
+def _name_problems(error: RulesError, exit_code: int = 1) -> NoReturn:
+    """What is wrong with a rule file, one line each."""
+    for problem in error.problems:
+        _err.print(str(problem), markup=False)
+    raise typer.Exit(exit_code) from None
 
 
 def _say(line: str, style: str | None = None) -> None:

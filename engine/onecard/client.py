@@ -549,17 +549,31 @@ class Client:
         """Publish a version of the rules; the code.
 
         Without a version it is the next one, or the newest if that is the same text: publishing twice
-        changes nothing. ValueError says what of the tables the engine does not take.
+        changes nothing. ValueError says what of the tables the engine does not take; of stores and merchants
+        that are not registered a RulesError does.
         """
         if version is None:
             version = self.rules().number_for(rules.text)
+        if rules.source.triggers:
+            self.check_registered(rules)
         request = admin_pb2.PublishRulesRequest(
             programme=self.programme, version=version, text=rules.text, tables=rules.tables_json
         )
         found = self._retried(self._admin.PublishRules, request)
         if found.code == codes.Code.FORMAT_ERROR:
+            self.check_registered(rules)
             raise ValueError(found.message)
         return int(found.code)
+
+    def check_registered(self, rules: Rules) -> int:
+        """RulesError names each store and merchant of the rules that is not registered; else the code."""
+        found = self.positions()
+        if found.code == 0:
+            merchants = self.liabilities().merchants
+            rules.check_registered(
+                {store.store for store in found.stores}, {one.merchant for one in merchants}
+            )
+        return found.code
 
     def rules_versions(self) -> RulesVersions:
         """Versions of the rules that were published, oldest first."""
@@ -831,7 +845,14 @@ def _rules_version(version: admin_pb2.RulesVersion) -> RulesVersion:
 def _positions(stores: Iterable[admin_pb2.StorePosition]) -> StorePositions:
     return StorePositions(
         tuple(
-            (store.store, int_of(store.sold), int_of(store.collected), int_of(store.net), int_of(store.due))
+            (
+                store.store,
+                int_of(store.sold),
+                int_of(store.collected),
+                int_of(store.net),
+                int_of(store.due),
+                int_of(store.fees),
+            )
             for store in stores
         )
     )

@@ -130,6 +130,8 @@ class Account(IntEnum):
     STORE_CLEARING = 16
     STORE_COLLECTION = 17
     STORE_DUE = 18
+    STORE_FEES = 19
+    CARD_FEES = 20
     ISSUER_BONUS = 32
     ISSUER_POINTS = 33
     POINTS_POOL = 40

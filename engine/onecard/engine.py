@@ -187,13 +187,30 @@ class Engine:
         """Publish rules, or a rule file; a RulesError names file, line and mend; the code.
 
         Without a version it is the next one, or the newest if that is the same text: publishing twice
-        changes nothing. ValueError says what of the tables the engine does not take.
+        changes nothing. ValueError says what of the tables the engine does not take; of stores and merchants
+        that are not registered a RulesError does, too.
         """
         if not isinstance(rules, Rules):
             rules = Rules.load(rules)
         if version is None:
             version = self.rules(programme=programme).number_for(rules.text)
-        return self._core.publish(programme, version, rules.text, rules.tables_json)
+        if rules.source.triggers:
+            self.check_registered(rules, programme=programme)
+        try:
+            return self._core.publish(programme, version, rules.text, rules.tables_json)
+        except ValueError:
+            self.check_registered(rules, programme=programme)
+            raise
+
+    def check_registered(self, rules: Rules, *, programme: int = 1) -> int:
+        """RulesError names each store and merchant of the rules that is not registered; else the code."""
+        found = self.positions(programme)
+        if found.code == 0:
+            merchants = self.liabilities(programme).merchants
+            rules.check_registered(
+                {store.store for store in found.stores}, {one.merchant for one in merchants}
+            )
+        return found.code
 
     def rules_versions(self, programme: int = 1) -> RulesVersions:
         """Versions of the rules that were published, oldest first."""

@@ -27,6 +27,8 @@ class Gift(IntEnum):
     """Money off the list amount that a Python rule says, in minor units."""
     ADVISED_POINTS = 6
     """Points, more or fewer, that a Python rule says, in 1/10,000."""
+    FEE = 7
+    """Money between the merchant of the store and that which issued the card, in minor units."""
 
 
 class Fate(IntEnum):
@@ -63,6 +65,7 @@ class Condition(IntEnum):
     REGIONS = 12
     MERCHANTS = 13
     STORES = 14
+    CARD_MERCHANTS = 15
 
 
 _WHY = {
@@ -80,6 +83,7 @@ _WHY = {
     Condition.REGIONS: "the store lies in another region",
     Condition.MERCHANTS: "the store is another merchant's",
     Condition.STORES: "it was another store",
+    Condition.CARD_MERCHANTS: "the card was issued by another merchant",
 }
 
 
@@ -98,7 +102,7 @@ class Verdict:
 
     gift: Gift
     id: int
-    """Of a discount, an accrual or a Python rule; 0: what the product gives, or growth value."""
+    """Of a discount, an accrual, a Python rule or a fee; 0: what the product gives, or growth value."""
     name: str
     gives: int
     """What it gives, or would."""
@@ -114,6 +118,8 @@ class Verdict:
             return f"accrual {self.id}, {self.name}" if self.id else "the product's points"
         if self.gift in (Gift.ADVISED_DISCOUNT, Gift.ADVISED_POINTS):
             return f"Python rule {self.id}, {self.name}"
+        if self.gift == Gift.FEE:
+            return f"fee {self.id}, {self.name}"
         return "the product's rebate" if self.gift == Gift.REBATE else "growth value"
 
     @property
@@ -135,7 +141,7 @@ class Explanation:
     """What it was answered, or would be."""
     verdicts: tuple[Verdict, ...] = ()
     """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and
-    growth value."""
+    growth value; then, of a purchase on a card of another merchant, its fees."""
 
     def counted(self, gift: Gift) -> int:
         """What rules give of one kind, together."""

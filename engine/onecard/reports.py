@@ -19,14 +19,16 @@ class StorePosition(NamedTuple):
     collected: int
     """Taken in for cards in the day."""
     net: int
-    """Sold minus collected: positive is owed to the store."""
+    """Sold minus collected, and fees: positive is owed to the store."""
     due: int
     """Net of the days closed before, not yet paid."""
+    fees: int = 0
+    """Fees of other merchants in the day, less those paid to them."""
 
 
 class _Rows(Protocol):
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int]: ...
+    def __getitem__(self, index: int, /) -> tuple[int, int, int, int, int, int]: ...
 
 
 class StorePositions(Sequence[StorePosition]):

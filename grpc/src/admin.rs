@@ -290,6 +290,7 @@ fn store_position(position: &StorePosition) -> v1::StorePosition {
         store: position.store,
         sold: int128(position.sold),
         collected: int128(position.collected),
+        fees: int128(position.fees),
         net: int128(position.net()),
         due: int128(position.due),
     }

@@ -2,9 +2,11 @@
 
 import json
 from collections import defaultdict
+from typing import Any
 
 from tests.auditor import days, kinds, undone
 from tests.auditor.cards import CAP, Card, Hold, Plan, is_valid
+from tests.auditor.fees import FEES
 from tests.auditor.form import (
     ADVICE,
     ALIAS,
@@ -16,6 +18,7 @@ from tests.auditor.form import (
     CAPTURE,
     CAPTURED,
     CARD,
+    CARD_FEES,
     CASH,
     CLOSE,
     CODE,
@@ -73,6 +76,7 @@ from tests.auditor.form import (
     STATUS,
     STORE,
     STORE_ACCOUNTS,
+    STORE_FEES,
     TAKEN,
     TAKEN_BY,
     TERMINAL,
@@ -187,6 +191,7 @@ class Books(State):
             self.check(number["merchant"] in programme.merchants, "unknown merchant")
             self.check(number["store"] not in programme.stores, "the store is there already")
             programme.stores[number["store"]] = number["merchant"]
+            programme.seats.setdefault(number["merchant"], number["store"])
         elif entry.kind == TERMINAL:
             self.check(number["store"] in programme.stores, "unknown store")
             self.check(number["terminal"] not in programme.terminals, "the terminal is there already")
@@ -195,7 +200,19 @@ class Books(State):
             self.check(number["version"] == programme.rules + 1, "a version of the rules is missing")
             tables = json.loads(entry.texts[1])
             self.check(bool(entry.texts[0]) and isinstance(tables, dict), "rules without content")
+            self.places(programme, tables)
             programme.rules, programme.tables = number["version"], tables
+
+    def places(self, programme: Programme, tables: Any) -> None:
+        """Stores and merchants that rules name are registered."""
+        rules = [rule for table in ("discounts", "accruals", "fees") for rule in tables.get(table, [])]
+        named = [rule.get("when", {}) for rule in rules]
+        named += [*tables.get("units", []), *tables.get("regions", [])]
+        stores = {store for of in named for store in of.get("stores", [])}
+        merchants = {merchant for of in named for merchant in of.get("merchants", [])}
+        merchants |= {merchant for rule in rules for merchant in rule.get("card_merchants", [])}
+        unknown = sorted(stores - programme.stores.keys()), sorted(merchants - programme.merchants)
+        self.check(not any(unknown), f"rules of stores and merchants that are not there: {unknown}")
 
     # Transactions
 
@@ -601,7 +618,9 @@ class Books(State):
         if counted:
             self.check(post.unit >= UNIT_MIN, f"a move of unit {post.unit}")
         else:
-            self.check(not post.unit or ISSUER_UNITS in accounts, f"unit {post.unit} where none is")
+            tagged = accounts & (FEES | {ISSUER_UNITS})
+            self.check(not post.unit or bool(tagged), f"unit {post.unit} where none is")
+        self.check(not accounts & FEES or (accounts == FEES and post.unit > 0), "a fee that is none")
         self.check(post.dates == UNDATED or post.purse > PRINCIPAL, "dates where no lot is")
         self.check(not post.card or post.end is not None, "a place where no card is")
         self.check(not accounts & OF_A_CLOSE, "a move on an account of the close")
@@ -647,7 +666,13 @@ class Books(State):
         programme.day[account] += amount
         if account in STORE_ACCOUNTS:
             self.check(entry.store in programme.stores, f"unknown store {entry.store}")
-            programme.by_store[account, entry.store] += amount
+            if account == CARD_FEES:
+                card = self.of(entry.card)
+                seat = programme.seats.get(card.merchant) if card is not None else None
+                self.check(seat is not None, "a fee of no card")
+                programme.by_store[STORE_FEES, seat or 0] += amount
+            else:
+                programme.by_store[account, entry.store] += amount
 
     def balances(self, entry: Entry) -> None:
         """The balances told are those of the lots: of every card three purses, and units that moved."""

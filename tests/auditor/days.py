@@ -24,6 +24,7 @@ from tests.auditor.form import (
     RESERVE,
     SHORT_MONEY,
     STORE_ACCOUNTS,
+    STORE_FEES,
     UNIT_ACCOUNTS,
     Entry,
     Leg,
@@ -157,7 +158,9 @@ def day_closes(state: State, entry: Entry, programme: Programme) -> None:
     expected = []
     for store in sorted(programme.stores):
         sold, taken = programme.by_store[CLEARING, store], programme.by_store[COLLECTION, store]
-        legs = [Leg(CLEARING, store, -sold), Leg(COLLECTION, store, -taken), Leg(DUE, store, sold + taken)]
+        fees = programme.by_store[STORE_FEES, store]
+        legs = [Leg(CLEARING, store, -sold), Leg(COLLECTION, store, -taken), Leg(STORE_FEES, store, -fees)]
+        legs.append(Leg(DUE, store, sold + taken + fees))
         expected += [leg for leg in legs if leg.amount]
     legs_are(state, entry, expected)
     programme.open_date += 1

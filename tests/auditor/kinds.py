@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
+from tests.auditor import fees
 from tests.auditor.cards import ONE, Card, Plan, account_of, last_day, pool_of
 from tests.auditor.catalogue import Gift, counted, hand_over, paid_for, within
 from tests.auditor.form import (
@@ -98,7 +99,7 @@ def net(posts: list[Post]) -> Legs:
     for post in posts:
         for account, amount in ((post.source, -post.amount), (post.target, post.amount)):
             card = post.card if account in CARD_ACCOUNTS else 0
-            unit = post.unit if account in UNIT_ACCOUNTS or account == ISSUER_UNITS else 0
+            unit = post.unit if account in UNIT_ACCOUNTS | fees.FEES | {ISSUER_UNITS} else 0
             legs[account, card, unit, post.dates if account in PURSES else UNDATED] += amount
     return {leg: amount for leg, amount in legs.items() if amount}
 
@@ -304,8 +305,9 @@ def paid_by_units(state: State, programme: Programme, entry: Entry) -> None:
 
 def purchase(state: State, programme: Programme, entry: Entry, card: Card, plan: Plan) -> Changes:
     gift, posts = with_first(state, programme, entry, card, paid(entry), plan)
-    only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)}, posts)
+    only(state, entry, PAID | EARNED | {(OUT_AS_CODES, UNIT_POOL)} | fees.PAIRS, posts)
     sale(state, programme, entry, card)
+    fees.charged(state, programme, entry, card)
     points, rebate, growth = earned(programme, entry, card)
     for source, amount in ((POOL, points), (ISSUER_BONUS, rebate), (UNIT_POOL, growth)):
         found = sum(post.amount for post in posts if post.source == source)
@@ -350,7 +352,9 @@ def capture(
     gift, posts = with_first(state, programme, entry, card, entry.amount, plan)
     state.check(posts[: len(expected)] == expected, f"captures not what is held: {expected}")
     rest = posts[len(expected) :]
-    state.check(all((post.source, post.target) in EARNED for post in rest), "captures more than is held")
+    more = EARNED | fees.PAIRS
+    state.check(all((post.source, post.target) in more for post in rest), "captures more than is held")
+    fees.charged(state, programme, entry, card)
     for source, whole in ((POOL, hold.earned), (ISSUER_BONUS, hold.rebate), (UNIT_POOL, hold.growth)):
         amount = whole * captured // hold.total - whole * hold.captured // hold.total
         found = sum(post.amount for post in rest if post.source == source)

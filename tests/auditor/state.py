@@ -34,6 +34,7 @@ class Programme:
     open_date: int
     merchants: set[int] = field(default_factory=set)
     stores: dict[int, int] = field(default_factory=dict)
+    seats: dict[int, int] = field(default_factory=dict)
     terminals: dict[int, int] = field(default_factory=dict)
     rules: int = 0
     tables: dict[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tests.auditor.cards import Card, Plan, shares
+from tests.auditor.fees import FEES
 from tests.auditor.form import (
     APPROVALS,
     AUTHORISE,
@@ -121,6 +122,10 @@ def refund_sale(
                 # What was used of a gift is not asked for.
                 clawed = min(clawed, plan.there(post.card, post.purse, post.dates))
             plan.claw_back(post, clawed, original.posted)
+    for post in original.posts:
+        if post.source in FEES:
+            part = post.amount * after // total - post.amount * before // total
+            plan.move(Post(post.target, post.source, part, unit=post.unit))
     return changes + [(SOLD, change[1], -entry.amount) for change in original.changes_of(SOLD)]
 
 

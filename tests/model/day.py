@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.model.books import (
     BONUS,
+    CARD_FEES,
     CLEARING,
     COLLECTION,
     DUE,
@@ -18,6 +19,7 @@ from tests.model.books import (
     PRINCIPAL,
     RESERVE,
     SHORT_MONEY,
+    STORE_FEES,
     Books,
     Card,
     Place,
@@ -26,6 +28,7 @@ from tests.model.books import (
     pool_of,
     set_tier,
 )
+from tests.model.fees import net_fees
 from tests.model.rows import CAP, ONE
 
 
@@ -51,7 +54,7 @@ def close_day(books: Books, date: int) -> dict[str, Any]:
         "replayed": False,
         "business_date": date,
         "next_business_date": date + 1,
-        "stores": [store for store in stores if store["sold"] or store["collected"]],
+        "stores": [store for store in stores if store["sold"] or store["collected"] or store["fees"]],
         "members": members,
         "bonus": bonus,
         "points": points,
@@ -160,4 +163,8 @@ def close_store(books: Books, store: int) -> dict[str, int]:
     sold, collected = books.balance(Place(CLEARING, store)), -books.balance(Place(COLLECTION, store))
     post(books, Place(CLEARING, store), Place(DUE, store), sold)
     post(books, Place(DUE, store), Place(COLLECTION, store), collected)
-    return {"store": store, "sold": sold, "collected": collected, "net": sold - collected}
+    fees = net_fees(books, store)
+    for account in (STORE_FEES, CARD_FEES):
+        post(books, Place(account, store), Place(DUE, store), books.balance(Place(account, store)))
+    net = sold - collected + fees
+    return {"store": store, "sold": sold, "collected": collected, "net": net, "fees": fees}

@@ -6,9 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.model import stacking
+from tests.model import fees, stacking
 from tests.model.books import (
     BONUS,
+    CARD_FEES,
     CLEARING,
     CODES,
     COLLECTION,
@@ -20,6 +21,7 @@ from tests.model.books import (
     POOL,
     PRINCIPAL,
     SHORTFALLS,
+    STORE_FEES,
     UNIT,
     UNIT_POOL,
     Books,
@@ -109,7 +111,7 @@ HANDLERS: dict[int, Callable[[Draft], None]] = {
 
 NO_ADVICE = 15
 
-LISTED = (1, 2, 3, 4, 5, 16, 17, 18, 32, 33, 34, 35, 40, 41, 42)
+LISTED = (1, 2, 3, 4, 5, 16, 17, 18, 19, 32, 33, 34, 35, 40, 41, 42)
 """Accounts of the trial balance."""
 
 
@@ -238,6 +240,9 @@ class Programme(Books):
         growth = self.rules().get("growth_value") or {}
         if growth.get("rate") or (card.tier and self.asks_for_tiers()):
             return True
+        charges = row.kind == PURCHASE and self.rules().get("fees")
+        if charges and fees.is_foreign(self, card, self.terminals[row.terminal]):
+            return True
         by_unit = any(step["pay"] == "unit" for step in self.rules()["waterfall"])
         return by_unit and bool(self.units_of(card))
 
@@ -280,12 +285,27 @@ class Programme(Books):
     def publish(self, version: int, text: str, tables: str) -> int:
         """Publish a version of the rules; the tables are JSON."""
         newest = len(self.versions)
-        if version == newest + 1:
-            self.versions.append((text, tables, json.loads(tables)))
-            return 0
         if version == newest and newest:
             return 0 if self.versions[-1][:2] == (text, tables) else 94
+        rules = json.loads(tables)
+        if not self.knows_places(rules):
+            return 30
+        if version == newest + 1:
+            self.versions.append((text, tables, rules))
+            return 0
         return 12
+
+    def knows_places(self, tables: dict[str, Any]) -> bool:
+        """Whether all stores and merchants that tables name are registered."""
+        rules = [*tables.get("discounts", []), *tables.get("accruals", []), *tables.get("fees", [])]
+        named = [rule.get("when", {}) for rule in rules]
+        named += [*tables.get("units", []), *tables.get("regions", [])]
+        stores = {store for of in named for store in of.get("stores", [])}
+        merchants = {merchant for of in named for merchant in of.get("merchants", [])}
+        merchants |= {
+            merchant for fee in tables.get("fees", []) for merchant in fee.get("card_merchants", [])
+        }
+        return stores <= self.stores.keys() and merchants <= self.merchants.keys()
 
     def close_day(self, date: int) -> dict[str, Any]:
         """Close the open day; the report, or the code of a refusal."""
@@ -315,10 +335,9 @@ class Programme(Books):
         rows = []
         for store in sorted(self.stores):
             sold, collected = self.balance(Place(CLEARING, store)), -self.balance(Place(COLLECTION, store))
-            due = self.balance(Place(DUE, store))
-            rows.append(
-                {"store": store, "sold": sold, "collected": collected, "net": sold - collected, "due": due}
-            )
+            own = {"store": store, "sold": sold, "collected": collected, "fees": fees.net_fees(self, store)}
+            own["net"] = sold - collected + own["fees"]
+            rows.append(own | {"due": self.balance(Place(DUE, store))})
         return rows
 
     def liabilities(self) -> list[dict[str, int]]:
@@ -334,6 +353,8 @@ class Programme(Books):
     def trial_balance(self) -> dict[str, Any]:
         """Balance of every account, summed by kind, and the units of the rules."""
         totals = {account: self.total(account) for account in LISTED}
+        # Both ends of a fee are in the positions of stores.
+        totals[STORE_FEES] += self.total(CARD_FEES)
         assert sum(totals[account] for account in LISTED if account in MONEY_ACCOUNTS) == 0
         assert sum(totals[account] for account in LISTED if account in POINTS_ACCOUNTS) == 0
         units: dict[int, list[int]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.model import stacking
+from tests.model import fees, stacking
 from tests.model.books import (
     BONUS,
     CLEARING,
@@ -86,6 +86,7 @@ def purchase(draft: Draft) -> None:
         return
     earn(draft, earned, rebate, growth)
     give_with_first(draft)
+    fees.charge(draft)
     draft.then.append(lambda: count_staff(draft, transaction.staff, draft.amount, 1))
 
 
@@ -425,6 +426,7 @@ def capture(draft: Draft) -> None:
     rebate = hold.rebate * after // hold.total - hold.rebate * before // hold.total
     growth = hold.growth * after // hold.total - hold.growth * before // hold.total
     earn(draft, earned, rebate, growth)
+    fees.charge(draft)
     draft.amount = draft.row.amount
     give_with_first(draft)
 

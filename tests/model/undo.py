@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.model import fees
 from tests.model.books import (
     BONUS,
     CLEARING,
@@ -108,6 +109,7 @@ def refund_sale(draft: Draft, original: Transaction, before: int, after: int) ->
                 # What was used of a gift is not asked for.
                 amount = min(amount, draft.available(move.taker))
             claw_back(draft, move, amount, original.date)
+    fees.give_back(draft, original, before, after, total)
 
 
 def payers_of(original: Transaction) -> list[Move]:

@@ -3,7 +3,8 @@
 docs/rules.md is the reference. Three steps, each on the one before: `located` parses the text and knows the
 line of every key; the models of `source` check shape and types, and `wording` says in our words what pydantic
 finds; `compiler` scales decimals to integers and checks what spans several keys, with `cards` for what makes
-kinds of cards: units, bundles, channels. All problems of a step are reported together, each with file, line
+kinds of cards: units, bundles, channels; `named` holds stores and merchants against those of a programme.
+All problems of a step are reported together, each with file, line
 and mend. `sentences` says what a file does, `schema` tells editors what one may say. Decimals are exact from
 the first character on: no float is ever made.
 """
@@ -13,7 +14,7 @@ import dataclasses
 import gc
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from onecard.rules.compiler import Compiler
 from onecard.rules.located import Located, Problem, RulesError
+from onecard.rules.named import unregistered
 from onecard.rules.schema import json_schema
 from onecard.rules.sentences import sentences
 from onecard.rules.source import RuleFile
@@ -58,6 +60,8 @@ class Rules:
     source: RuleFile
     tables: dict[str, Any]
     """Flat tables of integers (docs/rules.md)."""
+    file: str = dataclasses.field(default="rules", compare=False)
+    """The name that problems carry."""
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -84,7 +88,7 @@ class Rules:
             tables = compiler.tables()
             if compiler.problems:
                 raise located.error(compiler.problems)
-            return cls(text, source, tables)
+            return cls(text, source, tables, file)
 
     @property
     def tables_json(self) -> str:
@@ -95,6 +99,11 @@ class Rules:
     def triggers(self) -> tuple[Trigger, ...]:
         """What is done after the commit, by `onecard.triggers`; no part of the tables."""
         return triggers_of(self.source)
+
+    def check_registered(self, stores: Collection[int], merchants: Collection[int]) -> None:
+        """RulesError names every store and merchant of the file that is not among these."""
+        if problems := unregistered(self.source, stores, merchants):
+            raise Located(self.text, self.file).error(problems)
 
     def explain(self) -> list[str]:
         """What the rules do, in sentences."""

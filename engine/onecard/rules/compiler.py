@@ -1,15 +1,16 @@
 """Tables of integers from a rule file, and the checks of what spans several keys.
 
 What the file wrote as decimals is scaled exactly (`scaling`); units, bundles and channels are compiled by
-`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`, bands of
-top-ups and gifts by `gifts`, rules in Python by `outside`; `triggers` are checked and not compiled. All
-problems are collected; the tables are of use only if there are none.
+`cards`, categories, regions and tiers by `places`, discounts and accruals by `stacking`, fees by `fees`,
+bands of top-ups and gifts by `gifts`, rules in Python by `outside`; `triggers` are checked and not compiled.
+All problems are collected; the tables are of use only if there are none.
 """
 
 from decimal import Decimal
 from typing import Any
 
 from onecard.rules.cards import Cards
+from onecard.rules.fees import Fees
 from onecard.rules.gifts import Gifts
 from onecard.rules.located import KeyPath
 from onecard.rules.outside import python_rule_lines
@@ -53,6 +54,7 @@ _TABLE_DEFAULTS = {
     "growth_value": None,
     "gifts": {},
     "python_rules": [],
+    "fees": [],
 }
 
 _OWN = ("points", "bonus", "principal", "unit")
@@ -86,6 +88,7 @@ class Compiler:
         self._stacking = Stacking(self._scaler, source, self._places)
         self._gifts = Gifts(self._scaler, source)
         self._triggers = Triggers(self._scaler, source)
+        self._fees = Fees(self._scaler, source, self._stacking)
 
     @property
     def problems(self) -> list[tuple[KeyPath, str]]:
@@ -113,6 +116,7 @@ class Compiler:
             "growth_value": self._growth_value(),
             "gifts": self._gifts.gift_line(),
             "python_rules": python_rule_lines(self._scaler, source),
+            "fees": self._fees.lines(),
         }
         self._stacking.check_size()
         self._triggers.check()

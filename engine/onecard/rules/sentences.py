@@ -9,6 +9,7 @@ from onecard.rules.source import (
     CardUnit,
     Channel,
     Discount,
+    Fee,
     Gifts,
     Grant,
     GrowthValue,
@@ -45,6 +46,7 @@ def sentences(rules: RuleFile) -> Iterator[str]:
     for accrual in sorted(rules.accruals, key=lambda accrual: accrual.id):
         yield f"Accrual {accrual.id}, {accrual.name}: {_more(accrual, money)}{_stacked(accrual, money)}."
     yield from map(_python_rule, sorted(rules.python_rules, key=lambda rule: rule.id))
+    yield from (_fee(fee, money) for fee in sorted(rules.fees, key=lambda fee: fee.id))
     yield from (_band(band, money) for band in rules.top_up_bonus)
     paying = {step.unit for step in rules.waterfall if step.pay == "unit"}
     for unit in sorted(rules.card_units, key=lambda unit: unit.id):
@@ -231,6 +233,25 @@ def _listed(where: str, what: str, names: list[int] | list[str], of: str = "") -
 
 def _clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+# Fees
+
+_FEE_OF = {"spend": "what is paid", "points": "what points pay"}
+_FEE_WAYS = {
+    "acceptor": "from the merchant of the store to that which issued the card",
+    "card-merchant": "from the merchant that issued the card to that of the store",
+}
+
+
+def _fee(fee: Fee, money: str) -> str:
+    least = f", at least {fee.min} {money}" if fee.min else ""
+    most = f", at most {fee.max} {money}" if fee.max is not None else ""
+    of = "cards of other merchants"
+    if fee.card_merchants:
+        (of,) = _listed("cards of", "merchant", sorted(fee.card_merchants))
+    share = f"{fee.rate}% of {_FEE_OF[fee.of]}{least}{most}"
+    return f"Fee {fee.id}, {fee.name}: {share}, {_FEE_WAYS[fee.paid_by]}, on {of}{_when(fee.when, money)}."
 
 
 # Units, bundles, channels

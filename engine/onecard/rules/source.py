@@ -31,6 +31,7 @@ TIERS_MAX = 31
 TRIGGERS_MAX = 1_000
 TRIGGER_NTH_MAX = 1_000_000
 PYTHON_RULES_MAX = 16
+FEES_MAX = 64
 
 _DECIMAL = r"[0-9]+(\.[0-9]+)?"
 _TIME = "([01][0-9]|2[0-4]):[0-5][0-9]"
@@ -454,6 +455,29 @@ class PythonRule(Table):
     """Whether a sale is refused when it fails or is late; false: that is priced without it."""
 
 
+class Fee(Table):
+    """What a merchant pays another for a sale at its store on a card that the other issued, or is paid."""
+
+    id: Annotated[int, Field(ge=1, le=NUMBER_MAX)]
+    """Its number in the books; never used again for another fee."""
+    name: Name
+    """What it is called, in at most 64 bytes."""
+    of: Literal["spend", "points"] = "spend"
+    """What it is a share of: all that was paid, or what points paid."""
+    rate: Percent
+    """How large a share; above 0%, at most 100%."""
+    min: Number | None = None
+    """Least of a sale, but not more than the fee is a share of."""
+    max: Number | None = None
+    """Most of a sale; leave it out: no limit."""
+    paid_by: Literal["acceptor", "card-merchant"] = "acceptor"
+    """Who pays the other: the merchant of the store, or the merchant that issued the card."""
+    card_merchants: list[Store] = Field(default_factory=list, min_length=1, max_length=10_000)
+    """The numbers of the merchants whose cards it is paid for; leave it out: all others."""
+    when: When = Field(default_factory=When)
+    """When it is paid; leave it out: always."""
+
+
 class Compounding(Table):
     """Daily growth of points, and the account that pays for it."""
 
@@ -503,6 +527,7 @@ class RuleFile(Table):
     growth_value: GrowthValue | None = None
     gifts: Gifts | None = None
     python_rules: list[PythonRule] = Field(default_factory=list, max_length=PYTHON_RULES_MAX)
+    fees: list[Fee] = Field(default_factory=list, max_length=FEES_MAX)
     compounding: Compounding | None = None
     holds: Holds = Holds()
     refunds: Refunds = Refunds()

@@ -141,13 +141,17 @@ class Stacking:
         fields = gives | {
             "stacking": rule.stacking,
             "priority": rule.priority,
-            "when": changed(self._when((*path, "when"), rule.when), _WHEN_DEFAULTS),
+            "when": self.when((*path, "when"), rule.when),
         }
         return {"id": rule.id, "name": self._scaler.name((*path, "name"), rule.name)} | changed(
             fields, defaults
         )
 
     # When they apply
+
+    def when(self, path: KeyPath, when: When) -> dict[str, Any]:
+        """The conditions of a rule; those that are left out are not there."""
+        return changed(self._when(path, when), _WHEN_DEFAULTS)
 
     def _when(self, path: KeyPath, when: When) -> dict[str, Any]:
         scaler = self._scaler

@@ -38,6 +38,8 @@ class _GiftEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gift.ValueType],
     """Money off the list amount that a Python rule says."""
     GIFT_ADVISED_POINTS: _Gift.ValueType  # 6
     """Points, more or fewer, that a Python rule says."""
+    GIFT_FEE: _Gift.ValueType  # 7
+    """Money that the merchant of the store and the one that issued the card pay each other."""
 
 class Gift(_Gift, metaclass=_GiftEnumTypeWrapper):
     """What a rule gives."""
@@ -54,6 +56,8 @@ GIFT_ADVISED_DISCOUNT: Gift.ValueType  # 5
 """Money off the list amount that a Python rule says."""
 GIFT_ADVISED_POINTS: Gift.ValueType  # 6
 """Points, more or fewer, that a Python rule says."""
+GIFT_FEE: Gift.ValueType  # 7
+"""Money that the merchant of the store and the one that issued the card pay each other."""
 Global___Gift: _TypeAlias = Gift  # noqa: Y015
 
 class _Fate:
@@ -115,6 +119,7 @@ class _ConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Condition.V
     CONDITION_REGIONS: _Condition.ValueType  # 12
     CONDITION_MERCHANTS: _Condition.ValueType  # 13
     CONDITION_STORES: _Condition.ValueType  # 14
+    CONDITION_CARD_MERCHANTS: _Condition.ValueType  # 15
 
 class Condition(_Condition, metaclass=_ConditionEnumTypeWrapper):
     """What a rule asks for: the keys of `when` in a rule file."""
@@ -134,6 +139,7 @@ CONDITION_PRODUCTS: Condition.ValueType  # 11
 CONDITION_REGIONS: Condition.ValueType  # 12
 CONDITION_MERCHANTS: Condition.ValueType  # 13
 CONDITION_STORES: Condition.ValueType  # 14
+CONDITION_CARD_MERCHANTS: Condition.ValueType  # 15
 Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
@@ -549,7 +555,7 @@ class Verdict(_message.Message):
     MISSED_FIELD_NUMBER: _builtins.int
     gift: Global___Gift.ValueType
     id: _builtins.int
-    """Id of the discount, accrual or Python rule; 0: what the product gives, or growth value."""
+    """Id of the discount, the accrual, the Python rule or the fee; 0: what the product gives, or growth value."""
     name: _builtins.str
     gives: _builtins.int
     """What it gives, or would."""
@@ -644,6 +650,7 @@ class StorePosition(_message.Message):
     COLLECTED_FIELD_NUMBER: _builtins.int
     NET_FIELD_NUMBER: _builtins.int
     DUE_FIELD_NUMBER: _builtins.int
+    FEES_FIELD_NUMBER: _builtins.int
     store: _builtins.int
     @_builtins.property
     def sold(self) -> Global___Int128:
@@ -655,11 +662,15 @@ class StorePosition(_message.Message):
 
     @_builtins.property
     def net(self) -> Global___Int128:
-        """Sold minus collected: positive is owed to the store."""
+        """Sold minus collected, and fees: positive is owed to the store."""
 
     @_builtins.property
     def due(self) -> Global___Int128:
         """Net of the days closed before, not yet paid; in the report of a close 0."""
+
+    @_builtins.property
+    def fees(self) -> Global___Int128:
+        """Fees of other merchants in the day, less those paid to them."""
 
     def __init__(
         self,
@@ -669,10 +680,11 @@ class StorePosition(_message.Message):
         collected: Global___Int128 | None = ...,
         net: Global___Int128 | None = ...,
         due: Global___Int128 | None = ...,
+        fees: Global___Int128 | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["collected", b"collected", "due", b"due", "net", b"net", "sold", b"sold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collected", b"collected", "due", b"due", "fees", b"fees", "net", b"net", "sold", b"sold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collected", b"collected", "due", b"due", "net", b"net", "sold", b"sold", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collected", b"collected", "due", b"due", "fees", b"fees", "net", b"net", "sold", b"sold", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,10 +38,12 @@ pub enum Account {
     TransitMoney,
     TransitPoints,
     TransitUnits,
+    StoreFees,
+    CardFees,
 }
 
 /// Number of accounts.
-pub const ACCOUNTS: usize = 22;
+pub const ACCOUNTS: usize = 24;
 /// The first so many are cards'.
 pub const CARD_ACCOUNTS: usize = Account::CardUnit as usize + 1;
 /// The first so many are those that the moves of a plain transaction name, but for units: their places fit four bits.
@@ -74,13 +76,15 @@ impl Account {
             TransitMoney,
             TransitPoints,
             TransitUnits,
+            StoreFees,
+            CardFees,
         ]
     };
 
     /// Its code in the journal and in reports.
     #[inline]
     pub fn code(self) -> u8 {
-        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48];
+        const CODES: [u8; ACCOUNTS] = [1, 2, 3, 4, 5, 6, 16, 17, 18, 32, 33, 40, 41, 42, 43, 35, 34, 44, 45, 46, 47, 48, 19, 20];
         CODES[self as usize]
     }
 
@@ -90,6 +94,7 @@ impl Account {
         let at = match code {
             1..=6 => code - 1,
             16..=18 => code - 10,
+            19..=20 => code + 3,
             32..=33 => code - 23,
             40..=43 => code - 29,
             35 => 15,
@@ -116,6 +121,12 @@ impl Account {
     #[inline]
     pub fn is_card(self) -> bool {
         (self as usize) < CARD_ACCOUNTS
+    }
+
+    /// True if it is one of the two ends of a fee.
+    #[inline]
+    pub fn is_fees(self) -> bool {
+        matches!(self, Account::StoreFees | Account::CardFees)
     }
 
     /// What it counts.
@@ -167,7 +178,7 @@ pub struct Post {
     pub from: Account,
     /// What it gives to.
     pub to: Account,
-    /// The unit of units' accounts and of what was paid for it; else 0.
+    /// The unit of units' accounts and of what was paid for it; of a fee which it is; else 0.
     pub unit: u16,
     /// Last valid date of the lot at the card's end; 0: it never expires.
     pub expires: i32,
@@ -548,7 +559,8 @@ impl Books {
             IssuerUnits => &mut self.issuer_units,
             IssuerCollection => &mut self.collected,
             CardUnit | UnitPool | Codes => self.units.of(unit).total(account)?,
-            StoreClearing | StoreCollection | StoreDue | TransitMoney | TransitPoints | TransitUnits => return None,
+            StoreClearing | StoreCollection | StoreDue | StoreFees | CardFees => return None,
+            TransitMoney | TransitPoints | TransitUnits => return None,
         })
     }
 }

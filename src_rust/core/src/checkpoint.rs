@@ -26,9 +26,9 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 9";
+const FORMAT: &str = "onecard checkpoint 10";
 /// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 8] = [
+const FORMATS_BEFORE: [&str; 9] = [
     "onecard checkpoint 1",
     "onecard checkpoint 2",
     "onecard checkpoint 3",
@@ -37,6 +37,7 @@ const FORMATS_BEFORE: [&str; 8] = [
     "onecard checkpoint 6",
     "onecard checkpoint 7",
     "onecard checkpoint 8",
+    "onecard checkpoint 9",
 ];
 /// Its tables.
 const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];

@@ -169,7 +169,9 @@ impl Machine {
             };
             settled(Account::StoreClearing, -store.clearing);
             settled(Account::StoreCollection, -store.collection);
-            settled(Account::StoreDue, store.clearing + store.collection);
+            let fees = self.organisation.fees[index as usize];
+            settled(Account::StoreFees, -fees);
+            settled(Account::StoreDue, store.clearing + store.collection + fees);
         }
         let (books, morning) = (&found.books, &found.morning);
         DayClosed {
@@ -201,6 +203,7 @@ impl Machine {
                 Account::StoreClearing => store.clearing += leg.amount,
                 Account::StoreCollection => store.collection += leg.amount,
                 Account::StoreDue => store.due += leg.amount,
+                Account::StoreFees => self.organisation.fees[index as usize] += leg.amount,
                 _ => return Err("a close posts on stores only".into()),
             }
         }
@@ -444,7 +447,8 @@ impl Machine {
         let Some(at) = self.organisation.programme(programme) else { return (Code::UnknownTerminal, Vec::new()) };
         let stores = self.organisation.programmes[at].stores.iter().map(|(&number, &index)| {
             let store = &self.organisation.stores[index as usize];
-            StorePosition { store: number, sold: store.clearing, collected: -store.collection, due: store.due }
+            let (sold, collected, fees) = (store.clearing, -store.collection, self.organisation.fees[index as usize]);
+            StorePosition { store: number, sold, collected, fees, due: store.due }
         });
         (Code::Approved, stores.collect())
     }
@@ -503,6 +507,7 @@ impl Machine {
         let (clearing, collection, due) = stores.fold((0, 0, 0), |(clearing, collection, due), store| {
             (clearing + store.clearing, collection + store.collection, due + store.due)
         });
+        let fees = found.stores.values().map(|&index| self.organisation.fees[index as usize]).sum();
         let totals = [
             (Account::CardPrincipal, books.principal),
             (Account::CardBonus, books.bonus),
@@ -512,6 +517,7 @@ impl Machine {
             (Account::StoreClearing, clearing),
             (Account::StoreCollection, collection),
             (Account::StoreDue, due),
+            (Account::StoreFees, fees),
             (Account::IssuerBonus, books.issuer_bonus),
             (Account::IssuerPoints, books.issuer_points),
             (Account::PointsPool, books.pool),
@@ -617,12 +623,13 @@ pub fn report(sequence: u64, closed: &DayClosed, opens: Option<&GrowthOpens>, re
     let mut stores: Vec<StorePosition> = Vec::new();
     for leg in &closed.legs {
         if stores.last().is_none_or(|last| last.store != leg.number) {
-            stores.push(StorePosition { store: leg.number, sold: 0, collected: 0, due: 0 });
+            stores.push(StorePosition { store: leg.number, sold: 0, collected: 0, fees: 0, due: 0 });
         }
         let position = stores.last_mut().expect("one was just added");
         match leg.account {
             Account::StoreClearing => position.sold = -leg.amount,
             Account::StoreCollection => position.collected = leg.amount,
+            Account::StoreFees => position.fees = -leg.amount,
             _ => {}
         }
     }

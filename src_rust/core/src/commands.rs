@@ -473,6 +473,8 @@ pub struct StorePosition {
     pub sold: i128,
     /// Taken in for cards in that day.
     pub collected: i128,
+    /// Fees of other merchants in that day, less those paid to them.
+    pub fees: i128,
     /// Net of closed days, not yet discharged; in the report of a close 0.
     pub due: i128,
 }
@@ -480,7 +482,7 @@ pub struct StorePosition {
 impl StorePosition {
     /// Positive: is owed to the store.
     pub fn net(&self) -> i128 {
-        self.sold - self.collected
+        self.sold - self.collected + self.fees
     }
 }
 
@@ -543,7 +545,7 @@ pub struct CloseReport {
     pub sequence: u64,
     /// The day that was closed.
     pub date: i32,
-    /// Stores that sold or collected anything, by number.
+    /// Stores that sold or collected anything, or had fees, by number.
     pub stores: Vec<StorePosition>,
     /// Day's change of what members hold.
     pub members: i128,

@@ -8,6 +8,7 @@ mod advice;
 mod catalogue;
 mod cursor;
 mod details;
+mod fees;
 mod fork;
 mod gifts;
 mod grant;
@@ -42,7 +43,7 @@ use crate::machine::sale::Till;
 pub(crate) use crate::machine::tier::review;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Applying, Band, Limits, Moment, Product, Tables};
+use crate::rules::{self, Applying, Band, Limits, Moment, Product, Registered, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -250,13 +251,14 @@ impl Machine {
         self.decided.as_deref().filter(|decided| decided.kind != Kind::Balance).cloned()
     }
 
-    /// The product of a card and the merchant of a store.
-    pub fn surroundings(&self, programme: u16, card: u32, store: u32) -> Option<(u16, u32)> {
+    /// The product of a card, the merchant of a store, and the merchant that issued the card.
+    pub fn surroundings(&self, programme: u16, card: u32, store: u32) -> Option<(u16, u32, u32)> {
         let organisation = &self.organisation;
         let found = &organisation.programmes[organisation.programme(programme)?];
         let store = &organisation.stores[*found.stores.get(&store)? as usize];
         let card = (card < self.cards.len()).then(|| self.cards.card(card))?;
-        Some((card.product, organisation.merchants[store.merchant as usize].number))
+        let number = |merchant: u32| organisation.merchants[merchant as usize].number;
+        Some((card.product, number(store.merchant), number(card.merchant)))
     }
 
     /// Closes a decided plain transaction: what its moves make of its card's purses; what is refused makes none.
@@ -465,10 +467,11 @@ impl Machine {
         self.look_up(admitted, index);
         let card = self.cards.card(index);
         let (tables, product) = self.rules_of(admitted.programme, card);
+        let charged = self.may_charge(tables, index, admitted.terminal);
         let units_pay = tables.waterfall.has_units() && self.wallet(index).is_some_and(Wallet::has_units);
         let by_tier = (card.tier != 0) & tables.look_at_tiers();
         let first = self.is_first_purchase(tables, index);
-        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | first | tables.gives_growth() {
+        if !card.is_plain() | !product.is_plain() | units_pay | by_tier | first | charged | tables.gives_growth() {
             return self.decide_sale(admitted, sequence, transaction);
         }
         let purses = rules::Purses { principal: card.principal, bonus: card.bonus, points: self.cards.points(index) };
@@ -771,7 +774,7 @@ impl Machine {
     }
 
     /// Publishes a version of the rules: the code, and the entry, with this sequence, if there is one to journal. An error says what is
-    /// wrong with the tables.
+    /// wrong with the tables, or that they name a store or a merchant that is not there.
     pub fn publish(
         &mut self,
         programme: u16,
@@ -796,6 +799,7 @@ impl Machine {
                 ));
             }
         }
+        tables.check_registered(Registered { stores: &found.stores, merchants: &found.merchants })?;
         if version != found.rule_version() + 1 {
             return Ok((Code::InvalidTransaction, None));
         }

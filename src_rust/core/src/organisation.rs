@@ -233,6 +233,8 @@ pub struct Organisation {
     pub stores: Vec<Store>,
     /// The stores' names, for people.
     store_names: Vec<String>,
+    /// Account 19 of each store: apart, because hardly a swipe touches it.
+    pub fees: Vec<i128>,
     terminals: Vec<Terminal>,
     /// The same of the keys that reversals marked of terminals that were not registered: one that is registered later begins with it.
     newest_stray: i64,
@@ -242,6 +244,9 @@ pub struct Organisation {
     /// Index of a terminal.
     #[serde(skip)]
     terminal_index: Table,
+    /// Index of the first store of each merchant that has one.
+    #[serde(skip)]
+    seats: BTreeMap<u32, u32>,
 }
 
 impl Organisation {
@@ -250,6 +255,10 @@ impl Organisation {
         self.by_number.clear();
         for (at, programme) in self.programmes.iter().enumerate() {
             index_programme(&mut self.by_number, programme.number, at);
+        }
+        self.seats.clear();
+        for (at, store) in self.stores.iter().enumerate() {
+            self.seats.entry(store.merchant).or_insert(at as u32);
         }
         self.terminal_index = Table::default();
         for (at, terminal) in self.terminals.iter().enumerate() {
@@ -316,6 +325,11 @@ impl Organisation {
     /// Index of a store by its number.
     pub fn store(&self, programme: usize, number: u32) -> Option<u32> {
         self.programmes[programme].stores.get(&number).copied()
+    }
+
+    /// Index of the seat of the merchant with this index: the first store that it registered, which settles for its cards.
+    pub fn seat(&self, merchant: u32) -> Option<u32> {
+        self.seats.get(&merchant).copied()
     }
 
     /// True if a card can be of this programme and product, issued by the merchant with this index.
@@ -392,6 +406,8 @@ impl Organisation {
                 let Some(at) = self.programme(*programme) else { return false };
                 let Some(&merchant) = self.programmes[at].merchants.get(merchant) else { return false };
                 self.programmes[at].stores.insert(*store, self.stores.len() as u32);
+                self.seats.entry(merchant).or_insert(self.stores.len() as u32);
+                self.fees.push(0);
                 let (clearing, collection, due) = (0, 0, 0);
                 self.stores.push(Store { number: *store, merchant, clearing, collection, due });
                 self.store_names.push(name.clone());

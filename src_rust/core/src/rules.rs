@@ -8,7 +8,9 @@ mod basket;
 mod counted;
 mod decisions;
 mod explain;
+mod fees;
 mod gifts;
+mod named;
 mod places;
 mod stacking;
 mod tiers;
@@ -21,7 +23,9 @@ use serde::{Deserialize, Serialize};
 pub use self::advised::{Advised, FACTOR_MAX, Heard, PythonRule, Said};
 pub use self::counted::Part;
 pub use self::explain::{Fate, Gift, Told, Verdict};
+pub use self::fees::{Fee, FeeOf, FeePayer, Foreign};
 pub use self::gifts::{Band, Gifts};
+pub use self::named::Registered;
 pub use self::places::{Category, Region};
 pub use self::stacking::{Accrual, Applying, Discount, Stacking, Stacks};
 pub use self::tiers::{GrowthValue, Tier};
@@ -99,6 +103,9 @@ pub struct Tables {
     /// By ascending id.
     #[serde(default)]
     pub python_rules: Vec<PythonRule>,
+    /// By ascending id.
+    #[serde(default)]
+    pub fees: Vec<Fee>,
 }
 
 fn hold_days() -> u32 {
@@ -288,6 +295,7 @@ impl Tables {
         self.check_tiers()?;
         self.check_stacks()?;
         self.check_python_rules()?;
+        self.check_fees()?;
         if self.compounding_rate > one / 10 {
             return bad("compounding_rate: at most 10% a day".into());
         }
@@ -371,6 +379,12 @@ impl Tables {
     pub fn bundle(&self, id: u16) -> Option<&Bundle> {
         let at = self.bundles.binary_search_by_key(&id, |bundle| bundle.id).ok()?;
         Some(&self.bundles[at])
+    }
+
+    /// True if merchants pay each other fees.
+    #[inline]
+    pub fn has_fees(&self) -> bool {
+        !self.fees.is_empty()
     }
 
     /// True if the issuer itself takes in the money that comes by this channel.

@@ -57,8 +57,9 @@ impl Stores {
 
     fn __getitem__<'py>(&self, py: Python<'py>, index: usize) -> PyResult<Bound<'py, PyTuple>> {
         let store = self.0.get(index).ok_or_else(|| PyIndexError::new_err("there is no such store"))?;
-        let StorePosition { store: number, sold, collected, due } = *store;
-        (number, wide(py, sold)?, wide(py, collected)?, wide(py, store.net())?, wide(py, due)?).into_pyobject(py)
+        let StorePosition { store: number, sold, collected, fees, due } = *store;
+        let (sold, collected, fees) = (wide(py, sold)?, wide(py, collected)?, wide(py, fees)?);
+        (number, sold, collected, wide(py, store.net())?, wide(py, due)?, fees).into_pyobject(py)
     }
 }
 

@@ -415,6 +415,9 @@ impl Reader<'_> {
         if from.unit() != to.unit() || from == to || from.is_card() && to.is_card() {
             return Err("accounts");
         }
+        if from.is_fees() != to.is_fees() {
+            return Err("fees");
+        }
         if from.unit() == Unit::Counted && unit < UNIT_MIN {
             return Err("unit of a move");
         }
@@ -453,7 +456,10 @@ mod tests {
             Post { from, to, card, unit, begins, expires, reserved: 0, amount }
         });
         let fits = |post: &Post| {
-            post.from.unit() == post.to.unit() && post.from != post.to && !(post.from.is_card() && post.to.is_card())
+            post.from.unit() == post.to.unit()
+                && post.from != post.to
+                && !(post.from.is_card() && post.to.is_card())
+                && post.from.is_fees() == post.to.is_fees()
         };
         posts.prop_filter("of one unit, at most one end a card's", fits)
     }

@@ -213,6 +213,7 @@ impl Machine {
         place.collection += i128::from(sums.all(Account::StoreCollection));
         books.add(|account| sums.all(account));
         books.issuer_units += i128::from(sums.all(Account::IssuerUnits));
+        self.post_fees(store, transaction);
         if transaction.detail.cards.is_empty() {
             return self.owe_points(transaction, 0, sums.own(Account::CardPoints));
         }
@@ -389,6 +390,7 @@ impl Machine {
         if known.iter().skip(1).any(|&index| index >= self.cards.len()) {
             return Err("a further card is not there".into());
         }
+        self.check_fees(transaction)?;
         let terminal = self.terminal_of(&transaction.key);
         self.note_traces(terminal, transaction);
         self.post_detailed(programme, store, transaction, sequence)?;

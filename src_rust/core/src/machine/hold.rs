@@ -90,6 +90,7 @@ impl Machine {
         let today = self.organisation.programmes[admitted.programme].calendar.open;
         self.reward(product, transaction, today, earned, rebate);
         self.give_growth(tables, transaction, today, growth);
+        self.charge(admitted, tables, index, transaction);
         transaction.changes.push(Change::Captured { sequence: authorisation, captured, ended });
         let staff = item_of(&original.detail.items, ItemKind::Staff).and_then(Item::card_number);
         if let Some(staff) = staff.and_then(|number| self.ever_of(admitted.request.programme(), number)) {

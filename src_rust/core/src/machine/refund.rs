@@ -9,7 +9,8 @@ use crate::codes::Code;
 use crate::commands::Kind;
 use crate::growth::grow;
 use crate::journal::entry::{Change, Transaction};
-use crate::machine::lots::{Dates, Purse, card_at, move_lot};
+use crate::machine::fees::fees_of;
+use crate::machine::lots::{Dates, Purse, card_at, move_lot, move_plain};
 use crate::machine::sale::{Refused, plain};
 use crate::machine::{Admitted, Found, Machine, is_amount};
 use crate::units::part_of;
@@ -73,6 +74,8 @@ struct Sale {
     spent: Vec<Post>,
     /// Points, bonus and growth value that were earned, and what came as a gift.
     earned: Vec<Post>,
+    /// What merchants paid each other for it.
+    fees: Vec<Post>,
 }
 
 impl Sale {
@@ -91,7 +94,8 @@ impl Sale {
         let spent = |post: &Post| matches!(post.to, Account::PointsPool | Account::UnitPool);
         let earned = |post: &Post| matches!(post.from, Account::PointsPool | Account::IssuerBonus | Account::UnitPool);
         let pick = |of: &dyn Fn(&Post) -> bool| posts.iter().filter(|post| of(post)).copied().collect();
-        Sale { money, spent: pick(&spent), earned: pick(&earned) }
+        let fees = fees_of(&posts).copied().collect();
+        Sale { money, spent: pick(&spent), earned: pick(&earned), fees }
     }
 
     fn total(&self) -> i64 {
@@ -182,6 +186,9 @@ impl Machine {
                 wanted = wanted.min(self.in_lot(transaction, purse, (post.begins, post.expires)));
             }
             self.claw_back(admitted, original, transaction, post, wanted)?;
+        }
+        for fee in &sale.fees {
+            move_plain(transaction, fee.to, fee.from, fee.unit, part(fee.amount));
         }
         if let Some(Change::Sold { staff, .. }) = original.changes.iter().find(|change| matches!(change, Change::Sold { .. })) {
             transaction.changes.push(Change::Sold { staff: *staff, amount: -amount });

@@ -130,6 +130,7 @@ impl Machine {
         } else {
             self.reward(product, transaction, today, earned, rebate);
             self.give_growth(tables, transaction, today, growth);
+            self.charge(admitted, tables, index, transaction);
             note_staff(transaction, paid);
             if self.is_first_purchase(tables, index) {
                 self.give_first(admitted, tables, index, transaction, paid);

@@ -12,7 +12,7 @@ use crate::journal::entry::{CardRef, Entry, Transaction};
 use crate::machine::{answer_of, parts};
 use crate::pipeline::door::Checked;
 use crate::pipeline::{Engine, Job};
-use crate::rules::{Advised, Fate, Gift, Heard, Moment, Tables, Told, Verdict};
+use crate::rules::{Advised, Fate, Foreign, Gift, Heard, Moment, Tables, Told, Verdict};
 
 /// Why a sale came to what it did.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub(crate) struct Surroundings {
     pub(crate) product: u16,
     /// Number of the merchant that the store is of.
     pub(crate) merchant: u32,
+    /// Number of the merchant that issued the card.
+    pub(crate) issuer: u32,
 }
 
 impl Engine {
@@ -101,6 +103,7 @@ impl Engine {
             paid: paid(sale, true),
             rebated: paid(sale, false),
             advised: &advised,
+            foreign: foreign(sale, around),
         };
         let mut verdicts = tables.explain(product, &told);
         let earned = verdicts.iter().filter(|of| of.gift == Gift::Points && of.fate == Fate::Counts).map(|of| of.gives).sum();
@@ -126,6 +129,15 @@ fn moment_of(sale: &Transaction, around: Surroundings, tables: &Tables) -> Momen
         .of(tables.region(sale.store, around.merchant), seen_of(items, Seen::Tier) as u8)
         .near(seen_of(items, Seen::Birthday) as u8)
         .on(sale.key.date, sale.time)
+}
+
+/// A purchase on a card of another merchant, as fees look at it. An authorisation costs none: its captures do.
+fn foreign(sale: &Transaction, around: Surroundings) -> Option<Foreign> {
+    let Surroundings { issuer, merchant, .. } = around;
+    let sums = &sale.detail.sums;
+    let (spend, points) = (sums.all(Account::StoreClearing) + sale.detail.cash, -sums.all(Account::IssuerPoints));
+    let is_one = sale.kind == Kind::Purchase && sale.detailed && issuer != merchant;
+    is_one.then_some(Foreign { issuer, spend, points })
 }
 
 /// What cards and cash paid: from principal and bonus of all, or from principal of the own card alone.

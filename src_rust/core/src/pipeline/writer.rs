@@ -341,7 +341,8 @@ impl Writer {
             }
             Job::Surroundings(programme, card, store, reply) => {
                 let around = self.machine.surroundings(programme, card, store);
-                self.deliver(around.map(|(product, merchant)| Surroundings { product, merchant }), reply);
+                let around = around.map(|(product, merchant, issuer)| Surroundings { product, merchant, issuer });
+                self.deliver(around, reply);
             }
             Job::TrialBalance(programme, reply) => {
                 let balance = self.machine.trial_balance(programme, self.block.next() - 1);

@@ -230,7 +230,7 @@ mod tests {
             prop_assert!(lines.iter().zip(&of_lines).all(|(amount, off)| off <= amount));
             let points = tables.earned(product, amount, amount - off, &applying, &of_lines);
             let heard = |id: u16| said.get(usize::from(id) - 1).map(|&said| Heard::Said(said));
-            let told = Told { moment: Moment::new(1, amount).on(20_500, 0), lines: &[], paid: amount - off, rebated: 0, advised: &applying.advised };
+            let told = Told { moment: Moment::new(1, amount).on(20_500, 0), lines: &[], paid: amount - off, rebated: 0, foreign: None, advised: &applying.advised };
             let mut verdicts = tables.explain(product, &told);
             verdicts.extend(tables.explain_advice(amount, tables.earned(product, amount, amount - off, &Applying::default(), &[]), heard));
             let sum = |gifts: [Gift; 2]| -> i64 { verdicts.iter().filter(|of| gifts.contains(&of.gift)).map(|of| of.gives).sum() };

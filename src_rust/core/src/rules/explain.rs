@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 
 use crate::rules::advised::Advised;
 use crate::rules::basket::{Stacked, share_out, sum_of};
+use crate::rules::fees::Foreign;
 use crate::rules::stacking::{Rank, Rule};
 use crate::rules::when::{Condition, Moment, When};
 use crate::rules::{Product, Tables};
@@ -48,6 +49,8 @@ pub enum Gift {
     AdvisedDiscount = 5,
     /// Points, more or fewer, that a Python rule says.
     AdvisedPoints = 6,
+    /// Money that one merchant pays another.
+    Fee = 7,
 }
 
 /// A rule and what became of it.
@@ -76,6 +79,8 @@ pub struct Told<'a> {
     pub rebated: i64,
     /// What rules that are kept outside said.
     pub advised: &'a Advised,
+    /// How fees look at it, if it is a purchase on a card of another merchant.
+    pub foreign: Option<Foreign>,
 }
 
 /// A rule that was held against a sale.
@@ -121,7 +126,22 @@ impl Tables {
         let growth = self.growth_value.as_ref().map_or(0, |growth| growth.earned(told.paid));
         let more = [(Gift::Rebate, rebate), (Gift::GrowthValue, growth)].into_iter().filter(|more| more.1 > 0);
         verdicts.extend(more.map(|(gift, gives)| Verdict { gift, id: 0, gives, fate: Fate::Counts }));
+        verdicts.extend(told.foreign.iter().flat_map(|foreign| self.judge_fees(&told.moment, foreign)));
         verdicts
+    }
+
+    /// The fees that are paid for a sale, and those that miss one condition only.
+    fn judge_fees(&self, moment: &Moment, foreign: &Foreign) -> Vec<Verdict> {
+        let judged = self.fees.iter().filter_map(|fee| {
+            let gives = fee.amount(foreign);
+            let fate = match fee.missed(moment, foreign)[..] {
+                [] if gives > 0 => Fate::Counts,
+                [condition] if gives > 0 => Fate::Misses(condition),
+                _ => return None,
+            };
+            Some(Verdict { gift: Gift::Fee, id: fee.id.into(), gives, fate })
+        });
+        judged.collect()
     }
 
     /// What a rule is called; that of the product, and of what is no rule of its own, has no name.
@@ -132,6 +152,7 @@ impl Tables {
             Gift::AdvisedDiscount | Gift::AdvisedPoints => {
                 u16::try_from(id).ok().and_then(|id| self.python_rule(id)).map(|rule| &rule.name)
             }
+            Gift::Fee => self.fees.iter().find(|fee| u32::from(fee.id) == id).map(|fee| &fee.name),
             Gift::Rebate | Gift::GrowthValue => None,
         };
         found.map_or("", String::as_str)
@@ -189,7 +210,10 @@ mod tests {
     }
 
     fn explained(tables: &Tables, moment: Moment, paid: i64) -> Vec<Verdict> {
-        tables.explain(&tables.products[0], &Told { moment, lines: &[], paid, rebated: 0, advised: &Advised::default() })
+        tables.explain(
+            &tables.products[0],
+            &Told { moment, lines: &[], paid, rebated: 0, advised: &Advised::default(), foreign: None },
+        )
     }
 
     fn at(store: u32) -> Moment {
@@ -275,7 +299,7 @@ mod tests {
             let (product, mut off) = (&tables.products[0], Vec::new());
             let taken = tables.off(product, amount, &applying, &mut off);
             let paid = (amount - taken) * paid / 100;
-            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0, advised: &applying.advised });
+            let told = tables.explain(product, &Told { moment, lines: &lines, paid, rebated: 0, advised: &applying.advised, foreign: None });
             let sum = |gift| -> i64 {
                 let counted = told.iter().filter(|of| of.gift == gift && of.fate == Fate::Counts);
                 counted.map(|of| of.gives).sum()

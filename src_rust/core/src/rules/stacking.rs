@@ -447,7 +447,7 @@ impl Tables {
     }
 
     /// Conditions are in range, and name products, categories, regions and tiers that there are.
-    fn is_known(&self, when: &When) -> bool {
+    pub(super) fn is_known(&self, when: &When) -> bool {
         when.is_ok()
             && when.products.iter().all(|&product| self.product(product).is_some())
             && when.categories.iter().all(|of| self.categories.binary_search_by_key(of, |category| category.id).is_ok())

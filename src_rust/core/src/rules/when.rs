@@ -229,6 +229,8 @@ pub enum Condition {
     Regions,
     Merchants,
     Stores,
+    /// The merchant that issued the card: only fees ask for it.
+    CardMerchants,
 }
 
 impl When {
