@@ -7,7 +7,7 @@ from onecard.python_rules import Advice, Sales, rule
 AWAY_DAYS = 60
 
 
-@rule(id=1, name="win back", version="1")
+@rule(id=1, name="win back", version="1", timeout_ms=200)
 def win_back(sales: Sales) -> Advice:
     """Who was away for sixty days has 5% more off, and a hundredth more for each month beyond, up to 15%.
 
@@ -19,13 +19,13 @@ def win_back(sales: Sales) -> Advice:
     return Advice(discount=np.where(tempted, share, 0.0))
 
 
-@rule(id=2, name="one in twenty", version="1")
+@rule(id=2, name="one in twenty", version="1", timeout_ms=1_000)
 def one_in_twenty(sales: Sales) -> Advice:
     """A hundredth off for every twentieth card."""
     return Advice(discount=np.where(sales.number % 20 == 0, 0.01, 0.0))
 
 
-@rule(id=3, name="everybody", version="1")
+@rule(id=3, name="everybody", version="1", timeout_ms=1_000)
 def everybody(sales: Sales) -> Advice:
     """A hundredth off for all."""
     return Advice(discount=np.full(len(sales), 0.01))

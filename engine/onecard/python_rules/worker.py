@@ -11,6 +11,7 @@ Integers are little endian. Discounts and factors of points are over 10^12; bits
 of the three columns follow.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -41,21 +42,25 @@ def main() -> None:
     # LMDB leaves its data files open for whoever is started: they are none of the worker's business.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.dup2(2, 1)
-    with socket.socket(fileno=os.dup(0)) as engine:
-        told, columns = (json.loads(_read(engine, *struct.unpack("<I", _read(engine, 4)))) for _ in range(2))
-        try:
-            rules = load(told)
-        except BaseException as error:
-            traceback.print_exc()
-            _send_text(
-                engine, {"error": f"the Python rules cannot be loaded: {type(error).__name__}: {error}"}
-            )
-            return
-        names = ("id", "name", "version", "timeout_ms")
-        _send_text(engine, {"rules": [{name: getattr(rule, name) for name in names} for rule in rules]})
-        # What was imported stays: it is not looked through again and again while sales wait.
-        gc.freeze()
-        serve(engine, rules, [(name, np.dtype(kind)) for name, kind in columns])
+    gone = contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError)
+    with gone, socket.socket(fileno=os.dup(0)) as engine:
+        talk(engine)
+
+
+def talk(engine: socket.socket) -> None:
+    """Hear which rules to have, say which there are, and evaluate them until the engine is gone."""
+    told, columns = (json.loads(_read(engine, *struct.unpack("<I", _read(engine, 4)))) for _ in range(2))
+    try:
+        rules = load(told)
+    except BaseException as error:
+        traceback.print_exc()
+        _send_text(engine, {"error": f"the Python rules cannot be loaded: {type(error).__name__}: {error}"})
+        return
+    names = ("id", "name", "version", "timeout_ms")
+    _send_text(engine, {"rules": [{name: getattr(rule, name) for name in names} for rule in rules]})
+    # What was imported stays: it is not looked through again and again while sales wait.
+    gc.freeze()
+    serve(engine, rules, [(name, np.dtype(kind)) for name, kind in columns])
 
 
 def load(told: dict[str, Any]) -> list[Rule]:
@@ -91,14 +96,10 @@ def _once(rules: list[Rule]) -> list[Rule]:
 
 
 def serve(engine: socket.socket, rules: list[Rule], columns: list[tuple[str, np.dtype[Any]]]) -> None:
-    """Answer frame after frame until the engine is gone."""
+    """Answer frame after frame; EOFError when the engine is gone."""
     room = bytearray()
     while True:
-        try:
-            head = _read(engine, HEAD.size)
-        except EOFError:
-            return
-        size, count, programme, asked, open_date = HEAD.unpack(head)
+        size, count, programme, asked, open_date = HEAD.unpack(_read(engine, HEAD.size))
         if len(room) < size:
             room = bytearray(size)
         frame = memoryview(room)[:size]
