@@ -236,8 +236,12 @@ impl Machine {
             self.foresee_balances(&mut transaction);
             return self.decided.insert(transaction);
         }
-        let purses = self.close_plain(&mut transaction);
-        transaction.balances = [purses[0], purses[1], purses[2]];
+        let [principal, bonus, points, ..] = self.close_plain(&mut transaction);
+        transaction.balances = match transaction.card {
+            // Nothing plain is approved of a wary card: what it holds is what it keeps.
+            CardRef::Known { index, .. } if self.cards.card(index).wary != 0 => self.whole_purses(index),
+            _ => [principal, bonus, points],
+        };
         self.decided.insert(transaction)
     }
 
