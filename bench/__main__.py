@@ -22,6 +22,7 @@ from bench import (
     table,
     w1,
     w1_card,
+    w1_demo,
     w1_rules,
     w2,
     w3,
@@ -39,6 +40,7 @@ from onecard import _core
 WORKLOADS: dict[str, Callable[[Options], dict[str, object]]] = {
     "W1": w1.run,
     "W1-card": w1_card.run,
+    "W1-demo": w1_demo.run,
     "W1-rules": w1_rules.run,
     "python-rules": python_rules.run,
     "W2": w2.run,

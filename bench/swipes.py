@@ -39,6 +39,8 @@ class Drawn:
 
     def __init__(self, batch: rows.Batch) -> None:
         self.rows = batch
+        # What is submitted: the rows, with items where a workload gives them some.
+        self.asked: rows.Batch | rows.Requests = batch
         self.card, self.trace = batch["card"], batch["trace"]
         self.id_hi, self.id_lo = batch["id_hi"], batch["id_lo"]
         self.trace_step = np.zeros(len(batch), np.uint32)

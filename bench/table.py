@@ -84,6 +84,14 @@ def _w1_card(found: Found) -> Iterator[Line]:
     )
 
 
+def _w1_demo(found: Found) -> Iterator[Line]:
+    plain, ratios = _spread(found, "plain_swipes_per_s"), found["ratios"]
+    figure = f"swipes/s by the demo's rules, {found['lines_per_purchase']} lines, {found['cards']:,} cards"
+    yield Line(figure, _spread(found, "swipes_per_s"), "plain swipes", plain, _ratio(ratios["plain"]))
+    without = _spread(found, "without_lines_swipes_per_s")
+    yield Line("without lines", without, "plain swipes", plain, _ratio(ratios["without_lines"]))
+
+
 def _w1_rules(found: Found) -> Iterator[Line]:
     rates = found["swipes_per_s"]
     few = next(iter(rates))
@@ -211,6 +219,7 @@ def _keys(found: Found) -> Iterator[Line]:
 _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W1": _w1,
     "W1-card": _w1_card,
+    "W1-demo": _w1_demo,
     "W1-rules": _w1_rules,
     "python-rules": _python_rules,
     "W2": _w2,

@@ -182,7 +182,7 @@ def swim(engine: Engine, swipes: Swipes, seconds: float, look: Look | None = Non
         start = time.perf_counter()
         while time.perf_counter() - start < seconds:
             drawn = swipes.next()
-            flying.append((drawn, engine.submit(drawn.rows)))
+            flying.append((drawn, engine.submit(drawn.asked)))
             if len(flying) > IN_FLIGHT:
                 land()
         while flying:

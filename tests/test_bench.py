@@ -26,6 +26,7 @@ from bench import (
     table,
     w1,
     w1_card,
+    w1_demo,
     w1_rules,
     w2,
     w3,
@@ -54,6 +55,7 @@ Run = Callable[[Options], dict[str, object]]
 IN_PROCESS: dict[str, Run] = {
     "W1": w1.run,
     "W1-card": w1_card.run,
+    "W1-demo": w1_demo.run,
     "W1-rules": w1_rules.run,
     "python-rules": python_rules.run,
     "W4": w4.run,

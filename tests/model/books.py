@@ -492,9 +492,19 @@ class Draft(Books):
         for card, bundle, count in self.given:
             card.bundles[bundle] += count
         self.books.out.update(self.handed_out)
+        self.forget_emptied()
         self.books.balances = {place: amount for place, amount in self.balances.items() if amount}
         for then in self.then:
             then()
+
+    def forget_emptied(self) -> None:
+        """A dated lot that a move leaves empty loses what growth left over, also if a later one fills it."""
+        held: dict[Place, int] = {}
+        for giver, taker, amount in self.moves:
+            for place, change in ((giver, -amount), (taker, amount)):
+                held[place] = held.get(place, self.books.balances.get(place, 0)) + change
+                if isinstance(place.owner, Card) and is_dated(place) and held[place] == 0:
+                    place.owner.carries.pop(place, None)
 
     def raise_tier(self) -> None:
         """The card's growth value changed: it has the tier that it reaches, if that is higher."""

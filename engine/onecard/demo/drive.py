@@ -1,11 +1,12 @@
 """The whole of the demo without a word said: load, serve, replay, check, stop, verify."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any
 
 import grpc
 
@@ -18,8 +19,11 @@ from onecard.rules import Rules
 
 PRODUCTS = {data.STANDARD, data.FAMILY, data.SENIOR}
 
-UNBOOKED = {"day_sum", "day_count", "rebate", "pin_above", "points_days", "bonus_days"}
+UNBOOKED = {"day_sum", "day_count", "pin_above", "named"}
 """What of a product the demo's own books do not price."""
+
+BOOKED_PAYERS = {"coupons", "points", "bonus", "principal"}
+"""What may pay."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,40 @@ def rules_of(path: Path | None) -> Rules:
         )
     if rules.tables["money"]["scale"] != 2:
         raise DemoError("the demo counts cents: write scale = 2 for money")
-    for product in rules.tables["products"]:
-        if more := UNBOOKED & set(product):
-            raise DemoError(f"product {product['id']} has {min(more)}: the demo's books do not price that")
-    for step in rules.tables["waterfall"]:
-        if step["pay"] not in ("points", "bonus", "principal"):
-            raise DemoError(f"{step['pay']} pays by the rules: in the demo, points, bonus and principal do")
+    if unbooked := next(_unbooked(rules.tables), None):
+        raise DemoError(f"{unbooked}: the demo's books do not price that")
     return rules
+
+
+def _unbooked(tables: dict[str, Any]) -> Iterator[str]:
+    """What the rules have that the demo's own books do not know."""
+    for product in tables["products"]:
+        for more in sorted(UNBOOKED & set(product)):
+            yield f"product {product['id']} has {more}"
+    for step in tables["waterfall"]:
+        if step["pay"] not in BOOKED_PAYERS:
+            yield f"{step['pay']} pays by the rules"
+    for rule in tables.get("discounts", []) + tables.get("accruals", []):
+        if "birthday" in rule.get("when", {}):
+            yield f"rule {rule['id']}, {rule['name']}, asks for birthdays, which the data does not have"
+    if tables.get("python_rules"):
+        yield "there are rules in Python"
+    yield from _unbooked_gifts(tables)
+
+
+def _unbooked_gifts(tables: dict[str, Any]) -> Iterator[str]:
+    """The same of what a card may be given besides money and points."""
+    for unit in tables.get("units", []):
+        of_issuer = unit["kind"] == "coupon" and unit.get("funded", "issuer") == "issuer"
+        if not (unit["kind"] == "growth" or of_issuer) or unit.get("stores"):
+            yield f"unit {unit['id']} is neither growth value nor a coupon of the issuer for all stores"
+    for bundle in tables.get("bundles", []):
+        if any(grant.get("from", 0) for grant in bundle.get("grants", [])) or "worth" in bundle:
+            yield f"bundle {bundle['id']} grants goods, or what is valid from a later day on"
+    if any(band.get("bundle", 0) for band in tables["top_up_bonus"]):
+        yield "a top-up brings a bundle"
+    if tables.get("gifts", {}).get("enrolment", 0):
+        yield "the rules have a gift for enrolment"
 
 
 def run_year(

@@ -1,4 +1,4 @@
-"""One picture of the year: what came in and went out, how points grew, and who owes whom."""
+"""One picture of the year: money, points, tiers, who owes whom, and what the rules gave."""
 
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from matplotlib.ticker import FuncFormatter
 
 from onecard.demo.books import Figures
 from onecard.demo.drive import Outcome
-from onecard.demo.report import day, dollars, total
+from onecard.demo.report import costs_by_rule, day, dollars, tier_names, total
 from onecard.drawing import INK, PAPER, QUIET, heading, quiet
 
 SALES, TOP_UPS, POINTS, GROWN, OWED, OWES = "#2a6f97", "#e09f3e", "#8fb996", "#386641", "#2a6f97", "#bc4749"
+TIERS = ("#2a6f97", "#e09f3e", "#b9c3cc")
 NAMED = 4
 WEEK = 7
 
@@ -23,15 +24,23 @@ def draw(outcome: Outcome, path: Path) -> None:
     """Write the picture as PNG."""
     days = outcome.books.days
     layout = ConstrainedLayoutEngine(h_pad=0.14, w_pad=0.12)
-    figure = Drawing(figsize=(12, 15), facecolor=PAPER, layout=layout)
-    top, middle, thin, bottom = figure.subplots(4, 1, sharex=True, height_ratios=(3, 3, 1.4, 4.2))
+    figure = Drawing(figsize=(12, 21), facecolor=PAPER, layout=layout)
+    grid = figure.add_gridspec(6, 1, height_ratios=(3, 3, 1.4, 1.8, 4.2, 4.4))
+    top = figure.add_subplot(grid[0])
+    middle, thin, tiers, bottom = (figure.add_subplot(grid[row], sharex=top) for row in range(1, 5))
+    rules = figure.add_subplot(grid[5])
     _title(figure, outcome)
     _money(top, days)
     _circulation(middle, days)
     _flow(thin, days)
+    _tiers(tiers, outcome)
     _stores(bottom, outcome)
-    for axes in (top, middle, thin, bottom):
+    _rules(rules, outcome)
+    for axes in (top, middle, thin, tiers, bottom, rules):
         quiet(axes)
+    for axes in (top, middle, thin, tiers):
+        axes.tick_params(labelbottom=False)
+    rules.grid(visible=False, axis="y")
     first, last = day(days[0].date), day(days[-1].date)
     bottom.set_xlim(mdates.date2num(first), mdates.date2num(last) + 1 + 0.12 * len(days))
     ticks = [figures.date for figures in days if len(days) <= 10 or day(figures.date).day == 1]
@@ -50,7 +59,7 @@ def _title(figure: Drawing, outcome: Outcome) -> None:
     title.set_fontweight("bold")
     figure.text(
         0.055,
-        0.966,
+        0.976,
         f"{first.day} {first:%B %Y} to {last.day} {last:%B %Y}: {total(days, 'purchases'):,} purchases, "
         f"{days[-1].cards:,} cards, {outcome.replay.stores - 1:,} stores, {len(days):,} closes, {proof}",
         fontsize=11,
@@ -113,6 +122,47 @@ def _flow(axes: Axes, days: list[Figures]) -> None:
     axes.axhline(0, color=INK, linewidth=0.6)
     heading(axes, "Points a day", "earned above, spent below")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0"))
+
+
+def _tiers(axes: Axes, outcome: Outcome) -> None:
+    """Cards with a tier after each close, the highest at the bottom."""
+    days = outcome.books.days
+    names = [(tier, name) for tier, name in reversed(tier_names(outcome).items()) if tier]
+    x = _x(days)
+    counts = [[figures.tiers[tier] for figures in days] for tier, _ in names]
+    if counts:
+        colours = [TIERS[at % len(TIERS)] for at in range(len(names))]
+        axes.stackplot(x, counts, colors=colours, labels=[name for _, name in names], linewidth=0)
+        axes.legend(
+            loc="upper right", bbox_to_anchor=(1, 1.4), frameon=False, labelcolor=INK, ncols=len(names)
+        )
+    heading(axes, "Cards with a tier", "reached at once, reviewed at the end of the month after 90 days")
+    axes.set_ylim(bottom=0)
+
+
+def _rules(axes: Axes, outcome: Outcome) -> None:
+    """What every rule gave, in money; a point is worth what it pays."""
+    listed = costs_by_rule(outcome)
+    price = next((step["price"] for step in outcome.rules.tables["waterfall"] if step["pay"] == "points"), 0)
+    at = list(range(len(listed)))
+    worth = [
+        costs.given / 100 if table == "discounts" else costs.given * price / 10**12 / 100
+        for table, _, costs in listed
+    ]
+    colours = [OWES if table == "discounts" else POINTS for table, _, _ in listed]
+    axes.barh(at, worth, color=colours, height=0.7)
+    axes.set_yticks(at, [name for _, name, _ in listed])
+    axes.invert_yaxis()
+    for row, (value, (_, _, costs)) in enumerate(zip(worth, listed, strict=True)):
+        note = f" ${value:,.0f} in {costs.purchases:,} purchases"
+        axes.text(value, row, note, va="center", fontsize=9, color=QUIET, parse_math=False)
+    axes.set_xlim(0, 1.3 * max(worth, default=1))
+    heading(
+        axes,
+        "What the rules gave",
+        "discounts red; points beyond those of the product green, at what a point pays",
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"${value:,.0f}"))
 
 
 def _stores(axes: Axes, outcome: Outcome) -> None:

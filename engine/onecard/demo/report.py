@@ -6,11 +6,14 @@ from rich.console import Console
 from rich.table import Table
 
 from onecard.codes import Account
-from onecard.demo.books import Figures, int128
+from onecard.demo.books import Costs, Figures, int128
 from onecard.demo.chain import EPOCH
 from onecard.demo.drive import Outcome
+from onecard.demo.pricing import OWN
 
 TOP = 5
+# What of a day's figures adds up; the rest is as of its close.
+SUMMED = [name for name, field in Figures.__dataclass_fields__.items() if field.type is int]
 
 
 def dollars(cents: int) -> str:
@@ -36,6 +39,8 @@ def total(days: list[Figures], name: str) -> int:
 def show(console: Console, outcome: Outcome) -> None:
     """Print the report."""
     console.print(_year(outcome))
+    console.print(_rules(outcome))
+    console.print(_tiers(outcome))
     console.print(_stores(outcome))
     console.print(_conservation(outcome))
     console.print(_speed(outcome))
@@ -54,7 +59,7 @@ def show(console: Console, outcome: Outcome) -> None:
 def _year(outcome: Outcome) -> Table:
     days, replay = outcome.books.days, outcome.replay
     last = days[-1]
-    sums = {name: total(days, name) for name in Figures.__dataclass_fields__}
+    sums = {name: total(days, name) for name in SUMMED}
     table = _table(
         f"{day(days[0].date)} to {day(last.date)}, day by day in New York",
         ("", "figure", "of which, or how many"),
@@ -69,16 +74,58 @@ def _year(outcome: Outcome) -> Table:
             f"{sums['purchases']:,} purchases after {dollars(sums['discount'])} discount",
         ),
         ("  paid with points", dollars(sums["offset"]), "borne by the issuer"),
+        ("  paid with coupons", dollars(sums["coupons"]), "borne by the issuer"),
         ("Top-ups", dollars(sums["topped_up"]), f"{sums['top_ups']:,}"),
-        ("Bonus granted", dollars(sums["bonus"]), "borne by the issuer"),
+        ("Bonus granted", dollars(sums["bonus"]), f"and {dollars(sums['rebates'])} of rebates"),
+        ("  lapsed", dollars(sums["lapsed_bonus"]), "nobody spent it in time"),
         ("Left on the cards", dollars(last.stored), "principal and bonus"),
         ("Points earned", points(sums["earned"]), ""),
         ("Points spent", points(sums["spent"]), ""),
         ("Points grown", points(sums["grown"]), _growth_note(days)),
-        ("Points in circulation", points(last.outstanding), "earned - spent + grown"),
+        ("Points lapsed", points(sums["lapsed_points"]), "nobody spent them in time"),
+        ("Points in circulation", points(last.outstanding), "earned - spent + grown - lapsed"),
     )
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def costs_by_rule(outcome: Outcome) -> list[tuple[str, str, Costs]]:
+    """Table, name and costs of every rule that ever counted; discounts first, then the dearest first."""
+    tables = outcome.rules.tables
+    names = {
+        (table, rule["id"]): rule["name"]
+        for table in ("discounts", "accruals")
+        for rule in tables.get(table, [])
+    }
+    names["discounts", OWN] = "the products' own"
+    order = sorted(outcome.books.costs.items(), key=lambda of: (of[0][0] != "discounts", -of[1].given))
+    return [(table, names[table, rule], costs) for (table, rule), costs in order]
+
+
+def _rules(outcome: Outcome) -> Table:
+    """What each rule gave."""
+    table = _table("What the rules gave", ("rule", "gave", "to so many purchases"))
+    listed = costs_by_rule(outcome)
+    for at, (kind, name, costs) in enumerate(listed):
+        written = dollars(costs.given) if kind == "discounts" else f"{points(costs.given)} points"
+        last = at + 1 == len(listed) or listed[at + 1][0] != kind
+        table.add_row(name, written, f"{costs.purchases:,}", end_section=last)
+    return table
+
+
+def tier_names(outcome: Outcome) -> dict[int, str]:
+    """The tiers by their ids, the lowest first; 0 is none."""
+    return {0: "no tier"} | {tier["id"]: tier["name"] for tier in outcome.rules.tables.get("tiers", [])}
+
+
+def _tiers(outcome: Outcome) -> Table:
+    """How many cards have each tier after the last close, and had at the most."""
+    days = outcome.books.days
+    table = _table("Tiers after the last close", ("tier", "cards", "most of the year"))
+    for tier, name in tier_names(outcome).items():
+        most = max(figures.tiers[tier] for figures in days)
+        table.add_row(name, f"{days[-1].tiers[tier]:,}", f"{most:,}")
     return table
 
 
@@ -109,7 +156,7 @@ def _conservation(outcome: Outcome) -> Table:
         ("USD", False, dollars, int128(trial.money_sum)),
         ("POINTS", True, points, int128(trial.points_sum)),
     ):
-        accounts = [account for account in Account if account.in_points == in_points]
+        accounts = [account for account in Account if account.in_points == in_points and not account.in_units]
         own = outcome.books.accounts
         for account in accounts:
             if told.get(account, 0) or own[account]:
@@ -128,6 +175,11 @@ def _conservation(outcome: Outcome) -> Table:
             _mark(engine_sum == own_sum == 0),
             end_section=True,
         )
+    names = {unit["id"]: unit["name"] for unit in outcome.rules.tables.get("units", [])}
+    for row in trial.units:
+        own_cards = outcome.books.units[row.unit]
+        good = (int128(row.cards), int128(row.pool)) == (own_cards, -own_cards)
+        table.add_row(f"on cards: {names[row.unit]}", f"{int128(row.cards):,}", f"{own_cards:,}", _mark(good))
     found = outcome.verification
     table.caption = (
         f"journal: {found.entries:,} entries in {found.blocks:,} blocks, {found.bytes:,} bytes, "

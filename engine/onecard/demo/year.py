@@ -106,7 +106,7 @@ def replay(target: str, year: Year, rules: Rules, on_day: Callable[[int], None])
     The server must be fresh: it knows no programme yet. `on_day` is called with each business date closed.
     DemoError if a registration or a close is refused; grpc.RpcError if the server fails.
     """
-    chain = Chain(year)
+    chain = Chain(year, rules.tables)
     result = Replay(baskets=len(year.paid))
     with grpc.insecure_channel(target) as channel:
         admin = admin_pb2_grpc.AdminServiceStub(channel)

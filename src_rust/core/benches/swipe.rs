@@ -1,5 +1,5 @@
-//! What the writer does for a purchase, plain and with two coupons, a pass and three purses: decide, apply, write, answer. Without
-//! pipeline, keys and disk, on cards that the cache holds.
+//! What the writer does for a purchase - plain, with two coupons, a pass and three purses, and by the rules of the demo, line by line and
+//! not: decide, apply, write, answer. Without pipeline, keys and disk, on cards that the cache holds.
 //!
 //! `cargo bench -p onecard-core --bench swipe`
 
@@ -31,6 +31,13 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
         {"unit": 3, "amount": 90000000000000}]}],
     "compounding_rate": 100000000, "time_tolerance_s": 86400}"#;
 
+/// The tables that the demo's rule file compiles to; `tests/test_demo.py` holds them to it.
+const DEMO: &str = include_str!("demo.json");
+/// Departments of the demo.
+const DRUG: u16 = 7;
+const GROCERY: u16 = 14;
+const PRODUCE: u16 = 23;
+
 /// A machine with its journal, and what a row of a purchase is answered with.
 struct Shop {
     machine: Machine,
@@ -42,17 +49,17 @@ struct Shop {
 }
 
 impl Shop {
-    fn new() -> Shop {
+    fn new(tables: &str) -> Shop {
         let mut machine = Machine::default();
         let name = String::from("name");
-        let registrations = [
-            Registration::Programme { programme: 1, name: name.clone(), date: DAY },
-            Registration::Merchant { programme: 1, merchant: 1, name: name.clone() },
-            Registration::Store { programme: 1, store: 1, merchant: 1, name },
-            Registration::Terminal { programme: 1, terminal: 1, store: 1 },
-        ];
-        registrations.iter().for_each(|registration| assert_eq!(machine.register(registration).0, Code::Approved));
-        machine.publish(1, 1, "rules", TABLES, 1).expect("the tables are good");
+        let programme = Registration::Programme { programme: 1, name: name.clone(), date: DAY };
+        let merchant = Registration::Merchant { programme: 1, merchant: 1, name: name.clone() };
+        let terminal = Registration::Terminal { programme: 1, terminal: 1, store: 1 };
+        let stores = [1].into_iter().chain(stores_named(tables));
+        let stores = stores.map(|store| Registration::Store { programme: 1, store, merchant: 1, name: name.clone() });
+        let registrations = [programme, merchant].into_iter().chain(stores).chain([terminal]);
+        registrations.for_each(|registration| assert_eq!(machine.register(&registration).0, Code::Approved));
+        machine.publish(1, 1, "rules", tables, 1).expect("the tables are good");
         let (answers, parts) = (Vec::new(), Vec::new());
         let mut shop = Shop { machine, block: BlockBuilder::new(1), room: Vec::new(), trace: 0, answers, parts };
         for card in 0..CARDS {
@@ -102,14 +109,44 @@ impl Shop {
         parts(transaction, &mut self.parts);
     }
 
+    /// The demo's shop: its rules, without limits of a card, and a tier for three of four cards.
+    fn of_demo() -> Shop {
+        let tables = DEMO.replace("\"balance_max\":500000", "\"balance_max\":0");
+        let mut shop = Shop::new(&tables.replace("\"top_up_max\":200000", "\"top_up_max\":0"));
+        (0..CARDS).for_each(|card| shop.execute(Kind::SetTier, card, 0, (card % 4) as u16, &[]));
+        shop
+    }
+
     /// A purchase on every card, as a group.
     fn buy(&mut self, items: &[Item]) {
+        self.buy_each(|_| items.to_vec());
+    }
+
+    /// The same, with three lines each.
+    fn buy_lines(&mut self) {
+        let line = |unit, amount| Item { kind: ItemKind::Line as u8, unit, amount, ..Item::default() };
+        self.buy_each(|amount| {
+            let (drug, produce) = (amount / 5, amount / 3);
+            vec![line(DRUG, drug), line(GROCERY, amount - drug - produce), line(PRODUCE, produce)]
+        });
+    }
+
+    fn buy_each(&mut self, items_of: impl Fn(i64) -> Vec<Item>) {
         self.answers.clear();
         self.parts.clear();
-        (0..CARDS).for_each(|card| self.execute(Kind::Purchase, card, 2_000 + (card * 7 % 18_000) as i64, 0, items));
+        for card in 0..CARDS {
+            let amount = 2_000 + (card * 7 % 18_000) as i64;
+            self.execute(Kind::Purchase, card, amount, 0, &items_of(amount));
+        }
         black_box((&self.answers, &self.parts));
         self.room = self.block.finish(1, std::mem::take(&mut self.room)).into_room();
     }
+}
+
+/// The stores that rules name: a version names only what is registered.
+fn stores_named(tables: &str) -> impl Iterator<Item = u32> {
+    let lists = tables.split("\"stores\":[").skip(1).filter_map(|rest| rest.split(']').next());
+    lists.flat_map(|list| list.split(',')).map(|store| store.parse().expect("a store is a number"))
 }
 
 fn swipes(criterion: &mut Criterion) {
@@ -117,9 +154,12 @@ fn swipes(criterion: &mut Criterion) {
     let items = [item(ItemKind::Coupon, 17), item(ItemKind::Coupon, 18), item(ItemKind::Pass, 16)];
     let mut group = criterion.benchmark_group("purchase");
     group.throughput(Throughput::Elements(CARDS));
-    let mut shop = Shop::new();
+    let mut shop = Shop::new(TABLES);
     group.bench_function("plain", |bench| bench.iter(|| shop.buy(&[])));
     group.bench_function("with two coupons, a pass and three purses", |bench| bench.iter(|| shop.buy(&items)));
+    let mut shop = Shop::of_demo();
+    group.bench_function("by the rules of the demo", |bench| bench.iter(|| shop.buy(&[])));
+    group.bench_function("by the rules of the demo, line by line", |bench| bench.iter(|| shop.buy_lines()));
     group.finish();
 }
 
