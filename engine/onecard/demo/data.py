@@ -92,7 +92,7 @@ class Year:
     lines: int
     # Card product of each household.
     products: dict[int, int]
-    # All stores of the data, ascending, also those that a shortened year has no basket of: rules may name them.
+    # All stores of the data, ascending: rules may name one that a shortened year has no basket of.
     stores: Ints
 
     def days(self) -> Iterator[tuple[int, int, int]]:
