@@ -227,7 +227,8 @@ def test_mistakes_in_a_product(line: str, says: str) -> None:
             [
                 "10: unknown key `rebates`: remove it, or use one of units, products, waterfall, "
                 "top_up_bonus, card_units, bundles, discounts, accruals, channels, categories, regions, "
-                "tiers, triggers, growth_value, gifts, fees, compounding, holds, refunds, terminals"
+                "tiers, triggers, growth_value, gifts, python_rules, fees, compounding, holds, refunds, "
+                "terminals"
             ],
         ),
         ("[compundng]\na = 1", ["10: unknown key `compundng`: did you mean `compounding`?"]),

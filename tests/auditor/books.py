@@ -662,17 +662,17 @@ class Books(State):
         if account in UNIT_ACCOUNTS:
             programme.units[post.unit][account] += amount
             return
+        store: int | None = entry.store
+        if account == CARD_FEES:
+            # It names another store's account 19.
+            card = self.of(entry.card)
+            store = programme.seats.get(card.merchant) if card is not None else None
+            account = STORE_FEES
         programme.totals[account] += amount
         programme.day[account] += amount
         if account in STORE_ACCOUNTS:
-            self.check(entry.store in programme.stores, f"unknown store {entry.store}")
-            if account == CARD_FEES:
-                card = self.of(entry.card)
-                seat = programme.seats.get(card.merchant) if card is not None else None
-                self.check(seat is not None, "a fee of no card")
-                programme.by_store[STORE_FEES, seat or 0] += amount
-            else:
-                programme.by_store[account, entry.store] += amount
+            self.check(store in programme.stores, f"unknown store {store}")
+            programme.by_store[account, store or 0] += amount
 
     def balances(self, entry: Entry) -> None:
         """The balances told are those of the lots: of every card three purses, and units that moved."""
