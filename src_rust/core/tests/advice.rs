@@ -19,10 +19,13 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
     "python_rules": [{"id": 4, "name": "one", "version": "1"}, {"id": 9, "name": "two", "version": "7", "required": true}],
     "compounding_rate": 0, "time_tolerance_s": 86400}"#;
 
+/// Groups that were seen: how many sales, and the principal of each one's card.
+type Groups = Arc<Mutex<Vec<(usize, Vec<i64>)>>>;
+
 /// Says what it was told to say of every sale, and remembers how many it saw.
 struct Told {
     says: Vec<Option<Said>>,
-    groups: Arc<Mutex<Vec<(usize, Vec<i64>)>>>,
+    groups: Groups,
 }
 
 impl Adviser for Told {
@@ -83,7 +86,7 @@ fn ask(engine: &Engine, batch: impl Into<Batch>) -> Answers {
 fn what_is_said_prices_a_sale_and_is_not_asked_for_again() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
-    let groups = Arc::new(Mutex::new(Vec::new()));
+    let groups = Groups::default();
     let say = |engine: &Engine, one, two| {
         let told = Told { says: vec![one, two], groups: groups.clone() };
         engine.set_adviser(Some(Box::new(told))).unwrap();

@@ -38,6 +38,16 @@ struct Ahead {
     likely_terminal: Option<u32>,
 }
 
+/// A row, with what stands beside it.
+struct Row<'a> {
+    request: &'a Request,
+    items: &'a [Item],
+    /// What the rules in Python said of it.
+    advice: &'a [Item],
+    /// Whether a required one of them was not heard.
+    lacks_advice: bool,
+}
+
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
         let (rows, advice) = (&batch.rows, std::mem::take(&mut self.advice));
@@ -68,8 +78,9 @@ impl Writer {
                 let place = answers.rows.last_mut().expect("one was just added");
                 let items = if checked.has_items { batch.items_of(request).unwrap_or(&[]) } else { &[] };
                 let first = answers.parts.len();
-                let advice = advice.of(at);
-                if let Err(code) = self.execute_one(request, items, advice, checked, ahead, place, &mut answers.parts)? {
+                let (advice, lacks_advice) = advice.of(at);
+                let row = Row { request, items, advice, lacks_advice };
+                if let Err(code) = self.execute_one(row, checked, ahead, place, &mut answers.parts)? {
                     place.code = code.number().into();
                 }
                 if answers.parts.len() > first {
@@ -160,9 +171,7 @@ impl Writer {
     #[inline]
     fn execute_one(
         &mut self,
-        request: &Request,
-        items: &[Item],
-        (advice, lacks): (&[Item], bool),
+        Row { request, items, advice, lacks_advice }: Row<'_>,
         checked: &Checked,
         ahead: &Ahead,
         place: &mut Answer,
@@ -183,7 +192,7 @@ impl Writer {
             return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
-        if lacks {
+        if lacks_advice {
             place.reason = Reason::NoAdvice as u8;
             return Ok(Err(Code::NotAvailable));
         }
