@@ -226,8 +226,13 @@ class Retold:
                     self.model.register(*one)
 
     def publish(self, version: int, text: str, published: str) -> None:
-        if not self.programme.versions and version == 1:
-            assert self.programme.publish(1, "tried", json.dumps(self.tables)) == 0
+        # What names places that are not registered is refused, not in the journal: the period begins later.
+        if (
+            not self.programme.versions
+            and version == 1
+            and self.programme.knows_places(json.loads(published))
+        ):
+            self.programme.versions.append(("tried", json.dumps(self.tables), self.tables))
 
     def ask(self, number: int, row: Row) -> None:
         answer = self.model.execute(row)
