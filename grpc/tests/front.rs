@@ -686,8 +686,9 @@ async fn a_caller_that_never_ends_is_cut_off_after_the_grace() {
 async fn health_and_reflection_tell_what_there_is() {
     use tonic_reflection::pb::v1 as reflection;
     let front = Front::open().await;
-    for service in ["", "onecard.v1.TerminalService", "onecard.v1.AdminService", "onecard.v1.MemberService"] {
-        let request = HealthCheckRequest { service: service.into() };
+    let services = ["TerminalService", "AdminService", "MemberService", "FeedService"].map(|name| format!("onecard.v1.{name}"));
+    for service in services.into_iter().chain([String::new()]) {
+        let request = HealthCheckRequest { service };
         let answer: HealthCheckResponse = front.health().check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
@@ -707,6 +708,7 @@ async fn health_and_reflection_tell_what_there_is() {
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "onecard.v1.AdminService",
+        "onecard.v1.FeedService",
         "onecard.v1.MemberService",
         "onecard.v1.TerminalService",
     ];
