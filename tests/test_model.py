@@ -313,8 +313,8 @@ def test_net_positions_of_stores_and_issuer_sum_to_zero() -> None:
     till.ask(PURCHASE, amount=333, flags=WITH_POINTS)
     report = till.programme.close_day(DAY)
     assert report["stores"] == [
-        {"store": 1, "sold": 317, "collected": 50_000, "net": -49_683},
-        {"store": 2, "sold": 19_000, "collected": 0, "net": 19_000},
+        {"store": 1, "sold": 317, "collected": 50_000, "net": -49_683, "fees": 0},
+        {"store": 2, "sold": 19_000, "collected": 0, "net": 19_000, "fees": 0},
     ]
     assert (report["members"], report["bonus"], report["points"]) == (35_778, -5_000, -95)
     assert report["issuer_net"] == 30_683
@@ -322,7 +322,7 @@ def test_net_positions_of_stores_and_issuer_sum_to_zero() -> None:
     # A refund in another store, the day after: that store gives back what the first one sold.
     till.ask(REFUND, amount=19_000, original=3)
     later = till.programme.close_day(DAY + 1)
-    assert later["stores"] == [{"store": 1, "sold": -19_000, "collected": 0, "net": -19_000}]
+    assert later["stores"] == [{"store": 1, "sold": -19_000, "collected": 0, "net": -19_000, "fees": 0}]
     assert till.programme.positions() == [
         {"store": 1, "sold": 0, "collected": 0, "net": 0, "due": -68_683},
         {"store": 2, "sold": 0, "collected": 0, "net": 0, "due": 19_000},
