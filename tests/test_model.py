@@ -324,8 +324,8 @@ def test_net_positions_of_stores_and_issuer_sum_to_zero() -> None:
     later = till.programme.close_day(DAY + 1)
     assert later["stores"] == [{"store": 1, "sold": -19_000, "collected": 0, "net": -19_000, "fees": 0}]
     assert till.programme.positions() == [
-        {"store": 1, "sold": 0, "collected": 0, "net": 0, "due": -68_683},
-        {"store": 2, "sold": 0, "collected": 0, "net": 0, "due": 19_000},
+        {"store": 1, "sold": 0, "collected": 0, "fees": 0, "net": 0, "due": -68_683},
+        {"store": 2, "sold": 0, "collected": 0, "fees": 0, "net": 0, "due": 19_000},
     ]
     assert till.programme.close_day(DAY) == report | {"replayed": True}
     assert till.programme.close_day(DAY + 3) == {"code": 12}
