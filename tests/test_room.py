@@ -340,7 +340,7 @@ def foreign_file(path: Path, what: str) -> None:
         with lmdb.open(str(path), map_size=1 << 20, max_dbs=2) as environment:
             meta = environment.open_db(b"meta")
             with environment.begin(write=True) as writing:
-                writing.put(b"format", f"onecard {path.name} 9".encode(), db=meta)
+                writing.put(b"format", f"onecard {path.name} 99".encode(), db=meta)
     else:
         data.write_bytes({"text": b"shopping list\n" * 1_000, "empty": b"", "zeros": bytes(65_536)}[what])
 
