@@ -838,7 +838,7 @@ class Author:
             self.call(call)
 
     def to_the_brim(self) -> None:
-        """Fill a card's points to CAP; let them grow, or spend them and take back what earned them."""
+        """Fill a card's points to CAP; let them grow, or spend them, undo what earned them, or undo that."""
         digits, card = pick(self.rng, self.cards)
         fields = {"card_digits": digits, "card": card}
         self.write(self.row(TOP_UP, amount=AMOUNT_MAX, **fields))
@@ -856,7 +856,9 @@ class Author:
                 self.refund_of(spending)
                 self.write_naming(self.row(REVERSAL), spending)
             elif self.rng.random() < 0.5:
-                self.write_naming(self.row(REFUND, amount=10**10), earning)
+                refund = self.write_naming(self.row(REFUND, amount=10**10), earning)
+                if self.rng.random() < 0.7:
+                    self.write_naming(self.row(REVERSAL), refund)
             else:
                 self.write_naming(self.row(REVERSAL), earning)
 

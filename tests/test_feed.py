@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -193,6 +194,26 @@ def test_a_follower_that_does_not_read_holds_nobody_up(served_chain: Client) -> 
         assert [entry.kind for entry in next(iter(stream)).entries][:1] == [feed.RULES]
         stream.cancel()
     assert len(served_chain.feed().entries) == 21
+
+
+def test_a_slow_follower_is_told_that_the_server_stops(chain: Engine) -> None:
+    """Pages wait for it when the server drains: behind them it must hear that there may be more."""
+    # More than the sockets and windows between them hold.
+    for first in range(1, 400_000, 50_000):
+        trace = np.arange(first, first + 50_000)
+        batch = rows.purchase(CARDS[0], 1, terminal=11, business_date=DAY, trace=trace)
+        assert (chain.execute(batch)["code"] == codes.Code.INVALID_CARD).all()
+    server = chain.serve("127.0.0.1:0")
+    with Client(server.address) as client:
+        stream = feed_pb2_grpc.FeedServiceStub(client._channel).Feed(feed_pb2.FeedRequest(follow=True))
+        next(stream)
+        time.sleep(0.5)  # until no more pages find room
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        with pytest.raises(grpc.RpcError) as told:
+            list(stream)
+        assert told.value.code() == grpc.StatusCode.UNAVAILABLE, told.value
+        stopping.join()
 
 
 def test_what_is_no_programme_is_malformed(served_chain: Client) -> None:

@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from onecard import Client, Engine, EngineError, Rules, python_rules, rows, verify
+from onecard.cli import app
 from onecard.codes import ADVICE_PART, Code, Kind, Reason
 from onecard.explain import Fate, Gift
 from onecard.python_rules import Advice, Sales, rates, rule
@@ -48,9 +50,11 @@ from tests.model import (
 )
 from tests.model import Advice as Told
 from tests.test_model import STANDARD
-from tests.test_rules import GOOD, problems
+from tests.test_rules import GOOD, problems, product
 
 CARD = "6200000000000001"
+EARNING = product('points_per_money = "1"')
+"""The good rules, with a point for every unit of money."""
 MARGIN_S = 30
 
 
@@ -220,13 +224,45 @@ def test_a_dry_run_and_an_explanation_tell_it(shop: Shop, mood: Mood) -> None:
 
 
 def test_points_and_refusals_are_explained(tmp_path: Path) -> None:
-    with shop_at(tmp_path / "data", asking(outside.by_number), given=[outside.by_number]) as shop:
+    asked = asking(outside.by_number)
+    with shop_at(tmp_path / "data", asked, given=[outside.by_number], rules=EARNING) as shop:
         refused, said = shop.buy(1_100)
         assert (refused["code"], refused["reason"], said) == (Code.NOT_PERMITTED, Reason.ADVISED, [(3, 0, 1)])
         assert shop.engine.explain(int(refused["sequence"])).verdicts[-1].fate == Fate.REFUSES
-        sold, _ = shop.buy(1_001)
+        sold, _ = shop.buy(1_002)
         gifts = {one.gift: one.gives for one in shop.engine.explain(int(sold["sequence"])).verdicts}
-        assert int(sold["points_earned"]) == gifts[Gift.POINTS] + gifts.get(Gift.ADVISED_POINTS, 0)
+        assert gifts[Gift.POINTS] > -gifts[Gift.ADVISED_POINTS] > 0, "half as many"
+        assert int(sold["points_earned"]) == gifts[Gift.POINTS] + gifts[Gift.ADVISED_POINTS]
+
+
+def test_what_they_gave_is_told_apart_from_what_happened_otherwise(tmp_path: Path) -> None:
+    """What-if names what each of them gave; nothing of it is taken for a coupon's."""
+    asked = asking(outside.by_number, outside.third_off)
+    with shop_at(tmp_path / "data", asked, given=[outside], rules=EARNING) as shop:
+        shop.ask(shop.sale(channel=1))
+        shop.buy(1_100)  # refused
+        shop.buy()
+        outcome = shop.engine.period().run(None)
+    told = {(one.kind, one.id): (one.actual_sales, one.actual) for one in outcome.costs}
+    assert told["python discount", 3] == (2, 400 + 400)
+    assert told["python discount", 7] == (1, 3_333)
+    assert told["python points", 3][0] == 1, "the factor of one of them is 1"
+    for kinds, figure in (
+        (("discount", "python discount"), "discounts"),
+        (("accrual", "python points"), "points earned"),
+    ):
+        given = sum(gave for (kind, _), (_, gave) in told.items() if kind in kinds)
+        assert given == outcome.figure(figure).actual > 0
+    assert outcome.figure("of them by stores' coupons").actual == 0
+
+
+def test_the_command_line_tells_of_one_that_was_not_heard(tmp_path: Path) -> None:
+    with shop_at(tmp_path / "data", asking(outside.third_off), given=[]) as shop:
+        sequence = str(shop.buy()[0]["sequence"])
+    done = CliRunner().invoke(app, ["explain", sequence, str(tmp_path / "data")])
+    assert done.exit_code == 0, done.output
+    assert "Python rule 7, third off" in done.output
+    assert "no: it could not be asked, or broke" in done.output
 
 
 # What goes wrong

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas
-import pyarrow  # type: ignore[import-untyped]
+import pyarrow  # type: ignore[import-untyped]  # it comes without types
 import pytest
 
 from onecard import Engine, EngineClosed, EngineError, Rules, RulesError, WhatIf, load_period, rows, verify

@@ -391,6 +391,8 @@ def _sale_in(file: Path) -> Sale:
 
 
 _STYLES = {Fate.COUNTS: "green", Fate.GIVES_WAY: "yellow", Fate.MISSES: "dim"}
+_BROKEN_STYLE = "red"
+"""Of a rule in Python that refused the sale, or was not heard."""
 
 
 def _explained(found: Explanation) -> Table:
@@ -407,7 +409,7 @@ def _explained(found: Explanation) -> Table:
     for name in ("rule", "gives", ""):
         table.add_column(name, justify="right" if name == "gives" else "left")
     for one in found.verdicts:
-        table.add_row(one.rule, amount_of(one, 0), one.why, style=_STYLES[one.fate])
+        table.add_row(one.rule, amount_of(one, 0), one.why, style=_STYLES.get(one.fate, _BROKEN_STYLE))
     return table
 
 

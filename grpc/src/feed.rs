@@ -58,7 +58,8 @@ impl FeedService for Feeds {
             let send = feeding.send.clone();
             tokio::select! {
                 () = feeding.run() => {}
-                () = drain.cancelled() => drop(send.try_send(Err(Status::unavailable("server is draining, ask again")))),
+                // Behind what was read already: a stream that ended without it would look as if there were no more.
+                () = drain.cancelled() => drop(send.send(Err(Status::unavailable("server is draining, ask again"))).await),
             }
         });
         Ok(Response::new(ReceiverStream::new(receive)))

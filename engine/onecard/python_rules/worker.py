@@ -87,12 +87,8 @@ def _rules_of(one: dict[str, str]) -> list[Rule]:
         raise ValueError(
             f"{where} has no rule{' ' + one['function'] if 'function' in one else ''} at its top"
         )
-    return list({rule.id: rule for rule in found}.values()) if "function" in one else _once(found)
-
-
-def _once(rules: list[Rule]) -> list[Rule]:
-    """Each rule once, under however many names it stands."""
-    return list({id(rule): rule for rule in rules}.values())
+    # Each once, under however many names it stands.
+    return list({id(rule): rule for rule in found}.values())
 
 
 def serve(engine: socket.socket, rules: list[Rule], columns: list[tuple[str, np.dtype[Any]]]) -> None:

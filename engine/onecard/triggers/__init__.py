@@ -114,15 +114,13 @@ class Runner:
                 number = card_text(*decider.cards.number_of(firing.card))
                 self._told(Outcome(firing, number, one))
             left = left[len(kept) :]
-            if not left:
-                return
-            if not self._was_done(left[0]):
-                self._mend(told[len(kept)], attempt)
-            else:
+            if left and self._was_done(left[0]):
                 self.tally.repeated += 1
                 left = left[1:]
-                if not left:
-                    return
+            elif left:
+                self._mend(told[len(kept)], attempt)
+            if not left:
+                return
 
     def _open_date(self) -> datetime.date:
         date = self._target.cursors().open_date

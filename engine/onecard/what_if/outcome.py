@@ -24,12 +24,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class RuleCost:
-    """What a discount (money) or an accrual (points) gave, as priced when its sales were approved.
+    """What a rule gave, as priced when its sales were approved: money off, or points.
 
-    Id 0 is what products give by themselves. Two rules are the same if kind, id and name are.
+    Id 0 is what products give by themselves. Two rules are the same if kind, id and name are. A rule in
+    Python may give both, and take points away.
     """
 
-    kind: Literal["discount", "accrual"]
+    kind: Literal["discount", "python discount", "accrual", "python points"]
     id: int
     name: str
     actual_sales: int
@@ -37,6 +38,11 @@ class RuleCost:
     tried_sales: int
     actual: int
     tried: int
+
+    @property
+    def unit(self) -> Literal["money", "points"]:
+        """What it gave."""
+        return "money" if self.kind in ("discount", "python discount") else "points"
 
 
 @dataclass(frozen=True, slots=True)

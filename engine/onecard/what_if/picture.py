@@ -29,8 +29,8 @@ def draw(outcome: WhatIf, units: Units, path: Path) -> None:
     _by_day(parts["m"], outcome.days, "principal", "bonus", "Money on cards", units)
     _by_day(parts["p"], outcome.days, "points", None, "Points on cards", units)
     _given(parts["g"], outcome.days, units)
-    _costs(parts["d"], [cost for cost in outcome.costs if cost.kind == "discount"], "money", units)
-    _costs(parts["a"], [cost for cost in outcome.costs if cost.kind == "accrual"], "points", units)
+    _costs(parts["d"], [cost for cost in outcome.costs if cost.unit == "money"], "money", units)
+    _costs(parts["a"], [cost for cost in outcome.costs if cost.unit == "points"], "points", units)
     _stores(parts["s"], outcome, units)
     for axes in parts.values():
         quiet(axes)

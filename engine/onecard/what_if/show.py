@@ -99,7 +99,7 @@ def _costs(outcome: WhatIf, units: Units) -> Table:
     columns = ("rule", "", "sales as it was", "tried", "gave as it was", "tried")
     table = _table("Cost by rule", *columns, left=2)
     for cost in outcome.costs:
-        unit = "money" if cost.kind == "discount" else "points"
+        unit = cost.unit
         name = f"{cost.kind} {cost.id}, {cost.name}" if cost.id else f"{cost.kind}s, {cost.name}"
         gave = (units.text(cost.actual, unit), units.text(cost.tried, unit))
         table.add_row(name, units.name(unit), f"{cost.actual_sales:,}", f"{cost.tried_sales:,}", *gave)

@@ -35,9 +35,8 @@ use crate::commands::{Answer, DRY_RUN, Kind, Registration, Request, USE_POINTS};
 use crate::details::{Item, ItemKind, Part, Seen, item_of, lines_of, seen_of};
 use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::keys::{Key, KeyName};
-use crate::machine::advice::take_advice;
 use crate::machine::details::answer_detailed;
-pub use crate::machine::details::{parts, points_of};
+pub use crate::machine::details::{paid_of, parts, points_of};
 pub(crate) use crate::machine::lots::Purse;
 use crate::machine::sale::Till;
 pub(crate) use crate::machine::tier::review;
@@ -251,8 +250,13 @@ impl Machine {
     }
 
     /// The transaction that was decided last, if one was since they were last forgotten.
-    pub fn decided(&self) -> Option<Transaction> {
-        self.decided.as_deref().filter(|decided| decided.kind != Kind::Balance).cloned()
+    pub fn decided(&self) -> Option<&Transaction> {
+        self.decided.as_deref().filter(|decided| decided.kind != Kind::Balance)
+    }
+
+    /// What applied to the sale that was decided last.
+    pub fn applied(&self) -> &Applying {
+        &self.applying
     }
 
     /// The product of a card, the merchant of a store, and the merchant that issued the card.
@@ -534,7 +538,7 @@ impl Machine {
     fn look_up(&mut self, admitted: &Admitted<'_>, card: u32) {
         self.applying.clear();
         if admitted.beside.is_some() {
-            take_advice(admitted.items(), &mut self.applying);
+            self.applying.advised.hear(admitted.items().iter().filter_map(Item::heard));
         }
         let rules = self.organisation.programmes[admitted.programme].rules.as_ref();
         if rules.is_some_and(|rules| rules.tables.look_at_sales()) || lines_of(admitted.items()).next().is_some() {

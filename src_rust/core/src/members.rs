@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calendar::{from_yyyymmdd, is_date};
 use crate::codes::Code;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, Writing};
 
 const FORMAT: &str = "onecard members 1";
 const BUCKETS: [&str; 1] = ["members"];
@@ -158,18 +158,20 @@ impl Members {
         self.birthdays.read().unwrap_or_else(PoisonError::into_inner).get(&(programme, id)).copied()
     }
 
-    fn note_birthday(&self, programme: u16, id: u64, month_day: Option<u16>) {
+    /// Takes over what is kept of a member's birthday. It is read under the lock: of two who change a member at once the one that is kept counts.
+    fn note_birthday(&self, programme: u16, id: u64) -> Result<(), StorageError> {
         let mut birthdays = self.birthdays.write().unwrap_or_else(PoisonError::into_inner);
-        match month_day {
-            Some(month_day) => birthdays.insert((programme, id), month_day),
-            None => birthdays.remove(&(programme, id)),
+        match self.kept(programme, id)? {
+            Some(Kept::Member(member)) if member.birthday != 0 => birthdays.insert((programme, id), month_day(&member)),
+            _ => birthdays.remove(&(programme, id)),
         };
+        Ok(())
     }
 
-    fn put(&self, mut writing: crate::storage::Writing<'_>, programme: u16, member: &Member) -> Result<Code, StorageError> {
+    fn put(&self, mut writing: Writing<'_>, programme: u16, member: &Member) -> Result<Code, StorageError> {
         writing.put("members", &key(programme, member.id), &bytes(&Kept::Member(member.clone())))?;
         writing.commit()?;
-        self.note_birthday(programme, member.id, (member.birthday != 0).then(|| month_day(member)));
+        self.note_birthday(programme, member.id)?;
         Ok(Code::Approved)
     }
 
@@ -209,7 +211,7 @@ impl Members {
         writing.put("members", &key(programme, id), &bytes(&Kept::Erased))?;
         writing.put("meta", ERASED, &[])?;
         writing.commit()?;
-        self.note_birthday(programme, id, None);
+        self.note_birthday(programme, id)?;
         Ok(Code::Approved)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use onecard_core::rules::Gift;
 use onecard_core::what_if::{
     Bounds, Change, Changed, CostRow, DayRow, Figure, FigureUnit, Outcome, Period as Loaded, Wanted, load,
 };
@@ -125,7 +126,12 @@ fn figure<'py>(py: Python<'py>, of: &Figure) -> Row<'py> {
 }
 
 fn cost<'py>(py: Python<'py>, of: &CostRow) -> Row<'py> {
-    let kind = if of.is_discount { "discount" } else { "accrual" };
+    let kind = match of.gift {
+        Gift::AdvisedDiscount => "python discount",
+        Gift::AdvisedPoints => "python points",
+        Gift::Points => "accrual",
+        _ => "discount",
+    };
     let ([actual_sales, sales], [actual, tried]) = (of.sales, of.gives);
     (kind, of.id, &of.name, actual_sales, sales, actual, tried).into_pyobject(py)
 }

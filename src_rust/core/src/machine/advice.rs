@@ -7,7 +7,7 @@ use crate::commands::Request;
 use crate::details::{Item, Reason};
 use crate::machine::Machine;
 use crate::machine::sale::Refused;
-use crate::rules::{Applying, Heard, Said};
+use crate::rules::{Heard, Said};
 
 impl Machine {
     /// Adds a sale to what they see, its card as it is now.
@@ -42,12 +42,6 @@ impl Machine {
             status: card.status,
         }
     }
-}
-
-/// Takes over what was said of a sale.
-#[inline]
-pub(super) fn take_advice(items: &[Item], applying: &mut Applying) {
-    items.iter().filter_map(Item::heard).for_each(|(_, heard)| applying.advised.push(heard.said()));
 }
 
 /// None of them refuses the sale.

@@ -570,6 +570,16 @@ fn price_of(grant: &Transaction) -> i64 {
     grant.detail.posts.iter().filter(|post| post.to == Account::IssuerUnits).map(|post| post.amount).sum()
 }
 
+/// Money that earns points in a sale: what principal and bonus of all its cards paid, or are held for, and cash.
+pub fn paid_of(sale: &Transaction) -> i64 {
+    let pays =
+        |from: Account, to: Account| to == Account::StoreClearing && matches!(from, Account::CardPrincipal | Account::CardBonus);
+    if !sale.detailed {
+        return sale.moves.iter().filter(|one| pays(one.from, one.to)).map(|one| one.amount).sum();
+    }
+    sale.detail.posts.iter().filter(|post| pays(post.from, post.to)).map(|post| post.amount).sum::<i64>() + sale.detail.cash
+}
+
 /// What a transaction changes the points of the card at a place by.
 pub fn points_of(transaction: &Transaction, card: u16) -> i64 {
     if !transaction.detailed {

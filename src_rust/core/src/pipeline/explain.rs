@@ -3,13 +3,13 @@
 //! A sale that is posted is explained from its entry and the version of the rules that it names; one that is tried out from what it would have
 //! been. Nothing is changed.
 
-use crate::accounts::Account;
+use crate::accounts::{Account, Post};
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, RulesVersion};
 use crate::details::{Item, Part, Seen, lines_of, seen_of};
 use crate::error::Error;
 use crate::journal::entry::{CardRef, Entry, Transaction};
-use crate::machine::{answer_of, parts};
+use crate::machine::{answer_of, paid_of, parts};
 use crate::pipeline::door::Checked;
 use crate::pipeline::{Engine, Job};
 use crate::rules::{Advised, Fate, Foreign, Gift, Heard, Moment, Tables, Told, Verdict};
@@ -96,12 +96,12 @@ impl Engine {
         let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
         let heard: Vec<(u16, Heard)> = sale.detail.items.iter().filter_map(Item::heard).collect();
         let mut advised = Advised::default();
-        heard.iter().for_each(|(_, heard)| advised.push(heard.said()));
+        advised.hear(heard.iter().copied());
         let told = Told {
             moment: moment_of(sale, around, &tables),
             lines: &lines,
-            paid: paid(sale, true),
-            rebated: paid(sale, false),
+            paid: paid_of(sale),
+            rebated: rebated_of(sale),
             advised: &advised,
             foreign: foreign(sale, around),
         };
@@ -140,15 +140,11 @@ fn foreign(sale: &Transaction, around: Surroundings) -> Option<Foreign> {
     is_one.then_some(Foreign { issuer, spend, points })
 }
 
-/// What cards and cash paid: from principal and bonus of all, or from principal of the own card alone.
-fn paid(sale: &Transaction, all: bool) -> i64 {
-    let pays = |account: Account, card: u16| {
-        account == Account::CardPrincipal && (all || card == 0) || all && account == Account::CardBonus
-    };
+/// What earns a rebate: what the principal of the own card paid, and cash.
+fn rebated_of(sale: &Transaction) -> i64 {
+    let own = |of: &&Post| (of.from, of.to, of.card) == (Account::CardPrincipal, Account::StoreClearing, 0);
     if !sale.detailed {
-        let moves = sale.moves.iter().filter(|of| of.to == Account::StoreClearing && pays(of.from, 0));
-        return moves.map(|of| of.amount).sum();
+        return sale.moves.sums()[Account::CardPrincipal].abs();
     }
-    let posts = sale.detail.posts.iter().filter(|post| post.to == Account::StoreClearing && pays(post.from, post.card));
-    posts.map(|post| post.amount).sum::<i64>() + sale.detail.cash
+    sale.detail.posts.iter().filter(own).map(|post| post.amount).sum::<i64>() + sale.detail.cash
 }

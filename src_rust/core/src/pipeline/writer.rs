@@ -336,7 +336,7 @@ impl Writer {
             Job::TryOut(batch, checked, reply) => {
                 self.machine.forget_decided();
                 let answers = self.execute(&batch, &checked)?;
-                let sale = self.machine.decided();
+                let sale = self.machine.decided().cloned();
                 self.deliver((answers, sale), reply);
             }
             Job::Surroundings(programme, card, store, reply) => {

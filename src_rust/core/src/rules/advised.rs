@@ -45,6 +45,12 @@ impl Said {
     /// Nothing is changed.
     pub const NOTHING: Said = Said { off: 0, factor: RATE_ONE, refuses: false };
 
+    /// What it makes of the points that a sale earns.
+    #[inline]
+    pub(super) fn points(&self, earned: i64) -> i64 {
+        clamped(rate_of(earned, self.factor))
+    }
+
     /// True if it is within what can be said.
     pub fn is_ok(&self) -> bool {
         self.off <= RATE_ONE && self.factor <= FACTOR_MAX
@@ -79,9 +85,9 @@ impl Heard {
     }
 }
 
-/// What all of them said of a sale, in the order of their ids.
+/// What all of them said of a sale, each with its id, in the order of these.
 #[derive(Debug, Default)]
-pub struct Advised(Vec<Said>);
+pub struct Advised(Vec<(u16, Said)>);
 
 impl Advised {
     #[inline]
@@ -94,20 +100,26 @@ impl Advised {
         self.0.is_empty()
     }
 
-    /// Adds what the next one said.
-    pub fn push(&mut self, said: Said) {
-        self.0.push(said);
+    /// Adds what was heard of some, each by its id.
+    #[inline]
+    pub fn hear(&mut self, heard: impl Iterator<Item = (u16, Heard)>) {
+        self.0.extend(heard.map(|(rule, heard)| (rule, heard.said())));
+    }
+
+    /// What each said.
+    pub(super) fn each(&self) -> impl Iterator<Item = (u16, Said)> {
+        self.0.iter().copied()
     }
 
     /// What they take off a list amount together; it may be more than that.
     pub(super) fn off(&self, amount: i64) -> i128 {
-        self.0.iter().map(|said| rate_of(amount, said.off)).sum()
+        self.each().map(|(_, said)| rate_of(amount, said.off)).sum()
     }
 
     /// What they take off each line together, likewise; each shares out what it takes.
     pub(super) fn off_lines(&self, lines: &[i64]) -> Shares {
         let (amount, mut off) = (lines.iter().sum(), [0; LINES_MAX]);
-        for said in &self.0 {
+        for (_, said) in self.each() {
             let shares = share_out(rate_of(amount, said.off) as i64, lines, u64::MAX);
             off.iter_mut().zip(shares).for_each(|(off, share)| *off += share);
         }
@@ -117,7 +129,7 @@ impl Advised {
     /// What they make of the points that a sale earns.
     #[inline]
     pub(super) fn points(&self, earned: i64) -> i64 {
-        self.0.iter().fold(earned, |points, said| clamped(rate_of(points, said.factor)))
+        self.each().fold(earned, |points, (_, said)| said.points(points))
     }
 }
 
@@ -139,7 +151,7 @@ impl Tables {
                 verdicts.push(verdict(Gift::AdvisedDiscount, rate_of(amount, said.off) as i64));
             }
             if said.factor != RATE_ONE {
-                let after = clamped(rate_of(points, said.factor));
+                let after = said.points(points);
                 verdicts.push(verdict(Gift::AdvisedPoints, after - points));
                 points = after;
             }
@@ -181,7 +193,7 @@ mod tests {
         let moment = Moment::new(1, 10_000).on(20_500, 0);
         tables.add_applying(&moment, &mut applying);
         tables.add_lines(&moment, lines.iter().map(|&amount| (0, amount)), &mut applying);
-        said.iter().for_each(|&said| applying.advised.push(said));
+        applying.advised.hear((1..).zip(said.iter().map(|&said| Heard::Said(said))));
         applying
     }
 

@@ -91,7 +91,7 @@ impl Stacked {
 }
 
 #[inline]
-fn is_of(line: usize, of: u64) -> bool {
+pub(super) fn is_of(line: usize, of: u64) -> bool {
     of >> line & 1 != 0
 }
 

@@ -1,66 +1,87 @@
-//! What each rule gives in a sale: the parts of its discount, and of the points that it earns.
+//! What each rule gives in a sale, those in Python included: the parts of its discount, and of the points that it earns.
 //!
 //! Invariant: the parts come to what the sale was priced with.
 
-use crate::rules::basket::{share_out, sum_of};
+use crate::rules::basket::{is_of, share_out, sum_of};
 use crate::rules::stacking::{Rank, Stack};
-use crate::rules::{Applying, Product, Tables};
+use crate::rules::{Applying, Gift, Product, Tables};
+use crate::units::rate_of;
 
 /// What one rule gives in a sale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// A discount, or else an accrual.
-    pub is_discount: bool,
+    /// Of which kind it is: a discount or points, of the rule file or of a rule in Python.
+    pub gift: Gift,
     /// Its id; 0: the product's own.
     pub id: u32,
-    /// Money off the list amount, or points; not 0.
+    /// Money off the list amount, or points; not 0. A rule in Python may take points away.
     pub gives: i64,
 }
 
 /// A rule that applies: how it combines, what it gives, and a bit for each line that it looks at.
-type Gift = (Rank, i64, u64);
+type Candidate = (Rank, i64, u64);
 
 impl Tables {
     /// The parts of the discount of a list amount, and of the points that so much money paid earns: those of the product first, then by
-    /// ascending id. Of discounts that would come to more than a line the last take off what is left of it.
+    /// ascending id, then those of rules in Python. Of discounts that would come to more than a line the last take off what is left of it.
     pub fn counted(&self, product: &Product, amount: i64, paid: i64, applying: &Applying, parts: &mut Vec<Part>) {
         parts.clear();
         let (own, base) = (product.off(amount), product.earned(paid));
         let whole = [amount];
         let lines = if applying.lines.is_empty() { &whole[..] } else { &applying.lines[..] };
-        let mut gifts: Vec<Gift> = (own > 0).then_some((Rank::PRODUCT, own, u64::MAX)).into_iter().collect();
+        let mut found: Vec<Candidate> = (own > 0).then_some((Rank::PRODUCT, own, u64::MAX)).into_iter().collect();
         for (rule, of) in self.stacks.of_basket(applying, true) {
             let amount = sum_of(lines, of);
-            gifts.extend(rule.is_reached(amount).then(|| (rule.rank, rule.off(amount), of)));
+            found.extend(rule.is_reached(amount).then(|| (rule.rank, rule.off(amount), of)));
         }
         let mut costs = lines.to_vec();
-        add_counted(true, gifts, lines, Some(&mut costs), parts);
-        parts.extend((base > 0).then_some(Part { is_discount: false, id: 0, gives: base }));
+        add_counted(Gift::Discount, found, lines, Some(&mut costs), parts);
+        for (rule, said) in applying.advised.each() {
+            let gives = take(&mut costs, &share_out(rate_of(amount, said.off) as i64, lines, u64::MAX));
+            parts.push(Part { gift: Gift::AdvisedDiscount, id: rule.into(), gives });
+        }
+        let of_points = parts.len();
+        parts.push(Part { gift: Gift::Points, id: 0, gives: base });
         let paid_of = &share_out(paid, &costs, u64::MAX)[..costs.len()];
-        let mut gifts = Vec::new();
+        let mut found = Vec::new();
         for (rule, of) in self.stacks.of_basket(applying, false) {
             let paid = sum_of(paid_of, of);
-            gifts.extend(rule.is_reached(sum_of(lines, of)).then(|| (rule.rank, rule.points(paid, product.earned(paid)), of)));
+            found.extend(rule.is_reached(sum_of(lines, of)).then(|| (rule.rank, rule.points(paid, product.earned(paid)), of)));
         }
-        add_counted(false, gifts, paid_of, None, parts);
-        parts.retain(|part| part.gives > 0);
+        add_counted(Gift::Points, found, paid_of, None, parts);
+        let mut points = parts[of_points..].iter().map(|part| part.gives).sum();
+        for (rule, said) in applying.advised.each() {
+            let gives = said.points(points) - points;
+            points += gives;
+            parts.push(Part { gift: Gift::AdvisedPoints, id: rule.into(), gives });
+        }
+        parts.retain(|part| part.gives != 0);
     }
 }
 
+/// Takes shares from what is left of each line, as far as there is something; what was taken.
+fn take(left: &mut [i64], shares: &[i64]) -> i64 {
+    let taken = left.iter_mut().zip(shares).map(|(left, &share)| {
+        let taken = share.min(*left);
+        *left -= taken;
+        taken
+    });
+    taken.sum()
+}
+
 /// Adds what counts of these, line by line; no more than what is left of a line, which becomes less by it.
-fn add_counted(is_discount: bool, mut gifts: Vec<Gift>, weights: &[i64], mut left: Option<&mut Vec<i64>>, parts: &mut Vec<Part>) {
-    if gifts.is_empty() {
+fn add_counted(gift: Gift, mut found: Vec<Candidate>, weights: &[i64], mut left: Option<&mut Vec<i64>>, parts: &mut Vec<Part>) {
+    if found.is_empty() {
         return;
     }
-    gifts.sort_unstable_by_key(|gift| gift.0.id);
-    let shares: Vec<_> = gifts.iter().map(|&(_, gives, of)| share_out(gives, weights, of)).collect();
-    let is_of = |of: u64, line: usize| of >> line & 1 != 0;
-    let mut sums = vec![0; gifts.len()];
+    found.sort_unstable_by_key(|of| of.0.id);
+    let shares: Vec<_> = found.iter().map(|&(_, gives, of)| share_out(gives, weights, of)).collect();
+    let mut sums = vec![0; found.len()];
     for line in 0..weights.len() {
         let mut stack = Stack::default();
-        let here = || gifts.iter().zip(&shares).enumerate().filter(|(_, (gift, _))| is_of(gift.2, line));
-        here().for_each(|(_, (gift, shares))| stack.add(gift.0, shares[line]));
-        for (at, (_, shares)) in here().filter(|(_, (gift, _))| stack.counts(gift.0)) {
+        let here = || found.iter().zip(&shares).enumerate().filter(|(_, (of, _))| is_of(line, of.2));
+        here().for_each(|(_, (of, shares))| stack.add(of.0, shares[line]));
+        for (at, (_, shares)) in here().filter(|(_, (of, _))| stack.counts(of.0)) {
             let mut share = shares[line];
             if let Some(left) = &mut left {
                 share = share.min(left[line]);
@@ -69,15 +90,16 @@ fn add_counted(is_discount: bool, mut gifts: Vec<Gift>, weights: &[i64], mut lef
             sums[at] += share;
         }
     }
-    let parts_of = gifts.iter().zip(sums).map(|(gift, gives)| Part { is_discount, id: gift.0.id, gives });
+    let parts_of = found.iter().zip(sums).map(|(of, gives)| Part { gift, id: of.0.id, gives });
     parts.extend(parts_of);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::Moment;
     use crate::rules::tests::TABLES;
+    use crate::rules::{Heard, Moment, Said};
+    use crate::units::RATE_ONE;
     use proptest::prelude::*;
 
     fn rule() -> impl Strategy<Value = String> {
@@ -100,6 +122,7 @@ mod tests {
         fn the_parts_come_to_what_the_sale_is_priced_with(
             discounts in prop::collection::vec(rule(), 0..8), accruals in prop::collection::vec(rule(), 0..8),
             lines in prop::collection::vec((0..3u16, 0..9_000i64), 0..5), whole in 1..30_000i64, part in 0..=100i64,
+            said in prop::collection::vec((0..=RATE_ONE / 2, 0..=3 * RATE_ONE), 0..3),
         ) {
             let rules = format!(
                 r#""categories": [{{"id": 1, "name": "fruit"}}, {{"id": 2, "name": "fish"}}], "discounts": {}, "accruals": {}, "compounding_rate""#,
@@ -112,14 +135,16 @@ mod tests {
             let (mut applying, mut parts, mut off) = (Applying::default(), Vec::new(), Vec::new());
             tables.add_applying(&moment, &mut applying);
             tables.add_lines(&moment, lines.iter().copied(), &mut applying);
+            let heard = said.into_iter().map(|(off, factor)| Heard::Said(Said { off, factor, refuses: false }));
+            applying.advised.hear((1..).zip(heard));
             let product = &tables.products[0];
             let discount = tables.off(product, amount, &applying, &mut off);
             let paid = (amount - discount) * part / 100;
             tables.counted(product, amount, paid, &applying, &mut parts);
-            let sum = |is_discount| parts.iter().filter(|part| part.is_discount == is_discount).map(|part| part.gives).sum::<i64>();
-            prop_assert_eq!(sum(true), discount);
-            prop_assert_eq!(sum(false), tables.earned(product, amount, paid, &applying, &off));
-            prop_assert!(parts.iter().all(|part| part.gives > 0));
+            let sum = |gifts: [Gift; 2]| parts.iter().filter(|part| gifts.contains(&part.gift)).map(|part| part.gives).sum::<i64>();
+            prop_assert_eq!(sum([Gift::Discount, Gift::AdvisedDiscount]), discount);
+            prop_assert_eq!(sum([Gift::Points, Gift::AdvisedPoints]), tables.earned(product, amount, paid, &applying, &off));
+            prop_assert!(parts.iter().all(|part| part.gives > 0 || part.gift == Gift::AdvisedPoints && part.gives < 0));
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Fate {
 }
 
 /// What a rule gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Gift {
     /// Money off the list amount.

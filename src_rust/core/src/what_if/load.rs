@@ -210,6 +210,7 @@ impl<'a> Loader<'a> {
     fn look_up(&mut self, transaction: &Transaction, request: &Request) {
         let mut applying = std::mem::take(&mut self.applying);
         applying.clear();
+        applying.advised.hear(transaction.detail.items.iter().filter_map(Item::heard));
         self.add_applying(transaction, request, &mut applying);
         self.applying = applying;
     }

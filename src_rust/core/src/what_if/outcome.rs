@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cards::CardNumber;
 use crate::codes::Code;
 use crate::commands::{Answer, Kind};
-use crate::what_if::tally::{Cost, Day, Tally};
+use crate::rules::Gift;
+use crate::what_if::tally::{Cost, Day, Tally, is_points};
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,11 @@ pub struct Figure {
     pub tried: i128,
 }
 
-/// What a discount or an accrual of the rules cost.
+/// What a rule cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostRow {
-    /// A discount: gives money; or else an accrual: gives points.
-    pub is_discount: bool,
+    /// What it gives: money off, or points; of the rule file, or of a rule in Python.
+    pub gift: Gift,
     /// Its id; 0: what products give by themselves.
     pub id: u32,
     /// For people.
@@ -117,7 +118,7 @@ pub struct Changed {
 pub struct Outcome {
     /// Sums.
     pub figures: Vec<Figure>,
-    /// Cost by rule: discounts first, each kind by id.
+    /// Cost by rule: what gives money first, each kind by id.
     pub costs: Vec<CostRow>,
     /// By number.
     pub stores: Vec<StoreRow>,
@@ -196,15 +197,15 @@ fn costs(actual: &Tally, tried: &Tally) -> Vec<CostRow> {
             rows.entry(name.clone()).or_default()[side] = *cost;
         }
     }
-    let row = |((is_discount, id, name), [actual, tried]): (_, [Cost; 2])| CostRow {
-        is_discount,
+    let row = |((gift, id, name), [actual, tried]): (_, [Cost; 2])| CostRow {
+        gift,
         id,
         name,
         sales: [actual.sales, tried.sales],
         gives: [actual.gives, tried.gives],
     };
     let mut rows: Vec<CostRow> = rows.into_iter().map(row).collect();
-    rows.sort_by_key(|row| (!row.is_discount, row.id));
+    rows.sort_by_key(|row| (is_points(row.gift), row.gift, row.id));
     rows
 }
 

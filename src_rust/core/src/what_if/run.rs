@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
 
     /// Counts the transaction that was just executed, and holds it against its entry.
     fn look_at(&mut self, command: &Command) {
-        let transaction = self.machine.newest();
+        let transaction = self.machine.decided().expect("it was just executed");
         self.tally.count_transaction(&self.machine, transaction, self.machine.applied());
         if self.period.referred.contains(&command.sequence) {
             self.kept.insert(command.sequence, transaction.clone());
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
     }
 
     fn note_change(&mut self, command: &Command) {
-        let transaction = self.machine.newest();
+        let transaction = self.machine.decided().expect("it was just executed");
         let (kind, actual, tried) = (command.kind, command.code, transaction.code);
         let change = Change { kind, actual, tried, count: 0, amount: 0 };
         let all = self.changes.entry((kind as u8, actual, tried)).or_insert(change);

@@ -6,9 +6,9 @@ use crate::accounts::{Account, Books};
 use crate::codes::Code;
 use crate::commands::{Kind, MerchantLiability, TrialBalance};
 use crate::journal::entry::{CardRef, Change, DayClosed, Entry, Transaction};
-use crate::machine::{Machine, answer_of, points_of};
+use crate::machine::{Machine, answer_of, paid_of, points_of};
 use crate::organisation::Programme;
-use crate::rules::{Applying, Part, Tables};
+use crate::rules::{Applying, Gift, Part, Tables};
 
 /// What one rule cost: in how many sales it counted, and what it gave in all - money, or points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub(super) struct Cost {
     pub gives: i128,
 }
 
-/// A discount or an accrual by its id and its name: another version may call another rule by the same id.
-pub(super) type RuleName = (bool, u32, String);
+/// A rule by what it gives, its id and its name: another version may call another rule by the same id.
+pub(super) type RuleName = (Gift, u32, String);
 
 /// What transactions and closes come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) struct Tally {
     /// Sums as the newest close left them.
     morning: Sums,
     /// Of the rules in force, by kind and id, with their names.
-    costs: BTreeMap<(bool, u32), (String, Cost)>,
+    costs: BTreeMap<(Gift, u32), (String, Cost)>,
     version: u32,
     pub costs_by_name: BTreeMap<RuleName, Cost>,
     pub days: Vec<Day>,
@@ -152,13 +152,13 @@ impl Tally {
             self.name_costs();
             self.version = rules.version;
         }
-        tables.counted(product, transaction.amount, paid(transaction), applying, &mut self.parts);
+        tables.counted(product, transaction.amount, paid_of(transaction), applying, &mut self.parts);
         self.cap_points(transaction);
         let mut by_rules = 0;
         for part in &self.parts {
-            by_rules += if part.is_discount { part.gives } else { 0 };
+            by_rules += if is_points(part.gift) { 0 } else { part.gives };
             let named = || (name_of(tables, part), Cost::default());
-            let (_, cost) = self.costs.entry((part.is_discount, part.id)).or_insert_with(named);
+            let (_, cost) = self.costs.entry((part.gift, part.id)).or_insert_with(named);
             cost.sales += 1;
             cost.gives += i128::from(part.gives);
         }
@@ -167,18 +167,20 @@ impl Tally {
 
     /// Where a limit of the day cut the points of a sale, the last rules give less.
     fn cap_points(&mut self, transaction: &Transaction) {
-        let mut left = earned(transaction);
-        for part in self.parts.iter_mut().filter(|part| !part.is_discount) {
-            part.gives = part.gives.min(left);
-            left -= part.gives;
+        let of_points = || self.parts.iter().filter(|part| is_points(part.gift));
+        let mut over = of_points().map(|part| part.gives).sum::<i64>() - earned(transaction);
+        for part in self.parts.iter_mut().rev().filter(|part| is_points(part.gift) && part.gives > 0) {
+            let cut = part.gives.min(over);
+            part.gives -= cut;
+            over -= cut;
         }
-        self.parts.retain(|part| part.gives > 0);
+        self.parts.retain(|part| part.gives != 0);
     }
 
     /// Other rules come into force: what was counted is kept by name.
     fn name_costs(&mut self) {
-        for ((is_discount, id), (name, cost)) in std::mem::take(&mut self.costs) {
-            let all = self.costs_by_name.entry((is_discount, id, name)).or_default();
+        for ((gift, id), (name, cost)) in std::mem::take(&mut self.costs) {
+            let all = self.costs_by_name.entry((gift, id, name)).or_default();
             all.sales += cost.sales;
             all.gives += cost.gives;
         }
@@ -227,15 +229,9 @@ fn nets(machine: &Machine, programme: u16) -> BTreeMap<u32, i128> {
     stores.into_iter().map(|store| (store.store, store.net() + store.due)).collect()
 }
 
-/// Money that earns points in a sale: from principal and bonus of all its cards, and in cash.
-fn paid(transaction: &Transaction) -> i64 {
-    let stored =
-        |from: Account, to: Account| to == Account::StoreClearing && matches!(from, Account::CardPrincipal | Account::CardBonus);
-    if transaction.detailed {
-        let posts = transaction.detail.posts.iter().filter(|post| stored(post.from, post.to));
-        return posts.map(|post| post.amount).sum::<i64>() + transaction.detail.cash;
-    }
-    transaction.moves.iter().filter(|one| stored(one.from, one.to)).map(|one| one.amount).sum()
+/// True if points are given, and not money.
+pub(super) fn is_points(gift: Gift) -> bool {
+    matches!(gift, Gift::Points | Gift::AdvisedPoints)
 }
 
 /// Points that a sale gives, or will when it is captured.
@@ -249,10 +245,5 @@ fn earned(transaction: &Transaction) -> i64 {
 
 /// What a rule is called; what products give by themselves is called after them all.
 fn name_of(tables: &Tables, part: &Part) -> String {
-    let named = match (part.is_discount, part.id) {
-        (_, 0) => return "the products' own".into(),
-        (true, id) => tables.discounts.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &tables.discounts[at].name),
-        (false, id) => tables.accruals.binary_search_by_key(&id, |rule| rule.id).ok().map(|at| &tables.accruals[at].name),
-    };
-    named.cloned().unwrap_or_default()
+    if part.id == 0 { "the products' own".into() } else { tables.name_of(part.gift, part.id).into() }
 }

@@ -14,10 +14,8 @@ use crate::pipeline::Job;
 use crate::pipeline::door::Checked;
 use crate::rules::{Heard, PythonRule};
 
+use super::execute::AHEAD_ROWS;
 use super::{GROUP_ROWS, Writer};
-
-/// Rows whose memory is asked for together.
-const AHEAD_ROWS: usize = 32;
 
 /// What was heard of the rows of a batch; nothing of any, where none was asked about.
 #[derive(Debug, Default)]

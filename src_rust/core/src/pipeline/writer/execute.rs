@@ -4,6 +4,8 @@
 //! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap. One place leads to
 //! the next: what an earlier step asked for is there when the next step reads it, because a run of rows was executed in between.
 
+use std::borrow::Cow;
+
 use crate::calendar::is_date;
 use crate::cards::CardNumber;
 use crate::codes::Code;
@@ -29,7 +31,7 @@ const DETAILED_BYTES_MAX: u64 = 512 << 10;
 /// Room for so many parts is made beforehand: a group that needs more finds it as it goes.
 const PARTS_PER_ITEM: usize = 4;
 /// Rows whose memory is asked for together.
-const AHEAD_ROWS: usize = 32;
+pub(super) const AHEAD_ROWS: usize = 32;
 
 /// What is found of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
@@ -197,29 +199,19 @@ impl Writer {
             return Ok(Err(Code::NotAvailable));
         }
         let (number, card_hash, likely_card) = (checked.number, checked.card_hash, ahead.likely_card);
-        let (mut hashed, mut beside) = (Vec::new(), Beside { items, forged: checked.forged, salt: None });
+        let (mut noted, mut salt) = (Cow::Borrowed(items), None);
         if items.iter().any(Item::is_secret) {
-            (hashed, beside.salt) = match self.hash_pins(request, checked, items) {
-                Some(hashed) => hashed,
-                None => return Ok(Err(Code::NotAvailable)),
-            };
+            let Some((hashed, of_pin)) = self.hash_pins(request, checked, items) else { return Ok(Err(Code::NotAvailable)) };
+            (noted, salt) = (Cow::Owned(hashed), of_pin);
         }
         if let Some(seen) = self.see_birthday(request, kind, programme, checked.number, items) {
-            if hashed.is_empty() {
-                hashed.extend_from_slice(items);
-            }
-            hashed.push(seen);
+            noted.to_mut().push(seen);
         }
         if !advice.is_empty() {
-            if hashed.is_empty() {
-                hashed.extend_from_slice(items);
-            }
-            hashed.extend_from_slice(advice);
+            noted.to_mut().extend_from_slice(advice);
         }
-        if !hashed.is_empty() {
-            beside.items = &hashed;
-        }
-        let beside = (!beside.items.is_empty()).then_some(&beside);
+        let beside = Beside { items: &noted, forged: checked.forged, salt };
+        let beside = (!noted.is_empty()).then_some(&beside);
         let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, beside };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place, parts));
