@@ -73,23 +73,57 @@ pub fn to_yyyymmdd(date: i32) -> u32 {
     if !is_date(date) {
         return 0;
     }
-    let days = date + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let Civil { march_year, march_month, day } = Civil::of(date);
     let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = era * 400 + year_of_era + i32::from(month <= 2);
-    (year * 10_000 + month * 100 + day) as u32
+    let year = march_year + i32::from(month <= 2);
+    (year * 10_000 + month * 100 + day + 1) as u32
+}
+
+/// A date in the years and months that begin with March, both from 0; so is the day of the month.
+struct Civil {
+    march_year: i32,
+    march_month: i32,
+    day: i32,
+}
+
+impl Civil {
+    /// By Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms" (2023), figure 12: every
+    /// division but two is a multiplication. The date is one that can be written.
+    #[inline]
+    fn of(date: i32) -> Civil {
+        let days = 4 * (date.unsigned_abs() + 719_468) + 3;
+        let (century, of_century) = (days / 146_097, days % 146_097 | 3);
+        let scaled = 2_939_745 * u64::from(of_century);
+        let (year_of_century, day_of_year) = ((scaled >> 32) as u32, scaled as u32 / 2_939_745 / 4);
+        let month = 2_141 * day_of_year + 197_913;
+        Civil {
+            march_year: (100 * century + year_of_century) as i32,
+            march_month: (month >> 16) as i32 - 3,
+            day: (month % 65_536 / 2_141) as i32,
+        }
+    }
+
+    /// Days of its month.
+    #[inline]
+    fn days(&self) -> i32 {
+        // February is the last, and has a leap day if the year in which it ends has one.
+        let year = self.march_year + 1;
+        let leaps = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0));
+        let february = 28 + i32::from(leaps);
+        let others = (153 * (self.march_month + 1) + 2) / 5 - (153 * self.march_month + 2) / 5;
+        if self.march_month == 11 { february } else { others }
+    }
 }
 
 /// The first day of the month after a date's; the next day for dates that cannot be written.
+#[inline]
 pub fn first_of_next_month(date: i32) -> i32 {
-    let text = to_yyyymmdd(date);
-    let (year, month) = (text / 10_000, text / 100 % 100);
-    let next = if month == 12 { (year + 1) * 10_000 + 101 } else { text / 100 * 100 + 101 };
-    from_yyyymmdd(next).unwrap_or(date + 1)
+    if !is_date(date) {
+        return date + 1;
+    }
+    let civil = Civil::of(date);
+    let next = date + civil.days() - civil.day;
+    if is_date(next) { next } else { date + 1 }
 }
 
 /// The first day of the year after a date's; the next day for dates that cannot be written.
@@ -115,6 +149,18 @@ mod tests {
             last = text;
         }
         assert_eq!(last, 99991231);
+    }
+
+    #[test]
+    fn a_month_ends_before_the_first_of_the_next() {
+        let mut next = *DATE_RANGE.end() + 1;
+        for date in DATE_RANGE.rev() {
+            let last_month = next > *DATE_RANGE.end();
+            assert_eq!(first_of_next_month(date), if last_month { date + 1 } else { next });
+            if to_yyyymmdd(date) % 100 == 1 {
+                next = date;
+            }
+        }
     }
 
     #[test]

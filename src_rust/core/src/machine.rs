@@ -42,7 +42,7 @@ use crate::machine::sale::Till;
 pub(crate) use crate::machine::tier::review;
 use crate::names::Names;
 use crate::organisation::{Organisation, Rules, terminal_hash};
-use crate::rules::{self, Applying, Band, Limits, Moment, Product, Registered, Tables};
+use crate::rules::{self, Applying, Band, Foreseen, Limits, Moment, Product, Registered, Tables};
 use crate::units::{AMOUNT_MAX, PURSE_MAX};
 use crate::wallets::{self, Wallet, Wallets};
 
@@ -86,6 +86,8 @@ pub struct Admitted<'a> {
     pub likely_card: Option<u32>,
     /// What it has beside its row; a plain request has nothing.
     pub beside: Option<&'a Beside<'a>>,
+    /// The rules that apply to it, if they were looked up ahead, and under which number.
+    pub foreseen: Option<(&'a Foreseen, usize)>,
 }
 
 /// What a request has beside its row.
@@ -549,11 +551,16 @@ impl Machine {
     #[inline(never)]
     fn look_up_rules(&mut self, admitted: &Admitted<'_>, card: u32) {
         let Some(rules) = &self.organisation.programmes[admitted.programme].rules else { return };
-        let moment = self
-            .moment(&rules.tables, admitted.request, admitted.terminal, card)
-            .near(seen_of(admitted.items(), Seen::Birthday) as u8);
-        rules.tables.add_applying(&moment, &mut self.applying);
-        rules.tables.add_lines(&moment, lines_of(admitted.items()), &mut self.applying);
+        let (lines, near) = (lines_of(admitted.items()), seen_of(admitted.items(), Seen::Birthday) as u8);
+        if let Some((foreseen, number)) = admitted.foreseen
+            && let Some(moment) = foreseen.moment(number)
+            && let Card { product, tier, .. } = *self.cards.card(card)
+            && (moment.product, moment.tier, moment.birthday) == (product, tier, near)
+        {
+            return rules.tables.add_foreseen(foreseen, number, lines, &mut self.applying);
+        }
+        let moment = self.moment(&rules.tables, admitted.request, admitted.terminal, card).near(near);
+        rules.tables.add_applying(&moment, lines, &mut self.applying);
     }
 
     /// What rules look at in a sale on a card at a terminal.
@@ -600,7 +607,12 @@ impl Machine {
 
     #[inline(never)]
     fn whole_purses(&self, index: u32) -> [i64; 3] {
-        [1, 2, 3].map(|purse| self.purse(index, purse))
+        let mut purses = self.undated(index);
+        let lots = self.wallet(index).map_or(&[][..], |wallet| &wallet.lots);
+        for lot in lots.iter().take_while(|lot| lot.purse <= Purse::POINTS) {
+            purses[usize::from(lot.purse) - 1] += lot.amount;
+        }
+        purses
     }
 
     /// What is known of a transaction.

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::advised::{Advised, FACTOR_MAX, Heard, PythonRule, Said};
 pub use self::counted::Part;
+pub use self::decisions::Foreseen;
 pub use self::explain::{Fate, Gift, Told, Verdict};
 pub use self::fees::{Fee, FeeOf, FeePayer, Foreign};
 pub use self::gifts::{Band, Gifts};

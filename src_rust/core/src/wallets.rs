@@ -109,7 +109,7 @@ pub struct Wallet {
     /// What was last noted of [`earliest`](Self::earliest).
     #[serde(skip)]
     lapses: i32,
-    /// Lots came or went, or began or ceased to have something that is free, since it was last looked at as a whole.
+    /// Lots came or went, or began or ceased to have something that is free, or what few have came, since it was last looked at as a whole.
     #[serde(skip)]
     reshaped: bool,
 }
@@ -191,7 +191,10 @@ impl Wallet {
 
     /// The same to change it.
     pub fn rest_mut(&mut self) -> &mut Rest {
-        self.rest.get_or_insert_with(|| Box::new(NO_REST.clone()))
+        self.rest.get_or_insert_with(|| {
+            self.reshaped = true;
+            Box::new(NO_REST.clone())
+        })
     }
 
     /// Bytes of memory that its lots and what few have take, with one bundle: found without going there.
@@ -510,7 +513,8 @@ impl Wallets {
         self.look_at(handle, bytes)
     }
 
-    /// The same of a change that does nothing but [`add`](Wallet::add), with what it says: None if its card is what it was, as nearly always.
+    /// The same of a change that does nothing but [`add`](Wallet::add) or count the purchases of a day, with what it says: None if its card is
+    /// what it was, as nearly always.
     #[inline]
     pub fn change_lots<T>(&mut self, handle: u32, change: impl FnOnce(&mut Wallet) -> T) -> (T, Option<Shown>) {
         let wallet = &mut self.wallets[handle as usize];

@@ -286,6 +286,17 @@ impl Machine {
         handle
     }
 
+    /// Notes the purchases of a day in the wallet of a card.
+    #[inline]
+    fn count_purchase(&mut self, index: u32, sequence: u64, day: Day) {
+        let handle = self.wallet_of(index);
+        let ((), shown) = self.wallets.change_lots(handle, |wallet| {
+            wallet.rest_mut().day = day;
+            wallet.last = sequence;
+        });
+        shown.into_iter().for_each(|shown| self.cards.card_mut(index).0.show(shown));
+    }
+
     /// Changes the wallet of a card, which is made if there is none.
     fn change_wallet(&mut self, index: u32, sequence: u64, change: impl FnOnce(&mut Wallet)) {
         let handle = self.wallet_of(index);
@@ -335,6 +346,12 @@ impl Machine {
                 programme.out.insert(bundle, count);
             }
             Change::Cursor { trigger, to } => drop(programme.cursors.insert(trigger, to)),
+            Change::Spent { count, sum, points } => {
+                let day = Day { date: programme.calendar.open, count, sum, points };
+                if let Some(index) = index.filter(|_| !ahead.wallet) {
+                    self.count_purchase(index, sequence, day);
+                }
+            }
             _ => {
                 if let Change::Captured { sequence, captured, .. } = *change
                     && captured > 0
@@ -343,8 +360,7 @@ impl Machine {
                     self.changed_marks.insert(sequence);
                 }
                 if let Some(index) = index.filter(|_| !ahead.wallet) {
-                    let open = programme.calendar.open;
-                    self.change_wallet(index, sequence, |wallet| change_wallet(wallet, transaction, change, open, sequence));
+                    self.change_wallet(index, sequence, |wallet| change_wallet(wallet, transaction, change, sequence));
                 }
             }
         }
@@ -485,10 +501,9 @@ struct Ahead {
 }
 
 /// A change of what a wallet has besides lots.
-fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, open: i32, sequence: u64) {
+fn change_wallet(wallet: &mut Wallet, transaction: &Transaction, change: &Change, sequence: u64) {
     match *change {
         Change::Taken { bundle, count, .. } => wallet.set_taken(bundle, count),
-        Change::Spent { count, sum, points } => wallet.rest_mut().day = Day { date: open, count, sum, points },
         Change::Tries { tries, .. } => wallet.rest_mut().tries = tries,
         Change::Pin(pin) => {
             let rest = wallet.rest_mut();

@@ -28,6 +28,7 @@ use crate::members::Members;
 use crate::pipeline::explain::Surroundings;
 use crate::pipeline::{Delivery, Group, Handover, Job, Options, ROWS_MAX, Reply, Shared};
 use crate::recovery::{Recovered, forget_old_keys};
+use crate::rules::Foreseen;
 use crate::secrets::Secrets;
 use crate::storage::Storage;
 
@@ -91,6 +92,8 @@ pub(crate) struct Writer {
     adviser: Option<Box<dyn Adviser>>,
     /// What they said of the rows that are taken next.
     advice: Advice,
+    /// Room for the rules of some sales, looked up ahead.
+    foreseen: Foreseen,
 }
 
 impl Writer {
@@ -136,6 +139,7 @@ impl Writer {
             options,
             adviser: None,
             advice: Advice::default(),
+            foreseen: Foreseen::default(),
         }
     }
 

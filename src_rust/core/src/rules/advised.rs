@@ -191,8 +191,7 @@ mod tests {
     fn applying(tables: &Tables, lines: &[i64], said: &[Said]) -> Applying {
         let mut applying = Applying::default();
         let moment = Moment::new(1, 10_000).on(20_500, 0);
-        tables.add_applying(&moment, &mut applying);
-        tables.add_lines(&moment, lines.iter().map(|&amount| (0, amount)), &mut applying);
+        tables.add_applying(&moment, lines.iter().map(|&amount| (0, amount)), &mut applying);
         applying.advised.hear((1..).zip(said.iter().map(|&said| Heard::Said(said))));
         applying
     }

@@ -7,6 +7,8 @@
 //! Invariant: what a rule gives and what its lines are given is the same to the last unit; a sale of one line is priced as one that is not
 //! told line by line.
 
+use smallvec::SmallVec;
+
 use crate::details::ITEMS_MAX;
 use crate::rules::stacking::{Applying, Rank, Stack, clamped};
 use crate::rules::{Product, Tables};
@@ -33,10 +35,12 @@ impl Tables {
                 stacks.add(rule.rank, rule.off(amount), lines, of);
             }
         }
-        let advised = applying.advised.off_lines(lines);
         let first = of_lines.len();
-        let totals = stacks.totals().zip(advised).map(|(off, more)| off + i128::from(more));
-        of_lines.extend(totals.zip(lines).map(|(off, &line)| off.min(line.into()) as i64));
+        of_lines.extend(stacks.totals().zip(lines).map(|(off, &line)| off.min(line.into()) as i64));
+        if !applying.advised.is_nothing() {
+            let off = of_lines[first..].iter_mut().zip(applying.advised.off_lines(lines)).zip(lines);
+            off.for_each(|((off, more), &line)| *off = (*off + more).min(line));
+        }
         of_lines[first..].iter().sum()
     }
 
@@ -61,12 +65,16 @@ impl Tables {
     }
 }
 
-/// The rules that apply to each line.
-pub(super) struct Stacked(Vec<Stack>);
+/// The rules that apply to each line; most baskets have no more lines than lie in place.
+pub(super) struct Stacked(SmallVec<[Stack; 16]>);
 
 impl Stacked {
+    /// Inlined: it is too large to be moved.
+    #[inline(always)]
     pub(super) fn new(lines: usize) -> Stacked {
-        Stacked((0..lines).map(|_| Stack::default()).collect())
+        let mut stacks = SmallVec::new();
+        stacks.resize(lines, Stack::default());
+        Stacked(stacks)
     }
 
     /// Adds a rule that gives so much to some lines, by their weights.
@@ -147,8 +155,7 @@ mod tests {
     fn applying(tables: &Tables, lines: &[(u16, i64)]) -> Applying {
         let moment = Moment::new(1, lines.iter().map(|line| line.1).sum()).on(20_500, 0);
         let mut applying = Applying::default();
-        tables.add_applying(&moment, &mut applying);
-        tables.add_lines(&moment, lines.iter().copied(), &mut applying);
+        tables.add_applying(&moment, lines.iter().copied(), &mut applying);
         applying
     }
 

@@ -133,8 +133,7 @@ mod tests {
             let (lines, amount) = if sum == 0 { (vec![], whole) } else { (lines, sum) };
             let moment = Moment::new(1, amount);
             let (mut applying, mut parts, mut off) = (Applying::default(), Vec::new(), Vec::new());
-            tables.add_applying(&moment, &mut applying);
-            tables.add_lines(&moment, lines.iter().copied(), &mut applying);
+            tables.add_applying(&moment, lines.iter().copied(), &mut applying);
             let heard = said.into_iter().map(|(off, factor)| Heard::Said(Said { off, factor, refuses: false }));
             applying.advised.hear((1..).zip(heard));
             let product = &tables.products[0];

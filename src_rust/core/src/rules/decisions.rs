@@ -76,12 +76,116 @@ struct Place {
 /// Which rules apply to which sales.
 #[derive(Clone, Default)]
 pub(super) struct Decisions {
-    /// Those that occur and name no category, and those that do; ascending, with the bits that they name.
-    shapes: [Vec<(Shape, Key)>; 2],
+    /// Those that occur and name no category, and those that do.
+    shapes: [Shapes; 2],
     /// Numbers of places, by the hash of shape and key.
     table: Table,
     places: Vec<Place>,
     blocks: Vec<Block>,
+}
+
+/// Shapes, and which of them a sale may meet.
+#[derive(Clone, Default)]
+struct Shapes {
+    /// Ascending, with the bits that they name.
+    all: Vec<(Shape, Key)>,
+    /// For each of the [`FEW`] and each of its values the shapes of rules that name the value, or no value of this kind: a bit for each.
+    may: [Vec<u64>; FEW.len()],
+    /// The shapes that name no value of it.
+    free: [u64; FEW.len()],
+}
+
+/// The kinds of things of which there are few: what no rule names of these is known without a search.
+const FEW: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
+/// The last bit stands for all shapes from here on.
+const BITS: usize = 64;
+
+impl Shapes {
+    /// Adds a key of a rule; shapes come in ascending order.
+    fn add(&mut self, shape: Shape, key: Key) {
+        if self.all.last().is_none_or(|last| last.0 != shape) {
+            self.all.push((shape, mask(shape)));
+        }
+        let bit = 1 << (self.all.len() - 1).min(BITS - 1);
+        for ((&kind, may), free) in FEW.iter().zip(&mut self.may).zip(&mut self.free) {
+            if shape >> kind & 1 == 0 {
+                *free |= bit;
+                continue;
+            }
+            let value = value_of(key, kind);
+            if value >= may.len() {
+                may.resize(value + 1, 0);
+            }
+            may[value] |= bit;
+        }
+    }
+
+    /// All were added.
+    fn finish(&mut self) {
+        for (may, free) in self.may.iter_mut().zip(&self.free) {
+            may.iter_mut().for_each(|bits| *bits |= free);
+        }
+    }
+
+    /// Those that something with this key may meet.
+    #[inline]
+    fn met(&self, key: Key) -> impl Iterator<Item = (Shape, Key)> {
+        let mut bits = u64::MAX;
+        for (at, &kind) in FEW.iter().enumerate() {
+            bits &= self.may[at].get(value_of(key, kind)).unwrap_or(&self.free[at]);
+        }
+        let met = move |at: &usize| bits >> (*at).min(BITS - 1) & 1 != 0;
+        let (mut low, rest) = (bits & (u64::MAX >> 1), BITS - 1..self.all.len());
+        let first = std::iter::from_fn(move || {
+            let at = low.trailing_zeros() as usize;
+            low &= low.wrapping_sub(1);
+            (at < BITS).then_some(at)
+        });
+        first.chain(rest.filter(met)).map(|at| self.all[at])
+    }
+}
+
+/// What a key has of a kind of things.
+#[inline]
+fn value_of(key: Key, kind: usize) -> usize {
+    let (first, len) = KINDS[kind];
+    (key >> first) as usize & ((1 << len) - 1)
+}
+
+/// Where the rules stand that apply to some sales: looked up ahead for all of them, step by step, so that nothing is waited for.
+#[derive(Default)]
+pub struct Foreseen {
+    /// What was asked for, and where its places end.
+    asked: Vec<(Moment, u32)>,
+    places: Vec<u32>,
+    /// Room for the hashes, shapes and keys of those that are sought.
+    sought: Vec<(u64, Shape, Key)>,
+}
+
+impl Foreseen {
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.asked.clear();
+    }
+
+    /// Adds what will be asked for; its number.
+    #[inline]
+    pub fn ask(&mut self, moment: Moment) -> usize {
+        self.asked.push((moment, 0));
+        self.asked.len() - 1
+    }
+
+    /// What was asked for under this number.
+    #[inline]
+    pub fn moment(&self, at: usize) -> Option<&Moment> {
+        self.asked.get(at).map(|asked| &asked.0)
+    }
+
+    #[inline]
+    fn places(&self, at: usize) -> &[u32] {
+        let end = |at: usize| self.asked.get(at).map_or(self.places.len(), |asked| asked.1 as usize);
+        &self.places[at.checked_sub(1).map_or(0, end)..end(at)]
+    }
 }
 
 impl fmt::Debug for Decisions {
@@ -107,14 +211,12 @@ impl Decisions {
         let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
         let mut firsts = BTreeMap::new();
         for ((shape, key), entries) in sorted {
-            let shapes = &mut decisions.shapes[usize::from(shape & BY_LINE != 0)];
-            if shapes.last().is_none_or(|last| last.0 != shape) {
-                shapes.push((shape, mask(shape)));
-            }
+            decisions.shapes[usize::from(shape & BY_LINE != 0)].add(shape, key);
             decisions.table.insert(hash(shape, key), decisions.places.len() as u32);
             let first = *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries));
             decisions.places.push(Place { key, first, shape });
         }
+        decisions.shapes.iter_mut().for_each(Shapes::finish);
         Some(decisions)
     }
 
@@ -139,43 +241,70 @@ impl Decisions {
 
     /// The shapes that are looked up for a sale, or for goods of a category in it.
     #[inline]
-    fn shapes(&self, moment: &Moment) -> &[(Shape, Key)] {
+    fn shapes(&self, moment: &Moment) -> &Shapes {
         &self.shapes[usize::from(moment.category != 0)]
     }
 
     /// True if some name categories.
     #[inline]
     pub(super) fn look_at_lines(&self) -> bool {
-        !self.shapes[1].is_empty()
+        !self.shapes[1].all.is_empty()
     }
 
-    /// Asks for the memory in which the rules that apply to some sales are found, step by step for all of them.
-    pub(super) fn ask(&self, moments: &[Moment]) {
-        let mut hashes = Vec::with_capacity(moments.len() * self.shapes[0].len());
-        for moment in moments {
+    /// Finds the places of the rules that apply to all that was asked for, and asks for the memory of their blocks.
+    pub(super) fn foresee(&self, foreseen: &mut Foreseen) {
+        let Foreseen { asked, places, sought } = foreseen;
+        sought.clear();
+        places.clear();
+        for (moment, end) in asked.iter_mut() {
             let whole = key_of(moment);
-            hashes.extend(self.shapes(moment).iter().map(|&(shape, mask)| hash(shape, whole & mask)));
+            sought.extend(self.shapes(moment).met(whole).map(|(shape, mask)| (hash(shape, whole & mask), shape, whole & mask)));
+            *end = sought.len() as u32;
         }
-        hashes.iter().for_each(|&hash| self.table.prefetch(hash));
-        let place = |hash: &u64| self.table.first(*hash).map(|place| &self.places[place as usize]);
-        hashes.iter().filter_map(place).for_each(prefetch);
-        for place in hashes.iter().filter_map(place) {
-            // Nearly always it is one or two.
-            let first = place.first as usize;
-            self.blocks[first..].iter().take(2).for_each(Block::prefetch);
+        sought.iter().for_each(|of| self.table.prefetch(of.0));
+        for of in sought.iter() {
+            // Nearly always it is the one that is sought.
+            let first = self.table.first(of.0);
+            first.iter().for_each(|&place| prefetch(&self.places[place as usize]));
         }
+        let mut from = 0;
+        for (_, end) in asked {
+            for &(hash, shape, key) in &sought[from..*end as usize] {
+                if let Some((number, place)) = self.place(hash, shape, key) {
+                    // Nearly always it is one or two.
+                    self.blocks[place.first as usize..].iter().take(2).for_each(Block::prefetch);
+                    places.push(number);
+                }
+            }
+            from = *end as usize;
+            *end = places.len() as u32;
+        }
+    }
+
+    /// The place of the rules of a shape that name what is in a key.
+    #[inline]
+    fn place(&self, hash: u64, shape: Shape, key: Key) -> Option<(u32, &Place)> {
+        let mut found = self.table.get(hash).map(|number| (number, &self.places[number as usize]));
+        found.find(|(_, place)| place.shape == shape && place.key == key)
     }
 
     /// Tells the number of every rule that applies, as far as its least amount lets it: to a sale as a whole, or, of a moment with a category,
     /// to goods of this category alone.
-    pub(super) fn each(&self, moment: &Moment, mut tell: impl FnMut(u32)) {
-        let (whole, hour) = (key_of(moment), Hour::of(moment));
-        for &(shape, mask) in self.shapes(moment) {
+    pub(super) fn each(&self, moment: &Moment, hour: &Hour, mut tell: impl FnMut(u32)) {
+        let whole = key_of(moment);
+        for (shape, mask) in self.shapes(moment).met(whole) {
             let key = whole & mask;
-            let mut places = self.table.get(hash(shape, key)).map(|place| &self.places[place as usize]);
-            if let Some(place) = places.find(|place| place.shape == shape && place.key == key) {
-                self.each_from(place.first as usize, &hour, &mut tell);
+            if let Some((_, place)) = self.place(hash(shape, key), shape, key) {
+                self.each_from(place.first as usize, hour, &mut tell);
             }
+        }
+    }
+
+    /// The same of what was foreseen.
+    #[inline]
+    pub(super) fn each_foreseen(&self, foreseen: &Foreseen, at: usize, hour: &Hour, mut tell: impl FnMut(u32)) {
+        for &place in foreseen.places(at) {
+            self.each_from(self.places[place as usize].first as usize, hour, &mut tell);
         }
     }
 
@@ -316,7 +445,18 @@ mod tests {
             let decisions = Decisions::of(rules.iter()).unwrap();
             for moment in &moments {
                 let mut found = Vec::new();
-                decisions.each(moment, |number| found.push(number as usize));
+                decisions.each(moment, &Hour::of(moment), |number| found.push(number as usize));
+                found.sort_unstable();
+                prop_assert_eq!(found, slowly(&rules, moment));
+            }
+            let mut foreseen = Foreseen::default();
+            for moment in &moments {
+                foreseen.ask(*moment);
+            }
+            decisions.foresee(&mut foreseen);
+            for (at, moment) in moments.iter().enumerate() {
+                let mut found = Vec::new();
+                decisions.each_foreseen(&foreseen, at, &Hour::of(moment), |number| found.push(number as usize));
                 found.sort_unstable();
                 prop_assert_eq!(found, slowly(&rules, moment));
             }

@@ -294,8 +294,7 @@ mod tests {
             let amount = if lines.is_empty() { 10_000 } else { lines.iter().map(|line| line.1).sum() };
             let moment = Moment::new(1, amount).at(store, 1, 0).on(20_500, 43_200);
             let mut applying = Applying::default();
-            tables.add_applying(&moment, &mut applying);
-            tables.add_lines(&moment, lines.iter().copied(), &mut applying);
+            tables.add_applying(&moment, lines.iter().copied(), &mut applying);
             let (product, mut off) = (&tables.products[0], Vec::new());
             let taken = tables.off(product, amount, &applying, &mut off);
             let paid = (amount - taken) * paid / 100;

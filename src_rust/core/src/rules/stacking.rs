@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::memory::prefetch;
 use crate::rules::advised::Advised;
-use crate::rules::decisions::Decisions;
-use crate::rules::when::{Moment, When};
+use crate::rules::decisions::{Decisions, Foreseen};
+use crate::rules::when::{Hour, Moment, When};
 use crate::rules::{Product, Tables};
 use crate::units::{AMOUNT_MAX, RATE_ONE, rate_of};
 
@@ -189,7 +189,7 @@ pub(super) fn clamped(points: i128) -> i64 {
 }
 
 /// Rules that apply, as far as they were seen.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Stack {
     alone: Option<Candidate>,
     best: Option<Candidate>,
@@ -335,28 +335,49 @@ impl Tables {
         self.stacks.birthdays
     }
 
-    /// Asks for the memory in which the rules that apply to some sales, or to goods of a category in them, are found.
-    pub fn ask_for_rules(&self, moments: &[Moment]) {
-        self.stacks.decisions.ask(moments);
+    /// Looks up ahead which rules apply to what was asked for, and asks for their memory.
+    pub fn foresee(&self, foreseen: &mut Foreseen) {
+        self.stacks.decisions.foresee(foreseen);
     }
 
-    /// Adds the rules that apply to a sale as a whole, and asks for their memory.
-    #[inline(never)]
-    pub fn add_applying(&self, moment: &Moment, applying: &mut Applying) {
-        self.stacks.decisions.each(moment, |number| {
-            prefetch(&self.stacks.rules[number as usize]);
-            applying.of_sale.push(number);
-        });
-    }
-
-    /// Adds the lines of a sale - category, 0: none, and list amount - with the rules that apply to goods of their categories.
-    pub fn add_lines(&self, moment: &Moment, lines: impl Iterator<Item = (u16, i64)>, applying: &mut Applying) {
+    /// Adds the rules that apply to a sale as a whole, and its lines - category, 0: none, and list amount - with those that apply to goods of
+    /// their categories.
+    pub fn add_applying(&self, moment: &Moment, lines: impl Iterator<Item = (u16, i64)>, applying: &mut Applying) {
+        let (decisions, hour) = (&self.stacks.decisions, Hour::of(moment));
+        decisions.each(moment, &hour, |number| self.add_to_sale(number, applying));
         for (at, (category, amount)) in lines.enumerate() {
             applying.lines.push(amount);
-            if category != 0 && self.stacks.decisions.look_at_lines() {
-                self.stacks.decisions.each(&moment.with(category), |number| applying.add_to_line(number, at));
+            if category != 0 && decisions.look_at_lines() {
+                decisions.each(&moment.with(category), &hour, |number| applying.add_to_line(number, at));
             }
         }
+    }
+
+    /// The same of a sale that was foreseen under this number; its lines that have a category follow it.
+    pub fn add_foreseen(
+        &self,
+        foreseen: &Foreseen,
+        number: usize,
+        lines: impl Iterator<Item = (u16, i64)>,
+        applying: &mut Applying,
+    ) {
+        let Some(moment) = foreseen.moment(number) else { return };
+        let (decisions, hour) = (&self.stacks.decisions, Hour::of(moment));
+        decisions.each_foreseen(foreseen, number, &hour, |number| self.add_to_sale(number, applying));
+        let mut next = number;
+        for (at, (category, amount)) in lines.enumerate() {
+            applying.lines.push(amount);
+            if category != 0 {
+                next += 1;
+                decisions.each_foreseen(foreseen, next, &hour, |number| applying.add_to_line(number, at));
+            }
+        }
+    }
+
+    #[inline]
+    fn add_to_sale(&self, number: u32, applying: &mut Applying) {
+        prefetch(&self.stacks.rules[number as usize]);
+        applying.of_sale.push(number);
     }
 
     /// What is taken off a list amount: by the product itself, and by the discounts that apply. Of a sale that is told line by line it is told
@@ -472,7 +493,7 @@ mod tests {
 
     fn applying(tables: &Tables, store: u32) -> Applying {
         let mut applying = Applying::default();
-        tables.add_applying(&Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), &mut applying);
+        tables.add_applying(&Moment::new(1, 10_000).at(store, 1, 0).on(20_500, 0), std::iter::empty(), &mut applying);
         applying
     }
 

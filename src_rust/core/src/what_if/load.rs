@@ -226,8 +226,7 @@ impl<'a> Loader<'a> {
         if let Some((Rules { tables, .. }, terminal)) = rules.zip(terminal) {
             let birthday = seen_of(items, Seen::Birthday) as u8;
             let moment = self.machine.moment(tables, request, terminal, index).near(birthday);
-            tables.add_applying(&moment, applying);
-            tables.add_lines(&moment, lines_of(items), applying);
+            tables.add_applying(&moment, lines_of(items), applying);
         }
     }
 

@@ -156,6 +156,7 @@ impl<'a> Run<'a> {
             card_hash,
             likely_card: card.and_then(|_| self.machine.cards.prefetch_likely(card_hash)),
             beside: (command.detailed || !self.items.is_empty()).then_some(&beside),
+            foreseen: None,
         };
         let found = match command.original {
             Origin::Nothing => Found::Nothing,

@@ -18,7 +18,7 @@ use crate::keys::Keys;
 use crate::machine::{Admitted, Beside, answer, parts as parts_of};
 use crate::memory::prefetch;
 use crate::originals::{Named, Past, find_by_key, find_original};
-use crate::rules::{Birthday, local_date};
+use crate::rules::{Birthday, Foreseen, local_date};
 use crate::storage::{Reading, StorageError};
 
 use zeroize::Zeroizing;
@@ -38,6 +38,8 @@ pub(super) const AHEAD_ROWS: usize = 32;
 struct Ahead {
     likely_card: Option<u32>,
     likely_terminal: Option<u32>,
+    /// Under which number its rules were looked up.
+    foreseen: Option<usize>,
 }
 
 /// A row, with what stands beside it.
@@ -48,6 +50,8 @@ struct Row<'a> {
     advice: &'a [Item],
     /// Whether a required one of them was not heard.
     lacks_advice: bool,
+    /// The rules that apply to it, if they were looked up.
+    foreseen: Option<(&'a Foreseen, usize)>,
 }
 
 impl Writer {
@@ -60,19 +64,19 @@ impl Writer {
         let mut indexes = checked.chunks(AHEAD_ROWS);
         indexes.by_ref().take(2).for_each(|run| self.ask_for_indexes(run));
         let mut next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
-        while let Some((rows, checked, ahead)) = next {
-            let whole = checked.iter().fold(false, |any, checked| any | checked.has_items);
-            if whole {
+        let (wallets, mut foreseen) = (!self.machine.wallets.is_empty(), std::mem::take(&mut self.foreseen));
+        while let Some((rows, checked, mut ahead)) = next {
+            if wallets {
                 self.ask_for_wallets(&ahead);
             }
             if let Some(run) = indexes.next() {
                 self.ask_for_indexes(run);
             }
             next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
-            if whole {
+            if wallets {
                 self.ask_for_lots(&ahead);
             }
-            self.ask_for_rules(batch, rows, &ahead);
+            self.foresee_rules(batch, rows, &mut ahead, &mut foreseen);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 let at = answers.rows.len();
                 // In place: an answer is too large to be handed from function to function.
@@ -81,7 +85,8 @@ impl Writer {
                 let items = if checked.has_items { batch.items_of(request).unwrap_or(&[]) } else { &[] };
                 let first = answers.parts.len();
                 let (advice, lacks_advice) = advice.of(at);
-                let row = Row { request, items, advice, lacks_advice };
+                let foreseen = ahead.foreseen.map(|number| (&foreseen, number));
+                let row = Row { request, items, advice, lacks_advice, foreseen };
                 if let Err(code) = self.execute_one(row, checked, ahead, place, &mut answers.parts)? {
                     place.code = code.number().into();
                 }
@@ -90,6 +95,7 @@ impl Writer {
                 }
             }
         }
+        self.foreseen = foreseen;
         Ok(answers)
     }
 
@@ -111,10 +117,8 @@ impl Writer {
             ahead.likely_terminal = organisation.prefetch_likely_terminal(checked.terminal_hash);
             ahead.likely_card = cards.prefetch_likely(checked.card_hash);
         }
-        for (checked, ahead) in checked.iter().zip(&ahead) {
-            if let Some(index) = ahead.likely_card.filter(|_| checked.has_items) {
-                cards.prefetch_wallet(index);
-            }
+        if !self.machine.wallets.is_empty() {
+            ahead.iter().filter_map(|ahead| ahead.likely_card).for_each(|index| cards.prefetch_wallet(index));
         }
         // Rows whose key may be known, gathered without a branch: which they are, no processor foresees.
         let (mut sought, mut count) = ([0; AHEAD_ROWS], 0);
@@ -133,7 +137,7 @@ impl Writer {
         ahead
     }
 
-    /// Asks for the wallets of the cards: the third step, if there are items.
+    /// Asks for the wallets of the cards: the third step, if there are any.
     #[inline(never)]
     fn ask_for_wallets(&self, ahead: &[Ahead; AHEAD_ROWS]) {
         let handles = ahead.iter().filter_map(|ahead| self.machine.cards.wallet(ahead.likely_card?));
@@ -147,25 +151,26 @@ impl Writer {
         handles.for_each(|handle| self.machine.wallets.prefetch_lots(handle));
     }
 
-    /// Asks for where the rules are found that apply to the sales of a run, those of one programme; nearly always there is one.
+    /// Looks up the rules that apply to the sales of a run, those of one programme; nearly always there is one.
     #[inline]
-    fn ask_for_rules(&self, batch: &Batch, rows: &[Request], ahead: &[Ahead; AHEAD_ROWS]) {
+    fn foresee_rules(&self, batch: &Batch, rows: &[Request], ahead: &mut [Ahead; AHEAD_ROWS], foreseen: &mut Foreseen) {
         let organisation = &self.machine.organisation;
         let number = rows.first().map_or(0, Request::programme);
         let programme = organisation.programme(number).map(|at| &organisation.programmes[at]);
         if let Some(rules) = programme.and_then(|programme| programme.rules.as_ref())
             && rules.tables.look_at_sales()
         {
+            foreseen.clear();
             let sales = rows.iter().zip(ahead).filter(|(row, _)| is_sale(row) && row.programme() == number);
-            let mut moments = Vec::with_capacity(AHEAD_ROWS);
             for (row, ahead) in sales {
                 let (Some(terminal), Some(card)) = (ahead.likely_terminal, ahead.likely_card) else { continue };
                 let moment = self.machine.moment(&rules.tables, row, terminal, card);
-                moments.push(moment);
-                let lines = batch.items_of(row).unwrap_or(&[]);
-                moments.extend(lines_of(lines).filter(|line| line.0 != 0).map(|(category, _)| moment.with(category)));
+                ahead.foreseen = Some(foreseen.ask(moment));
+                for (category, _) in lines_of(batch.items_of(row).unwrap_or(&[])).filter(|line| line.0 != 0) {
+                    foreseen.ask(moment.with(category));
+                }
             }
-            rules.tables.ask_for_rules(&moments);
+            rules.tables.foresee(foreseen);
         }
     }
 
@@ -173,7 +178,7 @@ impl Writer {
     #[inline]
     fn execute_one(
         &mut self,
-        Row { request, items, advice, lacks_advice }: Row<'_>,
+        Row { request, items, advice, lacks_advice, foreseen }: Row<'_>,
         checked: &Checked,
         ahead: &Ahead,
         place: &mut Answer,
@@ -212,7 +217,7 @@ impl Writer {
         }
         let beside = Beside { items: &noted, forged: checked.forged, salt };
         let beside = (!noted.is_empty()).then_some(&beside);
-        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, beside };
+        let admitted = Admitted { request, kind, programme, terminal, number, card_hash, likely_card, beside, foreseen };
         if kind == Kind::Balance {
             return Ok(self.machine.balance(&admitted, sequence, place, parts));
         }
