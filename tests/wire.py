@@ -83,7 +83,7 @@ PLACES: dict[int, tuple[int, ...]] = {
     BIND: (PIN, ALIAS, CARD),
     SET_PIN: (ALIAS, PIN, NEW_PIN),
     CLOSE: (ALIAS,),
-    SET_TIER: (ALIAS,),
+    SET_TIER: (ALIAS, CURSOR),
     BULK_TOP_UP: (CARD,),
 }
 """The items that a message has fields for, in the order in which they are taken. What docs/card.md allows
