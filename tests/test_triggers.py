@@ -674,7 +674,7 @@ def trigger(*lines: str) -> str:
             ['on = "birthday"', 'tier = "bronze"'],
             "14: unknown tier `bronze`: add it to [[tiers]], or use one",
         ),
-        (['on = "birthday"', "tier = 1"], "14: `tier` must be text in quotes, not a whole number"),
+        (['on = "birthday"', "tier = 1"], "14: `tier` must be text in quotes, not a number"),
         (['bundle = "gift"'], '10: `on` is missing: add on = "first-purchase", "purchase"'),
         (['on = "death"', 'bundle = "gift"'], "13: `on`: 'death' is unknown: write 'first-purchase'"),
         (['on = "birthday"', 'bundle = "gfit"'], "14: unknown bundle `gfit`: did you mean `gift`?"),
