@@ -79,6 +79,7 @@ CARD_COMMANDS = (
     "grant",
     "grant: paid by the card",
     "grant: by a trigger",
+    "set tier: by a trigger",
     "authorise",
     "capture",
     "capture: final",
@@ -486,11 +487,15 @@ class CardAuthor(Author):
         self.write(row, *labels)
 
     def triggered(self) -> None:
-        """Some grants of triggers, which most go on."""
+        """Some bundles and tiers of triggers, which most go on."""
         for _ in range(pick(self.rng, (1, 2, 4))):
-            row = self.request(GRANT)
+            if self.rng.random() < 0.3:
+                tier = pick(self.rng, (0, *TIERS, *TIERS, 3))
+                row, label = self.row(SET_TIER, product=tier), "set tier: by a trigger"
+            else:
+                row, label = self.request(GRANT), "grant: by a trigger"
             items = (self.cursor(), *(item for item in row.items if item.kind == PIN))
-            self.write(row._replace(card_digits=0, card=0, items=items), "grant: by a trigger")
+            self.write(row._replace(card_digits=0, card=0, items=items), label)
 
     def cursor(self) -> Item:
         """A trigger's cursor, mostly beyond where it was; the card is one of those issued first."""

@@ -103,7 +103,7 @@ from tests.model import (
 CODES = (0, 4, 10, 12, 13, 14, 25, 30, 41, 43, 46, 51, 54, 55, 57, 58, 59, 61, 62, 65, 70, 75, 78, 91, 94)
 """Every code of docs/codes.md and docs/card.md."""
 
-REASONS = range(1, 14)
+REASONS = (*range(1, 14), 16)
 """Every reason of docs/card.md."""
 
 OUTCOMES = (

@@ -34,6 +34,7 @@ TABLES = json.dumps(
                 ]
             },
         ],
+        "tiers": [{"id": 1, "name": "silver", "from": 10}, {"id": 5, "name": "gold", "from": 20}],
     }
 )
 
@@ -145,6 +146,12 @@ def second_day() -> list[dict[str, Any]]:
         | {"changes": [(18, uint(5) + uint(31) + uint(1))], "balances": (0, 0, 0)},
         {**at, "kind": 9, "code": 57, "card": (1, 1), "product": 1, "amount": 1, "items": [CURSOR]}
         | {"reason": 13, "balances": (0, 0, 0)},
+        {**at, "kind": 21, "card": (0, 5), "product": 5, "items": [CURSOR | {"amount": 32, "low": 0}]}
+        | {"changes": [(18, uint(5) + uint(32) + uint(0)), (17, uint(5) + uint(0))]}
+        | left,
+        {**at, "kind": 21, "code": 57, "card": (0, 1), "product": 1, "reason": 16}
+        | {"items": [CURSOR | {"amount": 33, "low": 0}], "changes": [(18, uint(5) + uint(33) + uint(0))]}
+        | left,
     ]
 
 
@@ -164,7 +171,7 @@ def journal() -> list[dict[str, Any]]:
 def test_the_whole_card_is_whole(tmp_path: Path) -> None:
     report = auditor.audit(write(tmp_path / "data", journal()))
     assert report.problems == []
-    assert (report.entries, report.cards, report.open_dates) == (34, 2, {"1": DAY + 1})
+    assert (report.entries, report.cards, report.open_dates) == (36, 2, {"1": DAY + 1})
     assert report.sums == {"1": {"money": 0, "points": 0, "unit 16": 0, "unit 18": 0}}
     assert report.units["1"] == {"16": {"6": 0, "44": 0, "45": 0}, "18": {"6": 1, "44": -6, "45": 5}}
 
@@ -208,6 +215,11 @@ FORGERIES: list[tuple[int, str, Any, str]] = [
     (34, "items", [CURSOR | {"amount": 32}], "cursors moved to [], and not to [(5, 32, 1)]"),
     (34, "reason", 14, "reason 14"),
     (34, "reason", 3, "code 57, reason 3 of a cursor"),
+    (35, "product", 1, "tiers [(17, 5, 0)] are not [(17, 1, 0)]"),
+    (35, "product", 4, "no tier 4"),
+    (36, "product", 5, "refused for no higher tier"),
+    (36, "code", 61, "refused for no higher tier"),
+    (36, "code", 0, "a trigger lowers a tier"),
     (11, "amount", 2, "granted 2 of 1 to a member"),
     (11, "amount", 3, "granted 3 of 2"),
     (11, "purses", [(0, WASH, 9), (0, OFF, 2)], "purse 16 of card 0 has 9, rebuilt 10"),

@@ -1,5 +1,6 @@
 """Triggers: the runner against the obvious reference, killed and started anew at any point, both ways."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -7,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,6 +60,40 @@ grants = [{ unit = "points", amount = "5" }]
 
 [[waterfall]]
 pay = "principal"
+"""
+
+TIERS = """
+[[card_units]]
+id = 40
+name = "growth"
+kind = "growth"
+[growth_value]
+unit = "growth"
+per_money = "1"
+valid = { days = 3 }
+tier_valid = { days = 2 }
+[[tiers]]
+id = 1
+name = "silver"
+from = "3"
+[[tiers]]
+id = 5
+name = "gold"
+from = "6"
+"""
+
+TIER_OF_THE_SECOND = """
+[[triggers]]
+id = 1
+name = "welcome"
+on = "first-purchase"
+bundle = "a coffee"
+[[triggers]]
+id = 2
+name = "second"
+on = "purchase"
+nth = 2
+tier = "silver"
 """
 
 ALL_KINDS = """
@@ -185,7 +219,7 @@ class Story:
 
     def rules(self) -> str:
         """The shop's rules with some triggers."""
-        text, rng = SHOP, self.rng
+        text, rng = SHOP + TIERS, self.rng
         for id in range(1, 9):
             if rng.random() < 0.3:
                 continue
@@ -199,7 +233,8 @@ class Story:
                 "birthday": f"days = {int(rng.random() * 3)}",
             }[on]
             text += f'\n[[triggers]]\nid = {id}\nname = "trigger {id}"\non = "{on}"\n{lines}\n'
-            text += f'bundle = "{self.pick(("a coffee", "once"))}"\n'
+            gifts = ('bundle = "a coffee"', 'bundle = "once"', 'tier = "silver"', 'tier = "gold"')
+            text += f"{self.pick(gifts)}\n"
             if rng.random() < 0.3:
                 text += f'products = ["{self.pick(("plain", "gold"))}"]\n'
             if rng.random() < 0.3 and "purchase" in on and on != "no-purchase":
@@ -286,7 +321,7 @@ class Story:
         for _ in range(steps):
             self.step()
             if self.rng.random() < 0.15:
-                with suppress(Killed):
+                with contextlib.suppress(Killed):
                     Runner(Frail(target, self.rng, self.pick((0.01, 0.1, 0.3))), 11).run(to_end=True)
         Runner(target, 11).run(to_end=True)
 
@@ -338,7 +373,7 @@ def test_it_does_not_matter_how_often_it_runs_and_how_the_feed_is_cut(tmp_path: 
                     Runner(Frail(InProcess(engine), rng, 0.0), 11).run(to_end=True)
             Runner(InProcess(engine), 11).run(to_end=True)
         check(directory, story.birthdays)
-        made.append([(one.trigger, one.card, one.bundle) for one in granted(journal_of(directory))])
+        made.append([(one.trigger, one.card, one.bundle, one.tier) for one in granted(journal_of(directory))])
     assert sorted(made[0]) == sorted(made[1])
     assert made[0]
 
@@ -392,6 +427,60 @@ def test_a_refused_grant_is_not_asked_for_again(shop: Engine) -> None:
     tally, (outcome,) = run(shop)
     assert (outcome.told.code, tally.refused) == (codes.Code.LOST_CARD, {41: 1})
     assert shop.cursors().at == {1: (first, 0)}
+    assert run(shop)[1] == []
+
+
+@contextlib.contextmanager
+def target_of(engine: Engine, served: bool) -> Iterator[triggers.Target]:
+    if not served:
+        yield InProcess(engine)
+        return
+    server = engine.serve("127.0.0.1:0")
+    try:
+        with Client(server.address) as client:
+            yield triggers.Served(client)
+    finally:
+        server.stop(5)
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_tier_is_what_a_card_has_at_least(shop: Engine, served: bool) -> None:
+    """Set in one group with bundles, once, and never lowered."""
+    assert shop.publish(Rules.parse(SHOP + TIERS + TIER_OF_THE_SECOND)) == 0
+    at: dict[str, Any] = {"terminal": 11, "business_date": DAY}
+    by_hand = rows.set_tier(["10000002", "10000003"], [1, 5], trace=[10, 11], **at)
+    assert not shop.execute(by_hand)["code"].any()
+    bought = [(card, buy(shop, card + 1, 20 + 2 * card + time)) for time in (0, 1) for card in range(3)]
+    outcomes: list[Outcome] = []
+    with target_of(shop, served) as target:
+        tally = Runner(target, 11, told=outcomes.append).run(to_end=True)
+    gifts = [(1, 0)] * 3 + [(0, 1)] * 3
+    expected_firings = [
+        Firing(sequence, 1 if bundle else 2, card, bundle, tier)
+        for (card, sequence), (bundle, tier) in zip(bought, gifts, strict=True)
+    ]
+    assert [outcome.firing for outcome in outcomes] == expected_firings
+    higher = (codes.Code.NOT_PERMITTED, codes.Reason.HIGHER_TIER)
+    told = [(outcome.told.code, outcome.told.reason) for outcome in outcomes]
+    assert told == [(0, 0)] * 5 + [higher]
+    assert (tally.granted, tally.refused, tally.repeated) == (5, {57: 1}, 0)
+    assert shop.execute(rows.balance(["10000001", "10000002", "10000003"], terminal=11))["tier"].tolist() == [
+        1,
+        1,
+        5,
+    ]
+    assert shop.cursors().at == {1: (bought[2][1], 2), 2: (bought[5][1], 2)}
+    with target_of(shop, served) as target:
+        assert Runner(target, 11).run(to_end=True).granted == 0
+
+
+def test_a_lost_card_gets_no_tier_and_is_done_with(shop: Engine) -> None:
+    assert shop.publish(Rules.parse(SHOP + TIERS + TIER_OF_THE_SECOND)) == 0
+    buy(shop, 1, 10)
+    second = buy(shop, 1, 11)
+    shop.execute(rows.set_status("10000001", 3, terminal=11, trace=12, business_date=DAY))
+    assert [outcome.told.code for outcome in run(shop)[1]] == [codes.Code.LOST_CARD] * 2
+    assert shop.cursors().at[2] == (second, 0)
     assert run(shop)[1] == []
 
 
@@ -542,7 +631,8 @@ def trigger(*lines: str) -> str:
         'price = "1.00"',
         'grants = [{ unit = "points", amount = "1" }]',
     ]
-    return after("\n".join([*header, *gift, *sold, ""]))
+    tier = ["[[tiers]]", "id = 1", 'name = "silver"', 'from = "1"']
+    return after("\n".join([*header, *gift, *sold, *tier, ""]))
 
 
 @pytest.mark.parametrize(
@@ -572,8 +662,19 @@ def trigger(*lines: str) -> str:
         ),
         (
             ['on = "birthday"'],
-            '10: `bundle` is missing: add bundle = "...", the name of a bundle without a price',
+            '10: `bundle` or `tier` is missing: add bundle = "...", the name of a bundle without a price, '
+            'or tier = "...", the name of one of [[tiers]]',
         ),
+        (
+            ['on = "birthday"', 'bundle = "gift"', 'tier = "silver"'],
+            "15: a trigger grants a `bundle` or a `tier`, not both: remove one",
+        ),
+        (['on = "birthday"', 'tier = "sliver"'], "14: unknown tier `sliver`: did you mean `silver`?"),
+        (
+            ['on = "birthday"', 'tier = "bronze"'],
+            "14: unknown tier `bronze`: add it to [[tiers]], or use one",
+        ),
+        (['on = "birthday"', "tier = 1"], "14: `tier` must be text in quotes, not a number"),
         (['bundle = "gift"'], '10: `on` is missing: add on = "first-purchase", "purchase"'),
         (['on = "death"', 'bundle = "gift"'], "13: `on`: 'death' is unknown: write 'first-purchase'"),
         (['on = "birthday"', 'bundle = "gfit"'], "14: unknown bundle `gfit`: did you mean `gift`?"),
@@ -591,6 +692,15 @@ def trigger(*lines: str) -> str:
 def test_mistakes_are_named(lines: list[str], says: str) -> None:
     (found_line,) = problems(trigger(*lines))
     assert found_line.startswith(says)
+
+
+def test_a_trigger_of_a_tier_is_said_in_words() -> None:
+    text = trigger('on = "birthday"', 'tier = "silver"')
+    rules = Rules.parse(text)
+    (found_trigger,) = rules.triggers
+    assert (found_trigger.bundle, found_trigger.tier) == (0, 1)
+    said = "Trigger 1, one: at least tier silver is granted to a member for the birthday."
+    assert said in rules.explain()
 
 
 def test_they_change_no_tables_and_are_a_change_all_the_same() -> None:
@@ -628,6 +738,17 @@ def test_the_command_line_in_a_data_directory(shop: Engine, tmp_path: Path) -> N
     done = onecard("triggers", "run", data, "--terminal", "11", "--once", "--programme", "7")
     assert done.returncode == 1
     assert done.stderr == "error: there is no such programme: name another with --programme\n"
+
+
+def test_the_command_line_tells_of_tiers(shop: Engine, tmp_path: Path) -> None:
+    assert shop.publish(Rules.parse(SHOP + TIERS + TIER_OF_THE_SECOND)) == 0
+    buy(shop, 1, 10)
+    buy(shop, 1, 11)
+    shop.close()
+    done = onecard("triggers", "run", tmp_path / "data", "--terminal", "11", "--once", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    gifts = [(line["trigger"], line.get("bundle"), line.get("tier"), line["code"]) for line in lines]
+    assert gifts == [(1, 1, None, 0), (2, None, 1, 0)]
 
 
 def test_wrong_uses_of_the_command_line(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.auditor.form import (
     REPLACE,
     REVERSED,
     RULES,
+    SET_TIER,
     STATUS,
     Entry,
     decode,
@@ -39,12 +40,13 @@ EPOCH = datetime.date(1970, 1, 1)
 
 
 class Fired(NamedTuple):
-    """What is to be granted: for which entry, by which trigger, to which card, and which bundle."""
+    """What is to be granted: for which entry, by which trigger, to which card, and which bundle or tier."""
 
     sequence: int
     trigger: int
     card: int
     bundle: int
+    tier: int = 0
 
 
 def journal_of(directory: Path) -> list[Entry]:
@@ -61,12 +63,18 @@ def journal_of(directory: Path) -> list[Entry]:
 def granted(entries: list[Entry], programme: int = 1) -> list[Fired]:
     """What triggers were granted, or tried to, in the order of the journal; what was done before is not."""
     return [
-        Fired(item.amount, item.unit, item.low, entry.product)
+        Fired(item.amount, item.unit, item.low, *given_by(entry))
         for entry in entries
-        if entry.kind == GRANT and entry.programme == programme and (entry.code, entry.reason) != BEHIND
+        if entry.kind in (GRANT, SET_TIER) and entry.programme == programme
+        if (entry.code, entry.reason) != BEHIND
         for item in entry.items
         if item.kind == CURSOR
     ]
+
+
+def given_by(entry: Entry) -> tuple[int, int]:
+    """The bundle or the tier that an entry gives; 0: not such a one."""
+    return (entry.product, 0) if entry.kind == GRANT else (0, entry.product)
 
 
 def expected(entries: list[Entry], birthdays: dict[int, datetime.date], programme: int = 1) -> list[Fired]:
@@ -79,10 +87,12 @@ def fired_by(past: list[Entry], birthdays: dict[int, datetime.date]) -> Iterator
     """What the last of these entries makes fire."""
     entry, rules = past[-1], rules_at(past)
     bundles = {bundle["name"]: bundle["id"] for bundle in rules.get("bundles", [])}
+    tiers = {tier["name"]: tier["id"] for tier in rules.get("tiers", [])}
     for trigger in rules.get("triggers", []):
         for card in cards_of(trigger, past, birthdays):
             if product_of(card, past) in wanted_products(trigger, rules):
-                yield Fired(entry.sequence, trigger["id"], card, bundles[trigger["bundle"]])
+                gift = bundles.get(trigger.get("bundle"), 0), tiers.get(trigger.get("tier"), 0)
+                yield Fired(entry.sequence, trigger["id"], card, *gift)
 
 
 def rules_at(past: list[Entry]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ PLACES: dict[int, tuple[int, ...]] = {
     BIND: (PIN, ALIAS, CARD),
     SET_PIN: (ALIAS, PIN, NEW_PIN),
     CLOSE: (ALIAS,),
-    SET_TIER: (ALIAS,),
+    SET_TIER: (ALIAS, CURSOR),
     BULK_TOP_UP: (CARD,),
 }
 """The items that a message has fields for, in the order in which they are taken. What docs/card.md allows
@@ -357,8 +357,9 @@ def single_fields(item: Item) -> dict[str, Any]:
     if item.kind == ALIAS:
         return {"alias": transaction_pb2.Alias(kind=item.digits, value=alias_value(item))}
     if item.kind == CURSOR:
-        at = {"trigger": item.unit, "sequence": item.amount, "card_index": item.low}
-        return {"cursor": transaction_pb2.Cursor(**at)}
+        # What is beyond its field makes the header malformed; it is sent as near as the field can say it.
+        at = {"sequence": max(item.amount, 0), "card_index": min(item.low, UINT32_MAX)}
+        return {"cursor": transaction_pb2.Cursor(trigger=item.unit, **at)}
     if item.kind == CASH:
         # A cash of 0 would say that there is none, and so would be no mistake.
         return {"cash": item.amount or -1}

@@ -768,7 +768,7 @@ def _tell_grant(outcome: triggers.Outcome) -> None:
         "trigger": firing.trigger,
         "for": firing.sequence,
         "card": outcome.card,
-        "bundle": firing.bundle,
+        **({"tier": firing.tier} if firing.tier else {"bundle": firing.bundle}),
         "code": told.code,
         "reason": told.reason,
         "sequence": told.sequence,

@@ -485,7 +485,7 @@ class Client:
         """Top up many cards, all or none: number and amount of each."""
         return self.send(BulkTopUp(cards=tuple(cards), **self._filled(header)))
 
-    def set_tier(self, card: Card, tier: int, **header: Unpack[Header]) -> Answer:
+    def set_tier(self, card: Card | Cursor, tier: int, **header: Unpack[Header]) -> Answer:
         """Set the tier of a card; 0: none."""
         return self.send(SetTier(card=card, tier=tier, **self._filled(header)))
 

@@ -80,7 +80,7 @@ class Status(IntEnum):
 
 
 class Reason(IntEnum):
-    """What the code alone does not say: why coupons, passes, aliases, staff cards or sales were refused."""
+    """What the code alone does not say: why coupons, passes, aliases, tiers or sales were refused."""
 
     NONE = 0
     FORGED = 1
@@ -98,6 +98,7 @@ class Reason(IntEnum):
     BEHIND = 13
     ADVISED = 14
     NO_ADVICE = 15
+    HIGHER_TIER = 16
 
 
 class Purse(IntEnum):
@@ -215,6 +216,9 @@ _REASON = {
     Reason.NOT_STAFF: "not a staff card",
     Reason.SOLD_OUT: "sold out",
     Reason.BEHIND: "done before",
+    Reason.ADVISED: "refused by a rule in Python",
+    Reason.NO_ADVICE: "a rule in Python was not heard",
+    Reason.HIGHER_TIER: "has a higher tier",
 }
 
 

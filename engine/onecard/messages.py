@@ -540,10 +540,10 @@ class BulkTopUp(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTier(Request):
-    """Set the tier of a card; 0: none."""
+    """Set the tier of a card; 0: none. A trigger names the card by its cursor, and never lowers it."""
 
     FIELD: ClassVar[str] = "set_tier"
-    card: Card
+    card: Card | Cursor
     tier: int
 
     def message(self) -> transaction_pb2.SetTierRequest:

@@ -580,7 +580,7 @@ def member(id: int, real_name_known: bool = False) -> Items:
 
 
 def cursor(trigger: npt.ArrayLike, sequence: npt.ArrayLike, card_index: npt.ArrayLike) -> Items:
-    """Where triggers go with their grants, one an item; each names the card of its grant."""
+    """Where triggers go with what they grant, one an item; each names the card that gets it."""
     columns = np.broadcast_arrays(np.atleast_1d(trigger), sequence, card_index)
     items = np.zeros(columns[0].shape, ITEM)
     items["kind"] = ITEM_CURSOR

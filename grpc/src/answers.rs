@@ -80,6 +80,7 @@ fn reason(number: u8) -> v1::Reason {
         Some(Reason::Behind) => v1::Reason::Behind,
         Some(Reason::Advised) => v1::Reason::Advised,
         Some(Reason::NoAdvice) => v1::Reason::NoAdvice,
+        Some(Reason::HigherTier) => v1::Reason::HigherTier,
     }
 }
 

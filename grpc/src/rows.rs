@@ -172,17 +172,7 @@ impl Ask for v1::FundRequest {
 
 impl Ask for v1::GrantRequest {
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
-        let row = keyed(Kind::Grant, &self.header)?;
-        let row = match &self.cursor {
-            None => with_card(row, desk, &self.card, &self.alias)?,
-            Some(_) if !self.card.is_empty() || self.alias.is_some() => {
-                return Err(malformed("cursor", "leave it out, or leave `card` and `alias` out: it names the card").into());
-            }
-            Some(cursor) => {
-                desk.cursor(cursor)?;
-                row
-            }
-        };
+        let row = with_card_or_cursor(keyed(Kind::Grant, &self.header)?, desk, &self.card, &self.alias, &self.cursor)?;
         desk.pin(&self.pin, "pin")?;
         let flags = if self.paid_by_card { FROM_CARD } else { 0 };
         Ok(Request { product: sixteen_bits(self.bundle, "bundle")?, amount: self.count, flags, ..row })
@@ -295,7 +285,7 @@ impl Ask for v1::BulkTopUpRequest {
 
 impl Ask for v1::SetTierRequest {
     fn convert(&self, desk: &mut Desk<'_>) -> Result<Request, Refusal> {
-        let row = with_card(keyed(Kind::SetTier, &self.header)?, desk, &self.card, &self.alias)?;
+        let row = with_card_or_cursor(keyed(Kind::SetTier, &self.header)?, desk, &self.card, &self.alias, &self.cursor)?;
         Ok(Request { product: sixteen_bits(self.tier, "tier")?, ..row })
     }
 }
@@ -391,6 +381,22 @@ fn with_card(row: Request, desk: &mut Desk<'_>, number: &str, alias: &Option<v1:
         return Err(malformed("alias", "leave it out, or leave `card` out: exactly one of them names the card").into());
     }
     desk.alias(row.programme(), alias)?;
+    Ok(row)
+}
+
+/// The same of what a trigger may do: then its cursor names the card.
+fn with_card_or_cursor(
+    row: Request,
+    desk: &mut Desk<'_>,
+    number: &str,
+    alias: &Option<v1::Alias>,
+    cursor: &Option<v1::Cursor>,
+) -> Result<Request, Refusal> {
+    let Some(cursor) = cursor else { return with_card(row, desk, number, alias) };
+    if !number.is_empty() || alias.is_some() {
+        return Err(malformed("cursor", "leave it out, or leave `card` and `alias` out: it names the card").into());
+    }
+    desk.cursor(cursor)?;
     Ok(row)
 }
 
@@ -838,6 +844,28 @@ mod tests {
         assert_eq!((row.kind, row.items, items[999].amount), (20, 1_000, 5));
         assert_eq!(field(bulk(0).only_row()), "cards");
         assert_eq!(field(bulk(1_001).only_row()), "cards");
+    }
+
+    #[test]
+    fn a_cursor_names_the_card_of_a_grant_or_a_tier() {
+        let cursor = |trigger, sequence| Some(v1::Cursor { trigger, sequence, card_index: 3 });
+        let grant = |cursor| v1::GrantRequest { header: header(), bundle: 7, count: 1, cursor, ..Default::default() };
+        let tier = |cursor| v1::SetTierRequest { header: header(), tier: 5, cursor, ..Default::default() };
+        let both = [(grant(cursor(2, 9)).both(), 9, 7), (tier(cursor(2, 9)).both(), 21, 5)];
+        for (outcome, kind, product) in both {
+            let (row, items) = outcome.unwrap();
+            assert_eq!((row.kind, row.product, row.card_digits), (kind, product, 0));
+            assert_eq!(kinds(&items), [ItemKind::Cursor]);
+            assert_eq!((items[0].unit, items[0].amount, items[0].low), (2, 9, 3));
+        }
+        for wrong in [cursor(0, 9), cursor(65_536, 9), cursor(2, 0), cursor(2, u64::MAX)] {
+            assert!(field(grant(wrong).only_row()).starts_with("cursor"));
+            assert!(field(tier(wrong).only_row()).starts_with("cursor"));
+        }
+        let named = v1::SetTierRequest { card: "12345678".into(), ..tier(cursor(2, 9)) };
+        assert_eq!(field(named.only_row()), "cursor");
+        assert_eq!(field(v1::SetTierRequest { alias: phone("1"), ..tier(cursor(2, 9)) }.only_row()), "cursor");
+        assert_eq!(field(tier(None).only_row()), "card");
     }
 
     proptest! {

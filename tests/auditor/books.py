@@ -100,8 +100,9 @@ WINDOW_DAYS = 7
 AMOUNT_MAX = 10**14
 MOST = {GRANT: 1_000, ISSUE_CODES: 10**7}
 TRIES_MAX = 3
-REASONS = frozenset(range(15))
+REASONS = frozenset({*range(15), 16})
 BEHIND = 57, 13
+HIGHER_TIER = 57, 16
 ADVISED = 57, 14
 FACTOR_MAX = 100 * 10**12
 
@@ -135,7 +136,7 @@ ITEMS = {
     NUMBER: {REPLACE},
     MEMBER: {HOLDER},
     LINE: {PURCHASE, AUTHORISE},
-    CURSOR: {GRANT},
+    CURSOR: {GRANT, SET_TIER},
     SEEN: {PURCHASE, AUTHORISE},
     ADVICE: {PURCHASE, AUTHORISE},
 }
@@ -231,6 +232,7 @@ class Books(State):
         for change in entry.changes_of(TRIES):
             self.tries(entry, change)
         self.cursor(entry, programme)
+        self.higher_tier(entry)
         if entry.approved:
             self.effects(entry, programme, original)
         else:
@@ -410,7 +412,8 @@ class Books(State):
     def states(self, entry: Entry) -> None:
         """The card may be used, and flags, reason and what is told of a sale are those of its kind."""
         card = self.of(entry.card)
-        if entry.approved and entry.kind in USABLE and not entry.asked & kinds.BY_OPERATOR:
+        in_use = entry.kind in USABLE or bool(entry.items_of(CURSOR))
+        if entry.approved and in_use and not entry.asked & kinds.BY_OPERATOR:
             self.usable(entry, card)
         if entry.approved and entry.kind in NOT_CLOSED and card is not None:
             self.check(card.status != CLOSED, "a closed card")
@@ -452,7 +455,7 @@ class Books(State):
         card.tries = change[2]
 
     def cursor(self, entry: Entry, programme: Programme) -> None:
-        """A grant whose card was found moves its cursor; one that is not beyond refuses the grant."""
+        """A request whose card was found moves its cursor; one that is not beyond refuses the request."""
         moved = [change[1:] for change in entry.changes_of(NEW_CURSOR)]
         wanted = [(item.unit, item.amount, item.low) for item in entry.items_of(CURSOR)]
         beyond = [one for one in wanted if one[1:] > programme.cursors.get(one[0], (0, 0))]
@@ -462,6 +465,15 @@ class Books(State):
             is_behind = (entry.code, entry.reason) == BEHIND
             self.check(is_behind != bool(beyond), f"code {entry.code}, reason {entry.reason} of a cursor")
         programme.cursors.update({trigger: (sequence, card) for trigger, sequence, card in moved})
+
+    def higher_tier(self, entry: Entry) -> None:
+        """A trigger never lowers a tier, and nothing else is refused for a higher one."""
+        card = self.of(entry.card)
+        by_trigger = entry.kind == SET_TIER and bool(entry.items_of(CURSOR))
+        lowers = by_trigger and card is not None and entry.product < card.tier
+        self.check(not (lowers and entry.approved), "a trigger lowers a tier")
+        told = entry.reason == HIGHER_TIER[1]
+        self.check(not told or (lowers and entry.code == HIGHER_TIER[0]), "refused for no higher tier")
 
     # What an approved one does
 

@@ -275,7 +275,8 @@ def undo_moves(state: State, original: Entry, plan: Plan) -> None:
         if post not in gave:
             plan.bring_back(post, post.amount)
     for post in gave:
-        if post.purse > 3:
+        # Growth value that has lapsed meanwhile is not owed.
+        if post.purse > 3 and post.purse not in plan.growth:
             there = plan.there(post.card, post.purse, post.dates)
             state.check(there >= post.amount, f"unit {post.purse} is not there any more")
         plan.take_back(post, post.amount)

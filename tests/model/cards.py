@@ -41,7 +41,7 @@ from tests.model.rows import (
 TRIES_MAX = 3
 REFUSED_AS = {FROZEN: 62, LOST: 41, STOLEN: 43, NOT_YET: 78, CLOSED: 46}
 FORMER_AS = {0: 4, LOST: 41, STOLEN: 43}
-BOUND_ELSEWHERE, NOT_BOUND = 9, 10
+BOUND_ELSEWHERE, NOT_BOUND, BEHIND, HIGHER_TIER = 9, 10, 13, 16
 
 
 def card_of(books: Books, digits: int, number: int) -> Card:
@@ -89,6 +89,17 @@ def find_further(draft: Draft) -> None:
             raise Refused(12)
         transaction.further.append(card)
         check_usable(draft, card)
+
+
+def move_cursor(draft: Draft) -> bool:
+    """A trigger goes on, whatever becomes of what it grants; what it did once it does not do again."""
+    for item in draft.transaction.items(CURSOR):
+        at = (item.amount, item.low)
+        if at <= draft.cursors.get(item.unit, (0, 0)):
+            raise Refused(57, BEHIND)
+        draft.cursors[item.unit] = at
+        return True
+    return False
 
 
 def check_usable(books: Books, card: Card) -> None:
@@ -206,11 +217,17 @@ def replace(draft: Draft) -> None:
 
 
 def change_tier(draft: Draft) -> None:
+    """A trigger does it to cards that may be used alone, and never lowers a tier."""
     card = find_card(draft)
+    by_trigger = move_cursor(draft)
+    if by_trigger:
+        check_usable(draft, card)
     check_not_closed(card)
     tier = draft.row.product
     if tier and tier not in [row["id"] for row in draft.rules().get("tiers", [])]:
         raise Refused(12)
+    if by_trigger and tier < card.tier:
+        raise Refused(57, HIGHER_TIER)
     draft.tier = tier
     draft.then.append(lambda: set_tier(card, tier, draft.tier_until(draft.open_date) if tier else 0))
 

@@ -25,14 +25,14 @@ from tests.model.cards import (
     check_usable,
     find_card,
     find_further,
+    move_cursor,
 )
 from tests.model.gifts import bundle_of, check_may_take, give_bundle, hand_over
-from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, CURSOR, ONE, Part
+from tests.model.rows import AMOUNT_MAX, BY_CARD, CARD, ONE, Part
 from tests.model.sale import bonus_until, points_until
 
 COUNT_MAX = 1_000
 CODES_MAX = 10**7
-BEHIND = 13
 
 
 def top_up(draft: Draft) -> None:
@@ -102,15 +102,6 @@ def grant(draft: Draft) -> None:
     draft.spent = points
     hand_over(draft, card, bundle, row.amount)
     draft.amount = price
-
-
-def move_cursor(draft: Draft) -> None:
-    """A trigger goes on, whatever becomes of its grant; what it did once it does not do again."""
-    for item in draft.transaction.items(CURSOR):
-        at = (item.amount, item.low)
-        if at <= draft.cursors.get(item.unit, (0, 0)):
-            raise Refused(57, BEHIND)
-        draft.cursors[item.unit] = at
 
 
 def check_price(price: int) -> None:

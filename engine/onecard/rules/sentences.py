@@ -317,7 +317,8 @@ def _trigger(trigger: Trigger) -> str:
             when = f"to a member for the birthday{before}"
     scope = [*_listed("of", "product", trigger.products), *_listed("in", "store", sorted(trigger.stores))]
     where = ", ".join(["", *scope])
-    return f"Trigger {trigger.id}, {trigger.name}: bundle {trigger.bundle} is granted {when}{where}."
+    what = f"bundle {trigger.bundle}" if trigger.tier is None else f"at least tier {trigger.tier}"
+    return f"Trigger {trigger.id}, {trigger.name}: {what} is granted {when}{where}."
 
 
 def _most(whom: str, count: int) -> str:

@@ -426,8 +426,10 @@ class Trigger(Table):
     """What it is called, in at most 64 bytes."""
     on: Literal["first-purchase", "purchase", "no-purchase", "cadence", "birthday"]
     """A card's first purchase, or its nth; none for days, or for longer than it is used to; a birthday."""
-    bundle: Name
-    """The name of the bundle that is granted; one without a price."""
+    bundle: Name | None = None
+    """The name of the bundle that is granted; one without a price. This or `tier`."""
+    tier: Name | None = None
+    """The name of the tier that the card has at least afterwards. This or `bundle`."""
     nth: Annotated[int, Field(ge=2, le=TRIGGER_NTH_MAX)] = 0
     """Which purchase of a card; of purchase only, and required there."""
     days: Annotated[int, Field(ge=0, le=DAYS_MAX)] = 0

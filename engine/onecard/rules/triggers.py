@@ -12,6 +12,7 @@ from onecard.rules.located import KeyPath
 from onecard.rules.scaling import Scaler
 from onecard.rules.source import RuleFile
 from onecard.rules.source import Trigger as Written
+from onecard.rules.wording import EXAMPLES
 
 TIMES_MAX = 100
 BIRTHDAY_DAYS_MAX = 365
@@ -44,7 +45,10 @@ class Trigger:
     id: int
     name: str
     on: On
-    bundle: int
+    bundle: int = 0
+    """What is granted; 0: a tier."""
+    tier: int = 0
+    """What the card has at least afterwards; 0: a bundle is granted."""
     nth: int = 0
     """Of purchases: which of a card, 1 for the first."""
     days: int = 0
@@ -62,12 +66,14 @@ class Trigger:
 def triggers_of(source: RuleFile) -> tuple[Trigger, ...]:
     """The triggers of a rule file that is good, by their numbers."""
     bundles = {bundle.name: bundle.id for bundle in source.bundles}
+    tiers = {tier.name: tier.id for tier in source.tiers}
     return tuple(
         Trigger(
             id=one.id,
             name=one.name,
             on=one.on,
-            bundle=bundles[one.bundle],
+            bundle=0 if one.bundle is None else bundles[one.bundle],
+            tier=0 if one.tier is None else tiers[one.tier],
             nth=1 if one.on == "first-purchase" else one.nth,
             days=one.days,
             times=int((one.times or Decimal(0)) * TIMES_SCALE),
@@ -87,6 +93,7 @@ class Triggers:
         self._source = source
         self._products = {product.name for product in source.products}
         self._bundles = {bundle.name: bundle for bundle in source.bundles}
+        self._tiers = {tier.name for tier in source.tiers}
 
     def check(self) -> None:
         """Names what is wrong."""
@@ -122,7 +129,22 @@ class Triggers:
             if name not in self._products:
                 scaler.unknown((*path, "products", number), "product", name, self._products, "products")
         scaler.numbers((*path, "stores"), one.stores, "store")
-        self._bundle((*path, "bundle"), one.bundle)
+        self._granted(path, one)
+
+    def _granted(self, path: KeyPath, one: Written) -> None:
+        """A bundle or a tier."""
+        if one.bundle is None and one.tier is None:
+            self._scaler.problem(
+                path, f"`bundle` or `tier` is missing: add {EXAMPLES['bundle']}, or {EXAMPLES['tier']}"
+            )
+        elif one.bundle is not None and one.tier is not None:
+            self._scaler.problem(
+                (*path, "tier"), "a trigger grants a `bundle` or a `tier`, not both: remove one"
+            )
+        if one.bundle is not None:
+            self._bundle((*path, "bundle"), one.bundle)
+        if one.tier is not None and one.tier not in self._tiers:
+            self._scaler.unknown((*path, "tier"), "tier", one.tier, sorted(self._tiers), "tiers")
 
     def _bundle(self, path: KeyPath, name: str) -> None:
         bundle = self._bundles.get(name)

@@ -66,6 +66,7 @@ EXAMPLES = {
     "benefits": "words for people, or leave it out: none",
     "on": 'on = "first-purchase", "purchase", "no-purchase", "cadence" or "birthday"',
     "bundle": 'bundle = "...", the name of a bundle without a price',
+    "tier": 'tier = "...", the name of one of [[tiers]]',
     "from": 'from = "500.00", the least amount of the band',
     "pay": 'pay = "principal", "bonus" or "points"',
     "daily_rate": 'daily_rate = "0.01%"',

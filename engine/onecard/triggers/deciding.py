@@ -35,6 +35,9 @@ class Firing(NamedTuple):
     trigger: int
     card: int
     bundle: int
+    """0: a tier."""
+    tier: int = 0
+    """What the card has at least afterwards; 0: a bundle."""
 
 
 class Decider:
@@ -104,7 +107,7 @@ class Decider:
                 fires = fires & np.isin(entries[name], list(wanted))
         for sequence, card in entries[fires][["sequence", "card_index"]].tolist():
             if self._beyond(trigger, sequence, card):
-                yield Firing(sequence, trigger.id, card, trigger.bundle)
+                yield Firing(sequence, trigger.id, card, trigger.bundle, trigger.tier)
 
     # Days
 
@@ -114,7 +117,7 @@ class Decider:
             if self._beyond(trigger, sequence, feed.NO_CARD):
                 for card in self._due(trigger, date).tolist():
                     if self._beyond(trigger, sequence, card):
-                        yield Firing(sequence, trigger.id, card, trigger.bundle)
+                        yield Firing(sequence, trigger.id, card, trigger.bundle, trigger.tier)
 
     def _due(self, trigger: Trigger, date: int) -> Indexes:
         match trigger.on:

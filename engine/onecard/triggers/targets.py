@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from onecard import rows
-from onecard.client import Client, Grant
+from onecard.client import Client, Grant, SetTier
 from onecard.client import Cursor as At
+from onecard.codes import Kind
 from onecard.engine import Engine
 from onecard.feed import FeedBatch
 from onecard.members import Member
@@ -76,17 +77,21 @@ class InProcess:
 
     def grant(self, firings: Sequence[Firing], terminal: int, date: datetime.date) -> list[Told]:
         """Ask for grants, in order, all or none of them in one group."""
+        sequences, triggers, cards, bundles, tiers = (
+            np.array(column) for column in zip(*firings, strict=True)
+        )
         ids = np.array([id_of(firing) for firing in firings], np.uint64).reshape(-1, 2)
         batch = rows.grant(
             None,
-            [firing.bundle for firing in firings],
+            bundles + tiers,
             programme=self._programme,
             terminal=terminal,
             business_date=date,
             id=(ids[:, 0], ids[:, 1]),
         )
+        of_tier = tiers != 0
+        batch["kind"][of_tier], batch["amount"][of_tier] = Kind.SET_TIER, 0
         batch["items"], batch["first_item"] = 1, np.arange(len(batch))
-        sequences, triggers, cards, _ = zip(*firings, strict=True)
         answers = self._engine.execute(rows.Requests(batch, rows.cursor(triggers, sequences, cards)))
         told = answers[["code", "reason", "sequence", "replayed"]].tolist()
         return [Told(code, reason, sequence, bool(replayed)) for code, reason, sequence, replayed in told]
@@ -124,15 +129,16 @@ class Served:
         return [Told(answer.code, answer.reason, answer.sequence, answer.replayed) for answer in answers]
 
 
-def _request(firing: Firing, programme: int, terminal: int, date: datetime.date) -> Grant:
+def _request(firing: Firing, programme: int, terminal: int, date: datetime.date) -> Grant | SetTier:
     high, low = id_of(firing)
+    card = At(firing.trigger, firing.sequence, firing.card)
+    id = (high << 64 | low).to_bytes(16, "big")
+    if firing.tier:
+        return SetTier(
+            card=card, tier=firing.tier, programme=programme, terminal=terminal, business_date=date, id=id
+        )
     return Grant(
-        card=At(firing.trigger, firing.sequence, firing.card),
-        bundle=firing.bundle,
-        programme=programme,
-        terminal=terminal,
-        business_date=date,
-        id=(high << 64 | low).to_bytes(16, "big"),
+        card=card, bundle=firing.bundle, programme=programme, terminal=terminal, business_date=date, id=id
     )
 
 

@@ -58,6 +58,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A Python rule refuses the sale."""
     REASON_NO_ADVICE: _Reason.ValueType  # 15
     """A Python rule that is required was not heard: send it again later."""
+    REASON_HIGHER_TIER: _Reason.ValueType  # 16
+    """A trigger sets a tier below the card's own."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """What the code alone does not say (docs/card.md)."""
@@ -86,6 +88,8 @@ REASON_ADVISED: Reason.ValueType  # 14
 """A Python rule refuses the sale."""
 REASON_NO_ADVICE: Reason.ValueType  # 15
 """A Python rule that is required was not heard: send it again later."""
+REASON_HIGHER_TIER: Reason.ValueType  # 16
+"""A trigger sets a tier below the card's own."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _PartKind:
@@ -1824,6 +1828,7 @@ class SetTierRequest(_message.Message):
     CARD_FIELD_NUMBER: _builtins.int
     ALIAS_FIELD_NUMBER: _builtins.int
     TIER_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     card: _builtins.str
     tier: _builtins.int
     """A tier of the rules; 0: none."""
@@ -1831,6 +1836,10 @@ class SetTierRequest(_message.Message):
     def header(self) -> Global___Header: ...
     @_builtins.property
     def alias(self) -> Global___Alias: ...
+    @_builtins.property
+    def cursor(self) -> Global___Cursor:
+        """It is the doing of a trigger, which moves there; names the card in place of `card` and `alias`. A higher tier is kept."""
+
     def __init__(
         self,
         *,
@@ -1838,10 +1847,11 @@ class SetTierRequest(_message.Message):
         card: _builtins.str = ...,
         alias: Global___Alias | None = ...,
         tier: _builtins.int = ...,
+        cursor: Global___Cursor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "cursor", b"cursor", "header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "header", b"header", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "card", b"card", "cursor", b"cursor", "header", b"header", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,7 +126,7 @@ impl ItemKind {
             Number => kind == Kind::Replace,
             Member => kind == Kind::Holder,
             NewPin => kind == Kind::SetPin,
-            Cursor => kind == Kind::Grant,
+            Cursor => matches!(kind, Kind::Grant | Kind::SetTier),
             Seen | Advice => false,
         }
     }
@@ -340,6 +340,7 @@ pub enum Reason {
     Behind = 13,
     Advised = 14,
     NoAdvice = 15,
+    HigherTier = 16,
 }
 
 impl Reason {
@@ -363,6 +364,7 @@ impl Reason {
             Behind,
             Advised,
             NoAdvice,
+            HigherTier,
         ];
         all.into_iter().find(|&reason| reason as u8 == number)
     }

@@ -42,7 +42,7 @@ use crate::machine::{answer_to, points_of};
 use crate::members::{Member, Members};
 use crate::pipeline::door::Checked;
 pub use crate::pipeline::explain::Explanation;
-use crate::pipeline::explain::Surroundings;
+use crate::pipeline::explain::{LastTables, Surroundings};
 use crate::pipeline::pace::{hurry_entries, pass_rest};
 use crate::recovery::recover;
 use crate::secrets::Secrets;
@@ -226,6 +226,7 @@ pub struct Engine {
     /// None when it is closed.
     live: Arc<Mutex<Option<Live>>>,
     secrets: Secrets,
+    explained: LastTables,
     pid: u32,
 }
 
@@ -291,7 +292,7 @@ impl Engine {
             }),
         ];
         let live = Arc::new(Mutex::new(Some(Live { threads, journal, members, _directory: directory })));
-        Ok(Engine { jobs, shared, live, secrets, pid: std::process::id() })
+        Ok(Engine { jobs, shared, live, secrets, explained: LastTables::default(), pid: std::process::id() })
     }
 
     /// Asks for these transactions, at most [`ROWS_MAX`], in order; each sees those before it. `done` is called when all that

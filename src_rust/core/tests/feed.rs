@@ -7,7 +7,8 @@ use std::time::Duration;
 use onecard_core::codes::Code;
 use onecard_core::feed::{KIND_DAY_CLOSED, KIND_RULES, NO_CARD};
 use onecard_core::{
-    Answers, Batch, Cursor, Engine, Error, FeedRow, Item, ItemKind, Kind, Options, Reason, Registration, Request, Secrets, verify,
+    Answer, Answers, Batch, Cursor, Engine, Error, FeedRow, Item, ItemKind, Kind, Options, Reason, Registration, Request,
+    Secrets, verify,
 };
 
 const DAY: i32 = 20_000;
@@ -17,6 +18,7 @@ const TABLES: &str = r#"{"money": {"name": "CNY", "scale": 2}, "points": {"name"
     "top_up_bonus": [], "waterfall": [{"pay": "principal", "share": 1000000000000, "price": 0, "min_points": 0}],
     "units": [{"id": 16, "name": "coffee", "kind": "coupon", "value": 100}],
     "bundles": [{"id": 1, "name": "welcome", "per_card": 2, "grants": [{"unit": 16, "amount": 1}]}],
+    "tiers": [{"id": 1, "name": "silver", "from": 10}, {"id": 5, "name": "gold", "from": 20}],
     "compounding_rate": 0, "time_tolerance_s": 86400}"#;
 
 fn open(path: &Path) -> Engine {
@@ -63,11 +65,21 @@ fn issue(trace: u32, card: u64) -> Request {
 
 /// A grant of a trigger: code and reason.
 fn grant(engine: &Engine, trace: u32, trigger: u16, sequence: i64, card: u64) -> (u16, u8) {
+    let answer = by_trigger(engine, Request { product: 1, amount: 1, ..request(Kind::Grant, trace) }, trigger, sequence, card);
+    (answer.code, answer.reason)
+}
+
+/// A tier that a trigger sets: code, reason, and the tier that the card came to.
+fn set_tier(engine: &Engine, trace: u32, tier: u16, sequence: i64, card: u64) -> (u16, u8, u8) {
+    let answer = by_trigger(engine, Request { product: tier, ..request(Kind::SetTier, trace) }, 5, sequence, card);
+    (answer.code, answer.reason, answer.tier)
+}
+
+fn by_trigger(engine: &Engine, row: Request, trigger: u16, sequence: i64, card: u64) -> Answer {
     let cursor = Item { kind: ItemKind::Cursor as u8, unit: trigger, amount: sequence, low: card, ..Item::default() };
     let mut batch = Batch::default();
-    batch.push(Request { product: 1, amount: 1, ..request(Kind::Grant, trace) }, &[cursor]);
-    let answer = ask(engine, batch).rows[0];
-    (answer.code, answer.reason)
+    batch.push(row, &[cursor]);
+    ask(engine, batch).rows[0]
 }
 
 const DONE_BEFORE: (u16, u8) = (Code::NotPermitted as u16, Reason::Behind as u8);
@@ -223,7 +235,45 @@ fn a_cursor_moves_on_whatever_becomes_of_its_grant_and_never_back() {
 }
 
 #[test]
-fn a_cursor_names_the_card_alone_and_stands_in_grants_only() {
+fn a_tier_of_a_trigger_is_what_the_card_has_at_least() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path());
+    chain(&engine, 1);
+    ask(&engine, vec![issue(1, 11_111_111), issue(2, 22_222_222)]);
+    let higher = (Code::NotPermitted as u16, Reason::HigherTier as u8, 0);
+
+    assert_eq!(set_tier(&engine, 10, 5, 100, 0), (0, 0, 5));
+    assert_eq!(set_tier(&engine, 11, 5, 100, 0), (DONE_BEFORE.0, DONE_BEFORE.1, 0));
+    // The same tier again, a lower one, none, and one that there is not; each is done with.
+    assert_eq!(set_tier(&engine, 12, 5, 101, 0), (0, 0, 5));
+    assert_eq!(set_tier(&engine, 13, 1, 102, 0), higher);
+    assert_eq!(set_tier(&engine, 14, 0, 103, 0), higher);
+    assert_eq!(set_tier(&engine, 15, 4, 104, 0), (12, 0, 0));
+    assert_eq!(set_tier(&engine, 16, 5, 104, 0).1, Reason::Behind as u8);
+    // A lost card gets none of a trigger, and one of who sets it himself, who may lower it.
+    ask(&engine, vec![Request { status: 3, ..on_card(Kind::Status, 17, 22_222_222, 0) }]);
+    assert_eq!(set_tier(&engine, 18, 1, 105, 1), (41, 0, 0));
+    let by_hand = |trace, card, tier| {
+        let answer = ask(&engine, vec![Request { product: tier, ..on_card(Kind::SetTier, trace, card, 0) }]).rows[0];
+        (answer.code, answer.tier)
+    };
+    assert_eq!(by_hand(19, 22_222_222, 1), (0, 1));
+    assert_eq!(by_hand(20, 11_111_111, 1), (0, 1));
+    // Bundles and tiers move one cursor.
+    assert_eq!(grant(&engine, 21, 5, 105, 1), DONE_BEFORE);
+    assert_eq!(grant(&engine, 22, 5, 106, 0), (0, 0));
+    assert_eq!(engine.cursors(1).unwrap().cursors, [(5, Cursor { sequence: 106, card: 0 })]);
+
+    let digest = engine.state_digest().unwrap();
+    engine.close().unwrap();
+    let again = open(directory.path());
+    assert_eq!(again.state_digest().unwrap(), digest);
+    assert_eq!(set_tier(&again, 30, 5, 106, 0).1, Reason::Behind as u8);
+    assert_eq!(set_tier(&again, 31, 5, 106, 1), (41, 0, 0));
+}
+
+#[test]
+fn a_cursor_names_the_card_alone_and_stands_in_grants_and_set_tiers_only() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path());
     chain(&engine, 1);
@@ -242,6 +292,10 @@ fn a_cursor_names_the_card_alone_and_stands_in_grants_only() {
         (grant(2), vec![Item { high: 1, ..cursor }]),
         (grant(2), vec![Item { digits: 1, ..cursor }]),
         (grant(2), vec![Item { number: 1, ..cursor }]),
+        (on_card(Kind::SetTier, 2, 11_111_111, 0), vec![cursor]),
+        (request(Kind::SetTier, 2), vec![cursor, alias]),
+        (request(Kind::SetTier, 2), vec![Item { unit: 0, ..cursor }]),
+        (Request { amount: 1, ..request(Kind::SetTier, 2) }, vec![cursor]),
         (request(Kind::Purchase, 2), vec![cursor]),
         (on_card(Kind::Purchase, 2, 11_111_111, 1), vec![cursor]),
         (request(Kind::Balance, 0), vec![cursor]),

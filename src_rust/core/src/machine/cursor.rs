@@ -1,5 +1,6 @@
-//! Where triggers are. A trigger follows the feed from outside and grants for what it sees; each grant says for which entry, and moves its
-//! cursor there in the same entry of the journal. So it can be stopped anywhere: what it did before is refused, what it did not is not.
+//! Where triggers are. A trigger follows the feed from outside, and grants or sets tiers for what it sees; each of these says for which entry,
+//! and moves its cursor there in the same entry of the journal. So it can be stopped anywhere: what it did before is refused, what it did not
+//! is not.
 
 use crate::codes::Code;
 use crate::commands::{Cursor, Cursors};
@@ -15,10 +16,10 @@ impl Machine {
         there.filter(|&index| self.cards.card(index).programme == programme).ok_or(Code::InvalidCard)
     }
 
-    /// Moves the cursor that a grant has, if it has one; where it is already, or was before, nothing may be done again.
+    /// Moves the cursor that a request has; false if it has none. Where it is already, or was before, nothing may be done again.
     #[cold]
-    pub(super) fn move_cursor(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<(), Refused> {
-        let Some(item) = item_of(admitted.items(), ItemKind::Cursor) else { return Ok(()) };
+    pub(super) fn move_cursor(&self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<bool, Refused> {
+        let Some(item) = item_of(admitted.items(), ItemKind::Cursor) else { return Ok(false) };
         // Both are within these bounds at the door.
         let to = Cursor { sequence: item.amount as u64, card: item.low as u32 };
         let cursors = &self.organisation.programmes[admitted.programme].cursors;
@@ -26,7 +27,7 @@ impl Machine {
             return Err((Code::NotPermitted, Reason::Behind));
         }
         transaction.changes.push(Change::Cursor { trigger: item.unit, to });
-        Ok(())
+        Ok(true)
     }
 
     /// Where the triggers of a programme are.

@@ -1,10 +1,11 @@
 //! Tiers: reached at once by growth value, set by hand, reviewed when their time is over.
 //!
 //! A tier lies in the wallet; the card's record has a copy, so that pricing needs not look at the wallet. Nothing lowers a tier but its review, at
-//! the close of its last date, and who sets it.
+//! the close of its last date, and who sets it; a trigger that sets it does not.
 
 use crate::accounts::Account;
 use crate::codes::Code;
+use crate::details::Reason;
 use crate::journal::entry::{Change, Transaction};
 use crate::machine::lots::{Purse, card_at};
 use crate::machine::sale::{Refused, plain};
@@ -39,14 +40,25 @@ impl Machine {
         }
     }
 
-    /// Sets the card's tier; 0: it has none.
+    /// Sets the card's tier; 0: it has none. What a trigger sets is what the card has at least.
     #[cold]
     pub(super) fn decide_set_tier(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
-        self.card_of(transaction)?;
+        let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
+        // Whatever is wrong otherwise, as with a grant.
+        let by_trigger = self.move_cursor(admitted, transaction)?;
+        let card = self.cards.card(index);
+        if by_trigger {
+            self.must_be_usable(admitted, card)?;
+        } else {
+            self.card_of(transaction)?;
+        }
         let programme = &self.organisation.programmes[admitted.programme];
         let tables = programme.rules.as_ref().map(|rules| &rules.tables).ok_or(plain(Code::InvalidTransaction))?;
         let tier = u8::try_from(admitted.request.product).ok().filter(|&tier| tier == 0 || tables.has_tier(tier));
         let tier = tier.ok_or(plain(Code::InvalidTransaction))?;
+        if by_trigger && tier < card.tier {
+            return Err((Code::NotPermitted, Reason::HigherTier));
+        }
         let growth = tables.growth_value.as_ref().filter(|_| tier != 0);
         let until = growth.map_or(0, |growth| growth.lasts_until(programme.calendar.open));
         transaction.changes.push(Change::Tier { tier, until });

@@ -3,6 +3,8 @@
 //! A sale that is posted is explained from its entry and the version of the rules that it names; one that is tried out from what it would have
 //! been. Nothing is changed.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::accounts::{Account, Post};
 use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, RulesVersion};
@@ -27,6 +29,32 @@ pub struct Explanation {
     pub parts: Vec<Part>,
     /// What became of the rules, each with its name.
     pub verdicts: Vec<(Verdict, String)>,
+}
+
+/// The tables that were explained last, with their programme and version: to read and parse those of 100,000 rules takes seconds, and a version
+/// never changes. Those in force are the machine's own, which the writer changes.
+#[derive(Clone, Default)]
+pub(crate) struct LastTables(Arc<Mutex<Option<Known>>>);
+
+struct Known {
+    programme: u16,
+    version: u32,
+    tables: Arc<Tables>,
+}
+
+impl LastTables {
+    /// The tables of a version, which are read if they are not those of the last time. Who asks meanwhile waits.
+    fn of(&self, programme: u16, version: u32, read: impl FnOnce() -> Result<Tables, Error>) -> Result<Arc<Tables>, Error> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(known) if (known.programme, known.version) == (programme, version) => Ok(known.tables.clone()),
+            _ => {
+                let tables = Arc::new(read()?);
+                *last = Some(Known { programme, version, tables: tables.clone() });
+                Ok(tables)
+            }
+        }
+    }
 }
 
 /// What the machine knows of a sale beyond its entry.
@@ -90,8 +118,9 @@ impl Engine {
         let around = self.call(|reply| Job::Surroundings(programme, index, sale.store, reply))?;
         let version = versions.iter().find(|version| version.version == sale.rule).copied();
         let Some((around, version)) = around.zip(version) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
-        let found = self.rules(programme, version.version)?;
-        let tables = Tables::parse(&found.tables).map_err(Error::Rules)?;
+        let tables = self.explained.of(programme, version.version, || {
+            Tables::parse(&self.rules(programme, version.version)?.tables).map_err(Error::Rules)
+        })?;
         let Some(product) = tables.product(around.product) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
         let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
         let heard: Vec<(u16, Heard)> = sale.detail.items.iter().filter_map(Item::heard).collect();
