@@ -9,6 +9,9 @@ use std::ptr::NonNull;
 use memmap2::MmapMut;
 use zerocopy::{FromBytes, IntoBytes};
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// Size of a huge page.
 pub const HUGE_PAGE: usize = 2 << 20;
 
@@ -97,15 +100,30 @@ unsafe impl<T: Sync> Sync for Slab<T> {}
 /// Misses of a batch then overlap: the processor looks a few swipes ahead at most on its own. Fetching changes nothing and
 /// cannot fault, so that any reference will do.
 #[inline]
-#[allow(unsafe_code)]
 pub fn prefetch<T>(place: &T) {
+    prefetch_at(std::ptr::from_ref(place));
+}
+
+#[inline]
+#[allow(unsafe_code)]
+fn prefetch_at<T>(place: *const T) {
     #[cfg(target_arch = "x86_64")]
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
+}
+
+/// The same of all lines that a value lies in.
+#[inline]
+pub fn prefetch_whole<T>(value: &T) {
+    let first = std::ptr::from_ref(value).cast::<[u8; LINE]>();
+    for line in 0..size_of::<T>().div_ceil(LINE) {
+        // Never read: a hint may name any place.
+        prefetch_at(first.wrapping_add(line));
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::accounts::{Account, Post};
 use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
-use crate::memory::prefetch;
+use crate::memory::{prefetch, prefetch_whole};
 use crate::units::UNIT_MIN;
 
 /// Part of a purse with its own dates.
@@ -485,12 +485,13 @@ impl Wallets {
         prefetch(&self.wallets[handle as usize]);
     }
 
-    /// Asks for the memory of a wallet's lots, the first few.
+    /// Asks for the memory of a wallet's lots, the first few, and of what few wallets have.
     #[inline]
     pub fn prefetch_lots(&self, handle: u32) {
-        for lots in self.wallets[handle as usize].lots.chunks(LOTS_AHEAD).take(1) {
-            lots.iter().for_each(prefetch);
-        }
+        let Wallet { lots, rest, taken, .. } = &self.wallets[handle as usize];
+        lots.iter().take(LOTS_AHEAD).for_each(prefetch);
+        rest.iter().for_each(|rest| prefetch_whole(&**rest));
+        taken.iter().for_each(|taken| prefetch(&**taken));
     }
 
     /// All of them, by handle.

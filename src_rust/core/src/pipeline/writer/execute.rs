@@ -1,10 +1,13 @@
 //! Executing rows: the checks that need the pipeline, in the order of `docs/codes.md`, and the search for earlier entries.
 //!
 //! Rows are executed one after the other, but the memory that they need is asked for some rows ahead: a swipe reads key table,
-//! card index, card, points, terminal and store, each a miss of the cache, and the misses of several rows overlap. One place leads to
-//! the next: what an earlier step asked for is there when the next step reads it, because a run of rows was executed in between.
+//! card index, card, points, terminal and store, wallet and lots, each a miss of the cache, and the misses of several rows overlap. One
+//! place leads to the next.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::iter::Zip;
+use std::slice::Chunks;
 
 use crate::calendar::is_date;
 use crate::cards::CardNumber;
@@ -54,28 +57,80 @@ struct Row<'a> {
     foreseen: Option<(&'a Foreseen, usize)>,
 }
 
+/// Rows that are executed one after the other, with what is found of them ahead.
+struct Run<'a> {
+    rows: &'a [Request],
+    checked: &'a [Checked],
+    ahead: [Ahead; AHEAD_ROWS],
+}
+
+/// The runs of a batch. While one is executed, the memory that the next need is on its way, step by step: what a step asked for is there when the
+/// next step is taken, because a run was executed in between.
+struct Coming<'a> {
+    /// Those of which the indexes are asked for next.
+    indexes: Chunks<'a, Checked>,
+    /// Those of which the records are.
+    records: Zip<Chunks<'a, Request>, Chunks<'a, Checked>>,
+    /// Those whose records are asked for; of the first the lots, of the one after it the wallets.
+    runs: VecDeque<Run<'a>>,
+    wallets: bool,
+}
+
+impl<'a> Coming<'a> {
+    fn new(writer: &Writer, rows: &'a [Request], checked: &'a [Checked]) -> Coming<'a> {
+        let records = rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS));
+        let wallets = !writer.machine.wallets.is_empty();
+        let mut coming = Coming { indexes: checked.chunks(AHEAD_ROWS), records, runs: VecDeque::with_capacity(4), wallets };
+        coming.ask_for_indexes(writer);
+        for _ in 0..coming.depth() {
+            coming.ask_for_indexes(writer);
+            coming.ask_for_records(writer);
+        }
+        if wallets {
+            coming.runs.iter().take(2).for_each(|run| writer.ask_for_wallets(&run.ahead));
+            coming.runs.iter().take(1).for_each(|run| writer.ask_for_lots(&run.ahead));
+        }
+        coming
+    }
+
+    /// Runs whose records are asked for before the first of them is executed.
+    fn depth(&self) -> usize {
+        if self.wallets { 3 } else { 1 }
+    }
+
+    /// The run that is executed next; before it the others are taken a step further.
+    #[inline]
+    fn next(&mut self, writer: &Writer) -> Option<Run<'a>> {
+        let run = self.runs.pop_front()?;
+        self.ask_for_indexes(writer);
+        self.ask_for_records(writer);
+        if self.wallets {
+            self.runs.get(1).into_iter().for_each(|run| writer.ask_for_wallets(&run.ahead));
+            self.runs.front().into_iter().for_each(|run| writer.ask_for_lots(&run.ahead));
+        }
+        Some(run)
+    }
+
+    #[inline]
+    fn ask_for_indexes(&mut self, writer: &Writer) {
+        self.indexes.next().into_iter().for_each(|checked| writer.ask_for_indexes(checked));
+    }
+
+    #[inline]
+    fn ask_for_records(&mut self, writer: &Writer) {
+        if let Some((rows, checked)) = self.records.next() {
+            self.runs.push_back(Run { rows, checked, ahead: writer.ask_for_records(rows, checked) });
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
         let (rows, advice) = (&batch.rows, std::mem::take(&mut self.advice));
         let mut answers =
             Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
-        // While a run of rows is executed, the memory that the next two need is on its way, step by step.
-        let mut runs = rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS));
-        let mut indexes = checked.chunks(AHEAD_ROWS);
-        indexes.by_ref().take(2).for_each(|run| self.ask_for_indexes(run));
-        let mut next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
-        let (wallets, mut foreseen) = (!self.machine.wallets.is_empty(), std::mem::take(&mut self.foreseen));
-        while let Some((rows, checked, mut ahead)) = next {
-            if wallets {
-                self.ask_for_wallets(&ahead);
-            }
-            if let Some(run) = indexes.next() {
-                self.ask_for_indexes(run);
-            }
-            next = runs.next().map(|(rows, checked)| (rows, checked, self.ask_for_records(rows, checked)));
-            if wallets {
-                self.ask_for_lots(&ahead);
-            }
+        let (mut coming, mut foreseen) = (Coming::new(self, rows, checked), std::mem::take(&mut self.foreseen));
+        while let Some(Run { rows, checked, mut ahead }) = coming.next(self) {
             self.foresee_rules(batch, rows, &mut ahead, &mut foreseen);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 let at = answers.rows.len();
@@ -137,7 +192,7 @@ impl Writer {
         ahead
     }
 
-    /// Asks for the wallets of the cards: the third step, if there are any.
+    /// Asks for the wallets of the cards: the third step, if cards have any.
     #[inline(never)]
     fn ask_for_wallets(&self, ahead: &[Ahead; AHEAD_ROWS]) {
         let handles = ahead.iter().filter_map(|ahead| self.machine.cards.wallet(ahead.likely_card?));
