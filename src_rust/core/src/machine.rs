@@ -557,7 +557,7 @@ impl Machine {
             && let Card { product, tier, .. } = *self.cards.card(card)
             && (moment.product, moment.tier, moment.birthday) == (product, tier, near)
         {
-            return rules.tables.add_foreseen(foreseen, number, lines, &mut self.applying);
+            return self.applying.add_foreseen(foreseen, number, lines);
         }
         let moment = self.moment(&rules.tables, admitted.request, admitted.terminal, card).near(near);
         rules.tables.add_applying(&moment, lines, &mut self.applying);

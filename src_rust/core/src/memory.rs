@@ -97,13 +97,13 @@ unsafe impl<T: Sync> Sync for Slab<T> {}
 
 /// Asks for the cache line of `place`, without waiting for it.
 ///
-/// Misses of a batch then overlap: the processor looks a few swipes ahead at most on its own. Fetching changes nothing and
-/// cannot fault, so that any reference will do.
+/// Misses of a batch then overlap: the processor looks a few swipes ahead at most on its own.
 #[inline]
 pub fn prefetch<T>(place: &T) {
     prefetch_at(std::ptr::from_ref(place));
 }
 
+/// Fetching changes nothing and cannot fault, so that any address will do.
 #[inline]
 #[allow(unsafe_code)]
 fn prefetch_at<T>(place: *const T) {
@@ -121,7 +121,6 @@ fn prefetch_at<T>(place: *const T) {
 pub fn prefetch_whole<T>(value: &T) {
     let first = std::ptr::from_ref(value).cast::<[u8; LINE]>();
     for line in 0..size_of::<T>().div_ceil(LINE) {
-        // Never read: a hint may name any place.
         prefetch_at(first.wrapping_add(line));
     }
 }

@@ -92,8 +92,8 @@ pub(crate) struct Writer {
     adviser: Option<Box<dyn Adviser>>,
     /// What they said of the rows that are taken next.
     advice: Advice,
-    /// Room for the rules of some sales, looked up ahead.
-    foreseen: Foreseen,
+    /// Room for the rules of some sales, looked up ahead: of those that are executed, and of the next.
+    foreseen: [Foreseen; 2],
 }
 
 impl Writer {
@@ -139,7 +139,7 @@ impl Writer {
             options,
             adviser: None,
             advice: Advice::default(),
-            foreseen: Foreseen::default(),
+            foreseen: Default::default(),
         }
     }
 

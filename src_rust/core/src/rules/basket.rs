@@ -32,7 +32,7 @@ impl Tables {
         for (rule, of) in self.stacks.of_basket(applying, true) {
             let amount = sum_of(lines, of);
             if rule.is_reached(amount) {
-                stacks.add(rule.rank, rule.off(amount), lines, of);
+                stacks.add(rule.rank(), rule.off(amount), lines, of);
             }
         }
         let first = of_lines.len();
@@ -58,7 +58,7 @@ impl Tables {
         for (rule, of) in self.stacks.of_basket(applying, false) {
             if rule.is_reached(sum_of(&applying.lines, of)) {
                 let paid = sum_of(paid_of, of);
-                stacks.add(rule.rank, rule.points(paid, product.earned(paid)), paid_of, of);
+                stacks.add(rule.rank(), rule.points(paid, product.earned(paid)), paid_of, of);
             }
         }
         clamped(i128::from(product.earned(paid)) + stacks.totals().sum::<i128>())

@@ -32,7 +32,7 @@ impl Tables {
         let mut found: Vec<Candidate> = (own > 0).then_some((Rank::PRODUCT, own, u64::MAX)).into_iter().collect();
         for (rule, of) in self.stacks.of_basket(applying, true) {
             let amount = sum_of(lines, of);
-            found.extend(rule.is_reached(amount).then(|| (rule.rank, rule.off(amount), of)));
+            found.extend(rule.is_reached(amount).then(|| (rule.rank(), rule.off(amount), of)));
         }
         let mut costs = lines.to_vec();
         add_counted(Gift::Discount, found, lines, Some(&mut costs), parts);
@@ -46,7 +46,7 @@ impl Tables {
         let mut found = Vec::new();
         for (rule, of) in self.stacks.of_basket(applying, false) {
             let paid = sum_of(paid_of, of);
-            found.extend(rule.is_reached(sum_of(lines, of)).then(|| (rule.rank, rule.points(paid, product.earned(paid)), of)));
+            found.extend(rule.is_reached(sum_of(lines, of)).then(|| (rule.rank(), rule.points(paid, product.earned(paid)), of)));
         }
         add_counted(Gift::Points, found, paid_of, None, parts);
         let mut points = parts[of_points..].iter().map(|part| part.gives).sum();

@@ -9,12 +9,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::memory::prefetch;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::memory::{Slab, prefetch};
 use crate::rules::when::{Hour, Moment, TOGETHER, When, Window, Windows};
 use crate::table::{Table, mix};
 
 /// Most entries: one for every combination of what a rule names and every time of day.
 pub(super) const ENTRIES_MAX: usize = 1 << 22;
+
+/// So many blocks of a place are asked for ahead: nearly always it is one.
+const BLOCKS_AHEAD: usize = 4;
 
 /// What a rule names, each kind of thing in its own bits; 0 where it names none.
 type Key = u128;
@@ -48,14 +53,11 @@ fn mask(shape: Shape) -> Key {
 #[repr(align(64))]
 struct Block {
     windows: Windows,
-    /// Their numbers; the last has [`GOES_ON`] besides if the next block goes with this one.
+    /// Their numbers.
     rules: [u32; TOGETHER],
 }
 
 const _: () = assert!(size_of::<Block>() == 192);
-
-/// A bit that no number of a rule has.
-const GOES_ON: u32 = 1 << 31;
 
 impl Block {
     /// Asks for all of its lines.
@@ -65,12 +67,19 @@ impl Block {
     }
 }
 
-/// What rules of a shape name, and their first block. Stores that the same rules name share their blocks.
-#[derive(Clone, Copy)]
+/// What rules of a shape name, and these rules: nearly always it is one, and one line of the cache tells all of it.
+#[derive(Clone, Copy, PartialEq, FromBytes, IntoBytes)]
+#[repr(C, align(64))]
 struct Place {
     key: Key,
-    first: u32,
+    /// That of the one rule.
+    window: Window,
+    /// The one rule; or the first block of several. Stores that the same rules name share their blocks.
+    rules: u32,
+    /// How many blocks they have; 0: it is one rule.
+    blocks: u32,
     shape: Shape,
+    reserved: [u8; 18],
 }
 
 /// Which rules apply to which sales.
@@ -80,8 +89,29 @@ pub(super) struct Decisions {
     shapes: [Shapes; 2],
     /// Numbers of places, by the hash of shape and key.
     table: Table,
-    places: Vec<Place>,
+    places: Places,
     blocks: Vec<Block>,
+}
+
+/// All of them, on huge pages if they are many.
+struct Places(Slab<Place>);
+
+impl Places {
+    fn zeroed(len: usize) -> Places {
+        Places(Slab::zeroed(len))
+    }
+}
+
+impl Default for Places {
+    fn default() -> Places {
+        Places::zeroed(0)
+    }
+}
+
+impl Clone for Places {
+    fn clone(&self) -> Places {
+        Places(self.0.copied(self.0.len()))
+    }
 }
 
 /// Shapes, and which of them a sale may meet.
@@ -152,14 +182,23 @@ fn value_of(key: Key, kind: usize) -> usize {
     (key >> first) as usize & ((1 << len) - 1)
 }
 
-/// Where the rules stand that apply to some sales: looked up ahead for all of them, step by step, so that nothing is waited for.
+/// The rules that apply to some sales: looked up ahead for all of them, step by step, so that nothing is waited for.
 #[derive(Default)]
 pub struct Foreseen {
-    /// What was asked for, and where its places end.
+    /// What was asked for, and where its rules end.
     asked: Vec<(Moment, u32)>,
-    places: Vec<u32>,
-    /// Room for the hashes, shapes and keys of those that are sought.
-    sought: Vec<(u64, Shape, Key)>,
+    rules: Vec<u32>,
+    /// Room for what is sought.
+    sought: Vec<Sought>,
+}
+
+/// A place that is looked for.
+struct Sought {
+    hash: u64,
+    shape: Shape,
+    key: Key,
+    /// Where it may be.
+    place: Option<u32>,
 }
 
 impl Foreseen {
@@ -181,16 +220,17 @@ impl Foreseen {
         self.asked.get(at).map(|asked| &asked.0)
     }
 
+    /// Numbers of the rules that apply to it.
     #[inline]
-    fn places(&self, at: usize) -> &[u32] {
-        let end = |at: usize| self.asked.get(at).map_or(self.places.len(), |asked| asked.1 as usize);
-        &self.places[at.checked_sub(1).map_or(0, end)..end(at)]
+    pub(super) fn rules(&self, at: usize) -> &[u32] {
+        let end = |at: usize| self.asked.get(at).map_or(self.rules.len(), |asked| asked.1 as usize);
+        &self.rules[at.checked_sub(1).map_or(0, end)..end(at)]
     }
 }
 
 impl fmt::Debug for Decisions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} blocks of rules at {} places", self.blocks.len(), self.places.len())
+        write!(out, "{} blocks of rules at {} places", self.blocks.len(), self.places.0.len())
     }
 }
 
@@ -208,13 +248,20 @@ impl Decisions {
                 sorted.entry((shape, key)).or_default().extend(when.windows().map(|window| (window, number)));
             });
         }
-        let mut decisions = Decisions { table: Table::with_room(sorted.len()), ..Decisions::default() };
+        let mut decisions =
+            Decisions { table: Table::with_room(sorted.len()), places: Places::zeroed(sorted.len()), ..Decisions::default() };
         let mut firsts = BTreeMap::new();
-        for ((shape, key), entries) in sorted {
+        for (number, ((shape, key), entries)) in sorted.into_iter().enumerate() {
             decisions.shapes[usize::from(shape & BY_LINE != 0)].add(shape, key);
-            decisions.table.insert(hash(shape, key), decisions.places.len() as u32);
-            let first = *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries));
-            decisions.places.push(Place { key, first, shape });
+            decisions.table.insert(hash(shape, key), number as u32);
+            let (window, rules, blocks) = match entries[..] {
+                [(window, rule)] => (window, rule, 0),
+                _ => {
+                    let (window, blocks) = (entries[0].0, entries.len().div_ceil(TOGETHER) as u32);
+                    (window, *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries)), blocks)
+                }
+            };
+            decisions.places.0[number] = Place { key, window, rules, blocks, shape, reserved: [0; 18] };
         }
         decisions.shapes.iter_mut().for_each(Shapes::finish);
         Some(decisions)
@@ -228,15 +275,13 @@ impl Decisions {
             let rules = std::array::from_fn(|at| some.get(at).map_or(0, |entry| entry.1));
             self.blocks.push(Block { windows: Windows::of(&windows), rules });
         }
-        let end = self.blocks.len();
-        self.blocks[first as usize..end - 1].iter_mut().for_each(|block| block.rules[TOGETHER - 1] |= GOES_ON);
         first
     }
 
     /// True if there is no rule.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.places.0.is_empty()
     }
 
     /// The shapes that are looked up for a sale, or for goods of a category in it.
@@ -251,40 +296,48 @@ impl Decisions {
         !self.shapes[1].all.is_empty()
     }
 
-    /// Finds the places of the rules that apply to all that was asked for, and asks for the memory of their blocks.
-    pub(super) fn foresee(&self, foreseen: &mut Foreseen) {
-        let Foreseen { asked, places, sought } = foreseen;
+    /// Finds the rules that apply to all that was asked for; each is told as it is found.
+    pub(super) fn foresee(&self, foreseen: &mut Foreseen, found: impl Fn(u32)) {
+        let Foreseen { asked, rules, sought } = foreseen;
         sought.clear();
-        places.clear();
+        rules.clear();
         for (moment, end) in asked.iter_mut() {
             let whole = key_of(moment);
-            sought.extend(self.shapes(moment).met(whole).map(|(shape, mask)| (hash(shape, whole & mask), shape, whole & mask)));
+            sought.extend(self.shapes(moment).met(whole).map(|(shape, mask)| {
+                let key = whole & mask;
+                Sought { hash: hash(shape, key), shape, key, place: None }
+            }));
             *end = sought.len() as u32;
         }
-        sought.iter().for_each(|of| self.table.prefetch(of.0));
-        for of in sought.iter() {
+        sought.iter().for_each(|of| self.table.prefetch(of.hash));
+        for of in sought.iter_mut() {
             // Nearly always it is the one that is sought.
-            let first = self.table.first(of.0);
-            first.iter().for_each(|&place| prefetch(&self.places[place as usize]));
+            of.place = self.table.first(of.hash);
+            of.place.iter().for_each(|&place| prefetch(&self.places.0[place as usize]));
+        }
+        for of in sought.iter_mut().filter(|of| of.place.is_some()) {
+            let place = self.place(of.hash, of.shape, of.key);
+            of.place = place.map(|(number, _)| number);
+            place.into_iter().for_each(|(_, place)| self.blocks_of(place).iter().take(BLOCKS_AHEAD).for_each(Block::prefetch));
         }
         let mut from = 0;
-        for (_, end) in asked {
-            for &(hash, shape, key) in &sought[from..*end as usize] {
-                if let Some((number, place)) = self.place(hash, shape, key) {
-                    // Nearly always it is one or two.
-                    self.blocks[place.first as usize..].iter().take(2).for_each(Block::prefetch);
-                    places.push(number);
-                }
+        for (moment, end) in asked {
+            let hour = Hour::of(moment);
+            for place in sought[from..*end as usize].iter().filter_map(|of| of.place) {
+                self.each_at(&self.places.0[place as usize], &hour, |number| {
+                    found(number);
+                    rules.push(number);
+                });
             }
             from = *end as usize;
-            *end = places.len() as u32;
+            *end = rules.len() as u32;
         }
     }
 
     /// The place of the rules of a shape that name what is in a key.
     #[inline]
     fn place(&self, hash: u64, shape: Shape, key: Key) -> Option<(u32, &Place)> {
-        let mut found = self.table.get(hash).map(|number| (number, &self.places[number as usize]));
+        let mut found = self.table.get(hash).map(|number| (number, &self.places.0[number as usize]));
         found.find(|(_, place)| place.shape == shape && place.key == key)
     }
 
@@ -295,29 +348,26 @@ impl Decisions {
         for (shape, mask) in self.shapes(moment).met(whole) {
             let key = whole & mask;
             if let Some((_, place)) = self.place(hash(shape, key), shape, key) {
-                self.each_from(place.first as usize, hour, &mut tell);
+                self.each_at(place, hour, &mut tell);
             }
         }
     }
 
-    /// The same of what was foreseen.
     #[inline]
-    pub(super) fn each_foreseen(&self, foreseen: &Foreseen, at: usize, hour: &Hour, mut tell: impl FnMut(u32)) {
-        for &place in foreseen.places(at) {
-            self.each_from(self.places[place as usize].first as usize, hour, &mut tell);
-        }
+    fn blocks_of(&self, place: &Place) -> &[Block] {
+        if place.blocks == 0 { &[] } else { &self.blocks[place.rules as usize..][..place.blocks as usize] }
     }
 
     #[inline]
-    fn each_from(&self, first: usize, hour: &Hour, tell: &mut impl FnMut(u32)) {
-        for block in &self.blocks[first..] {
+    fn each_at(&self, place: &Place, hour: &Hour, mut tell: impl FnMut(u32)) {
+        if (place.blocks == 0) & place.window.holds(hour) {
+            tell(place.rules);
+        }
+        for block in self.blocks_of(place) {
             let mut held = block.windows.hold(hour);
             while held != 0 {
-                tell(block.rules[held.trailing_zeros() as usize] & !GOES_ON);
+                tell(block.rules[held.trailing_zeros() as usize]);
                 held &= held - 1;
-            }
-            if block.rules[TOGETHER - 1] & GOES_ON == 0 {
-                return;
             }
         }
     }
@@ -453,10 +503,10 @@ mod tests {
             for moment in &moments {
                 foreseen.ask(*moment);
             }
-            decisions.foresee(&mut foreseen);
+            decisions.foresee(&mut foreseen, |_| {});
             for (at, moment) in moments.iter().enumerate() {
                 let mut found = Vec::new();
-                decisions.each_foreseen(&foreseen, at, &Hour::of(moment), |number| found.push(number as usize));
+                found.extend(foreseen.rules(at).iter().map(|&number| number as usize));
                 found.sort_unstable();
                 prop_assert_eq!(found, slowly(&rules, moment));
             }

@@ -169,7 +169,7 @@ fn hold(when: &When, rule: Rule, moment: &Moment, lines: &[(u16, i64)], gives: i
     let mut looked_at = moment.with(category);
     looked_at.amount = amount;
     let missed = when.missed(&looked_at);
-    Held { rank: rule.rank, gives: gives(&rule, amount, of), missed, of }
+    Held { rank: rule.rank(), gives: gives(&rule, amount, of), missed, of }
 }
 
 /// Those that apply, on each line.

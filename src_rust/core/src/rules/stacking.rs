@@ -119,10 +119,13 @@ enum Way {
     Points,
 }
 
-/// A rule as it is when it applies. Half a line of the cache: those of a sale lie far apart.
+/// A rule as it is when it applies. Half a line of the cache, and never in two: those of a sale lie far apart.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(super) struct Rule {
-    pub(super) rank: Rank,
+    id: u32,
+    priority: i16,
+    stacking: Stacking,
     way: Way,
     by: u64,
     /// Most that it gives; 0: no limit.
@@ -130,9 +133,15 @@ pub(super) struct Rule {
     min_spend: i64,
 }
 
-const _: () = assert!(size_of::<Rule>() <= 40);
+const _: () = assert!(size_of::<Rule>() == 32);
 
 impl Rule {
+    /// What it is called and how it combines.
+    #[inline]
+    pub(super) fn rank(&self) -> Rank {
+        Rank { id: self.id, priority: self.priority, stacking: self.stacking }
+    }
+
     /// What a discount takes off a list amount.
     #[inline]
     pub(super) fn off(&self, amount: i64) -> i64 {
@@ -161,21 +170,21 @@ impl Rule {
 
 impl From<&Discount> for Rule {
     fn from(of: &Discount) -> Rule {
-        let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
         let (way, by) = if of.rate > 0 { (Way::Share, of.rate) } else { (Way::Value, of.value.unsigned_abs()) };
-        Rule { rank, way, by, max: of.max, min_spend: of.when.min_spend }
+        let (id, priority, stacking) = (of.id, of.priority, of.stacking);
+        Rule { id, priority, stacking, way, by, max: of.max, min_spend: of.when.min_spend }
     }
 }
 
 impl From<&Accrual> for Rule {
     fn from(of: &Accrual) -> Rule {
-        let rank = Rank { id: of.id, priority: of.priority, stacking: of.stacking };
         let (way, by) = match (of.factor, of.rate) {
             (0, 0) => (Way::Points, of.points.unsigned_abs()),
             (0, rate) => (Way::PerMoney, rate),
             (factor, _) => (Way::Factor, factor),
         };
-        Rule { rank, way, by, max: of.max, min_spend: of.when.min_spend }
+        let (id, priority, stacking) = (of.id, of.priority, of.stacking);
+        Rule { id, priority, stacking, way, by, max: of.max, min_spend: of.when.min_spend }
     }
 }
 
@@ -308,6 +317,19 @@ impl Applying {
         self.of_sale.is_empty() & self.lines.is_empty() & self.advised.is_nothing()
     }
 
+    /// Adds the rules that apply to a sale that was foreseen under this number, and its lines; those that have a category follow it.
+    pub fn add_foreseen(&mut self, foreseen: &Foreseen, number: usize, lines: impl Iterator<Item = (u16, i64)>) {
+        self.of_sale.extend_from_slice(foreseen.rules(number));
+        let mut next = number;
+        for (at, (category, amount)) in lines.enumerate() {
+            self.lines.push(amount);
+            if category != 0 {
+                next += 1;
+                foreseen.rules(next).iter().for_each(|&number| self.add_to_line(number, at));
+            }
+        }
+    }
+
     fn add_to_line(&mut self, number: u32, line: usize) {
         match self.of_lines.iter_mut().find(|of| of.0 == number) {
             Some((_, lines)) => *lines |= 1 << line,
@@ -337,47 +359,20 @@ impl Tables {
 
     /// Looks up ahead which rules apply to what was asked for, and asks for their memory.
     pub fn foresee(&self, foreseen: &mut Foreseen) {
-        self.stacks.decisions.foresee(foreseen);
+        self.stacks.decisions.foresee(foreseen, |number| prefetch(&self.stacks.rules[number as usize]));
     }
 
     /// Adds the rules that apply to a sale as a whole, and its lines - category, 0: none, and list amount - with those that apply to goods of
     /// their categories.
     pub fn add_applying(&self, moment: &Moment, lines: impl Iterator<Item = (u16, i64)>, applying: &mut Applying) {
         let (decisions, hour) = (&self.stacks.decisions, Hour::of(moment));
-        decisions.each(moment, &hour, |number| self.add_to_sale(number, applying));
+        decisions.each(moment, &hour, |number| applying.of_sale.push(number));
         for (at, (category, amount)) in lines.enumerate() {
             applying.lines.push(amount);
             if category != 0 && decisions.look_at_lines() {
                 decisions.each(&moment.with(category), &hour, |number| applying.add_to_line(number, at));
             }
         }
-    }
-
-    /// The same of a sale that was foreseen under this number; its lines that have a category follow it.
-    pub fn add_foreseen(
-        &self,
-        foreseen: &Foreseen,
-        number: usize,
-        lines: impl Iterator<Item = (u16, i64)>,
-        applying: &mut Applying,
-    ) {
-        let Some(moment) = foreseen.moment(number) else { return };
-        let (decisions, hour) = (&self.stacks.decisions, Hour::of(moment));
-        decisions.each_foreseen(foreseen, number, &hour, |number| self.add_to_sale(number, applying));
-        let mut next = number;
-        for (at, (category, amount)) in lines.enumerate() {
-            applying.lines.push(amount);
-            if category != 0 {
-                next += 1;
-                decisions.each_foreseen(foreseen, next, &hour, |number| applying.add_to_line(number, at));
-            }
-        }
-    }
-
-    #[inline]
-    fn add_to_sale(&self, number: u32, applying: &mut Applying) {
-        prefetch(&self.stacks.rules[number as usize]);
-        applying.of_sale.push(number);
     }
 
     /// What is taken off a list amount: by the product itself, and by the discounts that apply. Of a sale that is told line by line it is told
@@ -397,7 +392,7 @@ impl Tables {
         if own > 0 {
             stack.add(Rank::PRODUCT, own);
         }
-        self.stacks.reached(&applying.of_sale, true, amount).for_each(|rule| stack.add(rule.rank, rule.off(amount)));
+        self.stacks.reached(&applying.of_sale, true, amount).for_each(|rule| stack.add(rule.rank(), rule.off(amount)));
         (stack.total() + applying.advised.off(amount)).min(amount.into()) as i64
     }
 
@@ -418,7 +413,7 @@ impl Tables {
     #[inline(never)]
     fn earned_by_rules(&self, base: i64, amount: i64, paid: i64, applying: &[u32]) -> i64 {
         let mut stack = Stack::default();
-        self.stacks.reached(applying, false, amount).for_each(|rule| stack.add(rule.rank, rule.points(paid, base)));
+        self.stacks.reached(applying, false, amount).for_each(|rule| stack.add(rule.rank(), rule.points(paid, base)));
         clamped(i128::from(base) + stack.total())
     }
 }

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use wide::i32x8;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::calendar::{from_yyyymmdd, is_date, to_yyyymmdd};
 use crate::memory::prefetch;
@@ -263,13 +264,27 @@ impl When {
 }
 
 /// Dates, days of the month and a time of day: what a rule asks for beside its amount and what it is found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes)]
+#[repr(C)]
 pub(super) struct Window {
     from: i32,
     until: i32,
     start: i32,
     end: i32,
     month_days: i32,
+}
+
+impl Window {
+    /// True if a sale lies in it.
+    #[inline]
+    pub(super) fn holds(&self, hour: &Hour) -> bool {
+        let Hour { date, second, of_month } = *hour;
+        (self.from <= date)
+            & (date <= self.until)
+            & (self.start <= second)
+            & (second < self.end)
+            & (self.month_days & of_month != 0)
+    }
 }
 
 /// Windows that are looked at together.
@@ -309,30 +324,28 @@ impl Windows {
     /// A bit for each: set if a sale lies in it.
     #[inline]
     pub(super) fn hold(&self, hour: &Hour) -> u32 {
-        let outside = self.from.simd_gt(hour.date)
-            | hour.date.simd_gt(self.until)
-            | self.start.simd_gt(hour.second)
-            | (self.month_days & hour.of_month).simd_eq(i32x8::ZERO);
-        (self.end.simd_gt(hour.second) & !outside).to_bitmask()
+        let [date, second, of_month] = [hour.date, hour.second, hour.of_month].map(i32x8::splat);
+        let outside = self.from.simd_gt(date)
+            | date.simd_gt(self.until)
+            | self.start.simd_gt(second)
+            | (self.month_days & of_month).simd_eq(i32x8::ZERO);
+        (self.end.simd_gt(second) & !outside).to_bitmask()
     }
 }
 
-/// When a sale is made, as windows ask: its day of the month as a bit, and all of it as often as there are windows together.
+/// When a sale is made, as windows ask: its day of the month as a bit.
+#[derive(Clone, Copy)]
 pub(super) struct Hour {
-    date: i32x8,
-    second: i32x8,
-    of_month: i32x8,
+    date: i32,
+    second: i32,
+    of_month: i32,
 }
 
 impl Hour {
     /// That of a sale.
     #[inline]
     pub(super) fn of(moment: &Moment) -> Hour {
-        Hour {
-            date: i32x8::splat(moment.date),
-            second: i32x8::splat(moment.second),
-            of_month: i32x8::splat(1 << moment.month_day()),
-        }
+        Hour { date: moment.date, second: moment.second, of_month: 1 << moment.month_day() }
     }
 }
 
@@ -343,7 +356,9 @@ mod tests {
     fn applies(when: &When, moment: &Moment) -> usize {
         assert!(when.is_ok());
         let windows: Vec<Window> = when.windows().collect();
-        let held = Windows::of(&windows).hold(&Hour::of(moment)).count_ones();
+        let hour = Hour::of(moment);
+        let held = Windows::of(&windows).hold(&hour).count_ones();
+        assert_eq!(held as usize, windows.iter().filter(|window| window.holds(&hour)).count());
         let missed = when.missed(moment);
         let others = missed.iter().filter(|&&condition| condition != Condition::Weekdays).count();
         assert_eq!(held == 1, others == 0);

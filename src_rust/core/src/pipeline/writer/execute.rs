@@ -21,7 +21,7 @@ use crate::keys::Keys;
 use crate::machine::{Admitted, Beside, answer, parts as parts_of};
 use crate::memory::prefetch;
 use crate::originals::{Named, Past, find_by_key, find_original};
-use crate::rules::{Birthday, Foreseen, local_date};
+use crate::rules::{Birthday, Foreseen, Tables, local_date};
 use crate::storage::{Reading, StorageError};
 
 use zeroize::Zeroizing;
@@ -71,22 +71,23 @@ struct Coming<'a> {
     indexes: Chunks<'a, Checked>,
     /// Those of which the records are.
     records: Zip<Chunks<'a, Request>, Chunks<'a, Checked>>,
-    /// Those whose records are asked for; of the first the lots, of the one after it the wallets.
+    /// Those whose records are asked for; of the first the lots and the rules, of the one after it the wallets.
     runs: VecDeque<Run<'a>>,
-    wallets: bool,
+    /// There are wallets, or rules that look at sales: more steps, and each needs a run in between.
+    deep: bool,
 }
 
 impl<'a> Coming<'a> {
     fn new(writer: &Writer, rows: &'a [Request], checked: &'a [Checked]) -> Coming<'a> {
         let records = rows.chunks(AHEAD_ROWS).zip(checked.chunks(AHEAD_ROWS));
-        let wallets = !writer.machine.wallets.is_empty();
-        let mut coming = Coming { indexes: checked.chunks(AHEAD_ROWS), records, runs: VecDeque::with_capacity(4), wallets };
+        let deep = !writer.machine.wallets.is_empty() || writer.rules_of(rows).is_some();
+        let mut coming = Coming { indexes: checked.chunks(AHEAD_ROWS), records, runs: VecDeque::with_capacity(4), deep };
         coming.ask_for_indexes(writer);
         for _ in 0..coming.depth() {
             coming.ask_for_indexes(writer);
             coming.ask_for_records(writer);
         }
-        if wallets {
+        if deep {
             coming.runs.iter().take(2).for_each(|run| writer.ask_for_wallets(&run.ahead));
             coming.runs.iter().take(1).for_each(|run| writer.ask_for_lots(&run.ahead));
         }
@@ -95,7 +96,7 @@ impl<'a> Coming<'a> {
 
     /// Runs whose records are asked for before the first of them is executed.
     fn depth(&self) -> usize {
-        if self.wallets { 3 } else { 1 }
+        if self.deep { 3 } else { 1 }
     }
 
     /// The run that is executed next; before it the others are taken a step further.
@@ -104,11 +105,20 @@ impl<'a> Coming<'a> {
         let run = self.runs.pop_front()?;
         self.ask_for_indexes(writer);
         self.ask_for_records(writer);
-        if self.wallets {
+        if self.deep {
             self.runs.get(1).into_iter().for_each(|run| writer.ask_for_wallets(&run.ahead));
             self.runs.front().into_iter().for_each(|run| writer.ask_for_lots(&run.ahead));
         }
         Some(run)
+    }
+
+    /// Looks up the rules that apply to the sales of the run that is the next.
+    fn foresee(&mut self, writer: &Writer, batch: &Batch, foreseen: &mut Foreseen) {
+        if let Some(run) = self.runs.front_mut()
+            && let Some((programme, tables)) = writer.rules_of(run.rows)
+        {
+            writer.foresee(programme, tables, batch, run, foreseen);
+        }
     }
 
     #[inline]
@@ -129,9 +139,11 @@ impl Writer {
         let (rows, advice) = (&batch.rows, std::mem::take(&mut self.advice));
         let mut answers =
             Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
-        let (mut coming, mut foreseen) = (Coming::new(self, rows, checked), std::mem::take(&mut self.foreseen));
-        while let Some(Run { rows, checked, mut ahead }) = coming.next(self) {
-            self.foresee_rules(batch, rows, &mut ahead, &mut foreseen);
+        let mut coming = Coming::new(self, rows, checked);
+        let [mut foreseen, mut next] = std::mem::take(&mut self.foreseen);
+        coming.foresee(self, batch, &mut foreseen);
+        while let Some(Run { rows, checked, ahead }) = coming.next(self) {
+            coming.foresee(self, batch, &mut next);
             for ((request, checked), ahead) in rows.iter().zip(checked).zip(&ahead) {
                 let at = answers.rows.len();
                 // In place: an answer is too large to be handed from function to function.
@@ -149,8 +161,9 @@ impl Writer {
                     (place.first_part, place.parts) = (first as u32, (answers.parts.len() - first) as u16);
                 }
             }
+            std::mem::swap(&mut foreseen, &mut next);
         }
-        self.foreseen = foreseen;
+        self.foreseen = [foreseen, next];
         Ok(answers)
     }
 
@@ -206,27 +219,27 @@ impl Writer {
         handles.for_each(|handle| self.machine.wallets.prefetch_lots(handle));
     }
 
-    /// Looks up the rules that apply to the sales of a run, those of one programme; nearly always there is one.
+    /// The rules of the programme of the first row, and its number, if they look at sales; nearly always it is that of all rows.
     #[inline]
-    fn foresee_rules(&self, batch: &Batch, rows: &[Request], ahead: &mut [Ahead; AHEAD_ROWS], foreseen: &mut Foreseen) {
+    fn rules_of(&self, rows: &[Request]) -> Option<(u16, &Tables)> {
         let organisation = &self.machine.organisation;
         let number = rows.first().map_or(0, Request::programme);
-        let programme = organisation.programme(number).map(|at| &organisation.programmes[at]);
-        if let Some(rules) = programme.and_then(|programme| programme.rules.as_ref())
-            && rules.tables.look_at_sales()
-        {
-            foreseen.clear();
-            let sales = rows.iter().zip(ahead).filter(|(row, _)| is_sale(row) && row.programme() == number);
-            for (row, ahead) in sales {
-                let (Some(terminal), Some(card)) = (ahead.likely_terminal, ahead.likely_card) else { continue };
-                let moment = self.machine.moment(&rules.tables, row, terminal, card);
-                ahead.foreseen = Some(foreseen.ask(moment));
-                for (category, _) in lines_of(batch.items_of(row).unwrap_or(&[])).filter(|line| line.0 != 0) {
-                    foreseen.ask(moment.with(category));
-                }
+        let rules = organisation.programmes[organisation.programme(number)?].rules.as_ref()?;
+        rules.tables.look_at_sales().then_some((number, &rules.tables))
+    }
+
+    /// Looks up the rules that apply to the sales of a run, those of this programme.
+    fn foresee(&self, programme: u16, tables: &Tables, batch: &Batch, run: &mut Run<'_>, foreseen: &mut Foreseen) {
+        foreseen.clear();
+        for (row, ahead) in run.rows.iter().zip(&mut run.ahead).filter(|(row, _)| is_sale(row) && row.programme() == programme) {
+            let (Some(terminal), Some(card)) = (ahead.likely_terminal, ahead.likely_card) else { continue };
+            let moment = self.machine.moment(tables, row, terminal, card);
+            ahead.foreseen = Some(foreseen.ask(moment));
+            for (category, _) in lines_of(batch.items_of(row).unwrap_or(&[])).filter(|line| line.0 != 0) {
+                foreseen.ask(moment.with(category));
             }
-            rules.tables.foresee(foreseen);
         }
+        tables.foresee(foreseen);
     }
 
     /// One transaction, by the order of checks in `docs/codes.md`: fills in its answer, or says with which code alone it is refused.
@@ -254,6 +267,7 @@ impl Writer {
             return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
+        let foreseen = foreseen.filter(|_| ahead.likely_terminal == Some(terminal));
         if lacks_advice {
             place.reason = Reason::NoAdvice as u8;
             return Ok(Err(Code::NotAvailable));
