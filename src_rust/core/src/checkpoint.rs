@@ -26,7 +26,7 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 10";
+const FORMAT: &str = "onecard checkpoint 11";
 /// What earlier versions wrote. It is given up: the journal gives the state.
 const FORMATS_BEFORE: [&str; 9] = [
     "onecard checkpoint 1",

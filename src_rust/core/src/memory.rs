@@ -116,13 +116,12 @@ fn prefetch_at<T>(place: *const T) {
     let _ = place;
 }
 
-/// The same of all lines that a value lies in.
+/// The same of every line that some records lie in.
 #[inline]
-pub fn prefetch_whole<T>(value: &T) {
-    let first = std::ptr::from_ref(value).cast::<[u8; LINE]>();
-    for line in 0..size_of::<T>().div_ceil(LINE) {
-        prefetch_at(first.wrapping_add(line));
-    }
+pub fn prefetch_all<T>(records: &[T]) {
+    let first = records.as_ptr().cast::<u8>();
+    let lines = (first.addr() % LINE + size_of_val(records)).div_ceil(LINE);
+    (0..lines).for_each(|line| prefetch_at(first.wrapping_add(line * LINE)));
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! no lot is empty, and none holds more than it has. The checkpoint writes those that changed, whole.
 
 use std::collections::BTreeSet;
+use std::mem::offset_of;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::accounts::{Account, Post};
 use crate::cards::chunk::checksum;
 use crate::growth::grow;
 use crate::journal::entry::PinHash;
-use crate::memory::{prefetch, prefetch_whole};
+use crate::memory::{prefetch, prefetch_all};
 use crate::units::UNIT_MIN;
 
 /// Part of a purse with its own dates.
@@ -129,40 +130,43 @@ pub struct Shown {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Taken(Vec<(u16, u32)>);
 
-/// What few wallets have: holds, PIN, holder, counters, tier.
+/// What few wallets have: holds, PIN, holder, counters, tier. What a purchase looks at lies in one line of the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C, align(64))]
 pub struct Rest {
     /// Held of the undated principal, bonus and points.
     pub held: [i64; 3],
+    /// Purchases of the last day that had any, if the product limits them.
+    pub day: Day,
+    /// The holder's id; 0: nobody knows.
+    pub member: u64,
+    /// Last date before its review; 0: there is none.
+    pub tier_until: i32,
+    /// A tier of the rules; 0: none.
+    pub tier: u8,
+    /// The holder's real name is known.
+    pub named: bool,
+    /// Wrong PINs since the last right one.
+    pub tries: u8,
     /// In the order in which they came.
     pub holds: Vec<Hold>,
     /// None: it has none.
     pub pin: Option<PinHash>,
-    /// Wrong ones since the last right one.
-    pub tries: u8,
-    /// The holder's id; 0: nobody knows.
-    pub member: u64,
-    /// The holder's real name is known.
-    pub named: bool,
-    /// Purchases of the last day that had any, if the product limits them.
-    pub day: Day,
-    /// A tier of the rules; 0: none.
-    pub tier: u8,
-    /// Last date before its review; 0: there is none.
-    pub tier_until: i32,
 }
+
+const _: () = assert!(offset_of!(Rest, holds) == 64);
 
 /// Of a wallet that has none of it.
 static NO_REST: Rest = Rest {
     held: [0; 3],
+    day: Day { date: 0, count: 0, sum: 0, points: 0 },
+    member: 0,
+    tier_until: 0,
+    tier: 0,
+    named: false,
+    tries: 0,
     holds: Vec::new(),
     pin: None,
-    tries: 0,
-    member: 0,
-    named: false,
-    day: Day { date: 0, count: 0, sum: 0, points: 0 },
-    tier: 0,
-    tier_until: 0,
 };
 
 /// Cards whose wallets are written together: small records at random places would cost a page each.
@@ -485,13 +489,12 @@ impl Wallets {
         prefetch(&self.wallets[handle as usize]);
     }
 
-    /// Asks for the memory of a wallet's lots, the first few, and of what few wallets have.
+    /// Asks for the memory of a wallet's lots, the first few, and of what else a purchase looks at.
     #[inline]
     pub fn prefetch_lots(&self, handle: u32) {
-        let Wallet { lots, rest, taken, .. } = &self.wallets[handle as usize];
-        lots.iter().take(LOTS_AHEAD).for_each(prefetch);
-        rest.iter().for_each(|rest| prefetch_whole(&**rest));
-        taken.iter().for_each(|taken| prefetch(&**taken));
+        let Wallet { lots, rest, .. } = &self.wallets[handle as usize];
+        prefetch_all(&lots[..lots.len().min(LOTS_AHEAD)]);
+        rest.iter().for_each(|rest| prefetch(&**rest));
     }
 
     /// All of them, by handle.

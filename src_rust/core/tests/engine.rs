@@ -338,7 +338,7 @@ fn a_damaged_checkpoint_is_named() {
     engine.close().unwrap();
     let names = ["cards", "shared", "marks", "keys", "wallets", "names"];
     let path = directory.path().join("checkpoint");
-    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 10").unwrap();
+    let storage = || Storage::open(&path, 1 << 30, names, "onecard checkpoint 11").unwrap();
     let second = storage().reading().unwrap().get("cards", &1u32.to_be_bytes()).unwrap().unwrap().to_vec();
     let put = |value: Option<&[u8]>| {
         let storage = storage();
@@ -492,7 +492,7 @@ fn parts_of_keys_are_missed_and_leftovers_are_removed() {
     engine.checkpoint().unwrap();
     engine.close().unwrap();
     let names = ["cards", "shared", "marks", "keys", "wallets", "names"];
-    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 10").unwrap();
+    let storage = || Storage::open(&directory.path().join("checkpoint"), 1 << 30, names, "onecard checkpoint 11").unwrap();
     let put = |bucket, key: &[u8], value: Option<&[u8]>| {
         let storage = storage();
         let mut writing = storage.writing().unwrap();

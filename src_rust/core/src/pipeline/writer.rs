@@ -94,6 +94,8 @@ pub(crate) struct Writer {
     advice: Advice,
     /// Room for the rules of some sales, looked up ahead: of those that are executed, and of the next.
     foreseen: [Foreseen; 2],
+    /// Parts of the answers to the last batch, a row.
+    parts_per_row: usize,
 }
 
 impl Writer {
@@ -140,6 +142,7 @@ impl Writer {
             adviser: None,
             advice: Advice::default(),
             foreseen: Default::default(),
+            parts_per_row: 0,
         }
     }
 

@@ -31,10 +31,8 @@ use crate::pipeline::door::Checked;
 
 /// Most bytes that a transaction with details takes, rounded up: some ten thousand moves, items and balances of a few bytes each.
 const DETAILED_BYTES_MAX: u64 = 512 << 10;
-/// Room for so many parts is made beforehand: a group that needs more finds it as it goes.
-const PARTS_PER_ITEM: usize = 4;
 /// Rows whose memory is asked for together.
-pub(super) const AHEAD_ROWS: usize = 32;
+pub(super) const AHEAD_ROWS: usize = 16;
 
 /// What is found of a row ahead of its execution. All of it holds for a group: registrations are jobs of their own.
 #[derive(Clone, Copy, Default)]
@@ -137,8 +135,9 @@ impl<'a> Coming<'a> {
 impl Writer {
     pub(super) fn execute(&mut self, batch: &Batch, checked: &[Checked]) -> Result<Answers, Error> {
         let (rows, advice) = (&batch.rows, std::mem::take(&mut self.advice));
-        let mut answers =
-            Answers { rows: Vec::with_capacity(rows.len()), parts: Vec::with_capacity(batch.items.len() * PARTS_PER_ITEM) };
+        // As many parts a row as the batch before had: a batch that needs more finds room as it goes.
+        let parts = Vec::with_capacity(rows.len() * self.parts_per_row);
+        let mut answers = Answers { rows: Vec::with_capacity(rows.len()), parts };
         let mut coming = Coming::new(self, rows, checked);
         let [mut foreseen, mut next] = std::mem::take(&mut self.foreseen);
         coming.foresee(self, batch, &mut foreseen);
@@ -164,6 +163,7 @@ impl Writer {
             std::mem::swap(&mut foreseen, &mut next);
         }
         self.foreseen = [foreseen, next];
+        self.parts_per_row = answers.parts.len().div_ceil(rows.len().max(1));
         Ok(answers)
     }
 
