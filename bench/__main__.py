@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import (
     behind,
     curve,
+    dry_run,
     keys,
     lone,
     machine,
@@ -43,6 +44,7 @@ WORKLOADS: dict[str, Callable[[Options], dict[str, object]]] = {
     "W1-demo": w1_demo.run,
     "W1-rules": w1_rules.run,
     "python-rules": python_rules.run,
+    "dry-run": dry_run.run,
     "W2": w2.run,
     "W3": w3.run,
     "W4": w4.run,

@@ -183,6 +183,12 @@ def _python_rules(found: Found) -> Iterator[Line]:
     yield Line(figure, _number(alone["every"]), "without", beside, _ratio(alone["every"] / alone["without"]))
 
 
+def _dry_run(found: Found) -> Iterator[Line]:
+    figure, posted = f"purchases tried out/s, {found['cards']:,} cards", _spread(found, "purchases_per_s")
+    ratio = _ratio(found["ratios"]["posted"])
+    yield Line(figure, _spread(found, "dry_runs_per_s"), "the same posted", posted, ratio)
+
+
 def _curve(found: Found) -> Iterator[Line]:
     for one in found["curve"]:
         limit = _number(one["limit_swipes_per_s"])
@@ -222,6 +228,7 @@ _LINES: dict[str, Callable[[Found], Iterator[Line]]] = {
     "W1-demo": _w1_demo,
     "W1-rules": _w1_rules,
     "python-rules": _python_rules,
+    "dry-run": _dry_run,
     "W2": _w2,
     "W2-behind": _behind,
     "W3": _w3,

@@ -16,6 +16,7 @@ import pytest
 from bench import (
     behind,
     curve,
+    dry_run,
     journal,
     keys,
     lone,
@@ -41,7 +42,7 @@ from bench.options import Options, cards_of
 from bench.peers import redis
 from bench.peers.peer import Plan, missing
 from bench.swipes import Ledger, Swipes, Tally
-from onecard import Client, Engine, Period, Rules
+from onecard import Client, Engine, Period, Rules, rows
 from onecard.codes import Account, Kind
 from onecard.demo.drive import run_year
 from onecard.reports import TrialBalance
@@ -58,6 +59,7 @@ IN_PROCESS: dict[str, Run] = {
     "W1-demo": w1_demo.run,
     "W1-rules": w1_rules.run,
     "python-rules": python_rules.run,
+    "dry-run": dry_run.run,
     "W4": w4.run,
     "W5": w5.run,
     "W6": w6.run,
@@ -145,6 +147,12 @@ def test_w1_rules_tells_if_other_rules_apply(options: Options, monkeypatch: pyte
     monkeypatch.setattr(w1_rules, "PARTS", w1_rules.PARTS | {"stores": 5_000})
     with pytest.raises(BenchError, match="not just four"):
         w1_rules.run(options)
+
+
+def test_dry_run_tells_if_something_is_posted(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "FLAG_DRY_RUN", 0)
+    with pytest.raises(BenchError, match="is another when it is posted"):
+        dry_run.run(options)
 
 
 def test_the_curve_runs(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
