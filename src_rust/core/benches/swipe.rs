@@ -1,5 +1,6 @@
 //! What the writer does for a purchase - plain, with two coupons, a pass and three purses, and by the rules of the demo, line by line and
-//! not: decide, apply, write, answer. Without pipeline, keys and disk, on cards that the cache holds.
+//! not: decide, apply, write, answer; and what it does for a checkpoint of their wallets. Without pipeline, keys and disk, on cards that
+//! the cache holds.
 //!
 //! `cargo bench -p onecard-core --bench swipe`
 
@@ -11,6 +12,7 @@ use onecard_core::commands::USE_POINTS;
 use onecard_core::journal::BlockBuilder;
 use onecard_core::machine::{Admitted, Beside, Found, Machine, answer, parts};
 use onecard_core::organisation::terminal_hash;
+use onecard_core::wallets;
 use onecard_core::{Answer, CardNumber, Code, Item, ItemKind, Kind, Part, Registration, Request};
 
 const DAY: i32 = 20_500;
@@ -177,6 +179,16 @@ fn swipes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("top-up");
     group.throughput(Throughput::Elements(CARDS));
     group.bench_function("by the rules of the demo", |bench| bench.iter(|| shop.top_up()));
+    group.finish();
+    let mut group = criterion.benchmark_group("checkpoint");
+    group.throughput(Throughput::Elements(wallets::CHUNK as u64));
+    let mut room = Vec::new();
+    group.bench_function("a chunk of wallets", |bench| {
+        bench.iter(|| {
+            shop.machine.encode_wallets(0, &mut room);
+            black_box(room.len())
+        });
+    });
     group.finish();
 }
 

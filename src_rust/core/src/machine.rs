@@ -124,6 +124,9 @@ fn overdrawn([principal, bonus, points, ..]: Purses) -> bool {
     principal | bonus | points < 0
 }
 
+/// Wallets that are asked for before they are written.
+const WALLETS_AHEAD: u32 = 8;
+
 /// All state.
 pub struct Machine {
     /// Programmes, stores, terminals, rules, books.
@@ -833,11 +836,16 @@ impl Machine {
         std::mem::take(&mut self.changed_marks)
     }
 
-    /// Writes the wallets of a chunk of cards.
+    /// Writes the wallets of a chunk of cards; what they hold elsewhere is asked for some wallets ahead.
     pub fn encode_wallets(&self, chunk: usize, out: &mut Vec<u8>) {
         let first = (chunk * wallets::CHUNK) as u32;
-        let cards = first..self.cards.len().min(first + wallets::CHUNK as u32);
-        wallets::encode(cards.filter_map(|index| self.wallet(index)), out);
+        let end = self.cards.len().min(first + wallets::CHUNK as u32);
+        let handle = |index: u32| if index < end { self.cards.wallet(index) } else { None };
+        let encoded = (first..end).filter_map(|index| {
+            handle(index + WALLETS_AHEAD).into_iter().for_each(|handle| self.wallets.prefetch_lots(handle));
+            handle(index).map(|handle| self.wallets.get(handle))
+        });
+        wallets::encode(encoded, out);
     }
 
     /// Adds a wallet as the checkpoint gives it.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Account, Post};
@@ -407,11 +408,35 @@ pub fn encode<'a>(wallets: impl Iterator<Item = &'a Wallet>, out: &mut Vec<u8>) 
     out.extend_from_slice(&[0; 8]);
     for wallet in wallets {
         // By value and back: that is how the encoder is told where to go on.
-        let room = std::mem::take(out);
-        *out = postcard::to_extend(wallet, room).expect("it serialises to memory");
+        let room = Bytes(std::mem::take(out));
+        *out = postcard::serialize_with_flavor(wallet, room).expect("it serialises to memory");
     }
     let sum = checksum(&out[8..]);
     out[..8].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Where wallets are encoded. Nearly all that comes is a number of a few bytes: to add these one by one takes half the time of a copy whose
+/// length only it knows.
+struct Bytes(Vec<u8>);
+
+impl Flavor for Bytes {
+    type Output = Vec<u8>;
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        bytes.iter().for_each(|&byte| self.0.push(byte));
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 /// The wallets of a chunk's value; None if it is damaged.
