@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.model import (
     ACCEPT_PARTIAL,
     AUTHORISE,
@@ -14,6 +16,7 @@ from tests.model import (
     CASH,
     CODE,
     COUPON,
+    CURSOR,
     GENUINE,
     GRANT,
     HOLDER,
@@ -28,6 +31,7 @@ from tests.model import (
     REFUND,
     REVERSAL,
     SET_PIN,
+    SET_TIER,
     TOP_UP,
     VOID,
     Answer,
@@ -208,3 +212,35 @@ def test_granted_points_go_back_with_what_they_grew_to() -> None:
     assert balances(balance(at))[2] == 12_468
     assert at.ask(REFUND, amount=100, original=sold.sequence).points_earned == -12_468
     assert balances(balance(at))[2] == 0
+
+
+@pytest.mark.parametrize(("first", "then", "kept"), [(4, 2, 4), (2, 4, 4), (0, 2, 0), (2, 0, 0)])
+def test_a_trigger_never_brings_the_last_date_of_a_tier_forward(first: int, then: int, kept: int) -> None:
+    """Days that a tier lasts, before and after the rules change; 0: it is not reviewed."""
+    at = till(tiers=[{"id": 1, "name": "silver", "from": 5}, {"id": 2, "name": "gold", "from": 9}])
+    tables = at.programme.versions[-1][2]
+    (card,) = at.programme.cards.values()
+
+    def lasting(days: int) -> int:
+        """The last date of a tier of so many days, by the rules from now on."""
+        tables.pop("growth_value", None)
+        if days:
+            tables["growth_value"] = {"unit": 40, "rate": 0, "days": 1, "tier_days": days}
+        return DAY + days - 1 if days else 0
+
+    def by_trigger(tier: int, sequence: int) -> int:
+        item = Item(CURSOR, unit=1, amount=sequence)
+        return at.ask(SET_TIER, product=tier, items=(item,), card=0, card_digits=0).code
+
+    before = lasting(first)
+    assert at.ask(SET_TIER, product=1).code == 0
+    assert (card.tier, card.tier_until) == (1, before)
+    now = lasting(then)
+    assert by_trigger(1, 1) == 0
+    assert (card.tier, card.tier_until) == (1, DAY + kept - 1 if kept else 0)
+    # Another tier, and one that is set by hand, last as the rules say.
+    assert by_trigger(2, 2) == 0
+    assert (card.tier, card.tier_until) == (2, now)
+    lasting(9)
+    assert at.ask(SET_TIER, product=2).code == 0
+    assert card.tier_until == DAY + 8

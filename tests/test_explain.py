@@ -1,6 +1,7 @@
 """Why a sale came to what it did: in Python, over gRPC, on the command line; and sales that are tried out."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,27 @@ def test_the_command_line_explains_an_entry(command: Callable[..., Any], tmp_pat
     missing = command("99", str(tmp_path / "data"))
     assert missing.exit_code == 1
     assert "99: 25" in missing.output
+
+
+def test_the_command_line_says_what_priced_a_capture(shop: Engine, tmp_path: Path) -> None:
+    header: rows.Header = {"terminal": 11, "business_date": DAY}
+    [held] = shop.execute(rows.authorise(card=CARD, amount=1_000, **header | {"trace": 3}))
+    [capture] = shop.execute(rows.capture(amount=500, sequence=held["sequence"], **header | {"trace": 4}))
+    shop.close()
+    data = str(tmp_path / "data")
+
+    def run(*words: str) -> Any:
+        return CliRunner().invoke(app, ["explain", *words])
+
+    found = run(str(capture["sequence"]), data)
+    assert found.exit_code == 0, found.output
+    command = shlex.join(["onecard", "explain", str(held["sequence"]), data])
+    last = found.output.splitlines()[-1]
+    assert last == f"entry {held['sequence']} priced it: {command} tells its discounts and points"
+    assert json.loads(run(str(capture["sequence"]), data, "--json").output)["priced_by"] == held["sequence"]
+    priced = run(str(held["sequence"]), data)
+    assert "the product's discount" in priced.output
+    assert "priced it" not in priced.output
 
 
 def test_the_command_line_tries_a_sale_out(command: Callable[..., Any], tmp_path: Path) -> None:

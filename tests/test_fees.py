@@ -1,7 +1,9 @@
 """Fees between merchants: what they compile to, what is wrong with them, what a sale costs whom."""
 
+import datetime
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,3 +216,136 @@ def test_fees_are_explained_and_told_over_grpc(alliance: Engine) -> None:
         assert [store.fees for store in client.positions().stores] == [0, -142, 142]
         assert [store.fees for store in client.close_day(DAY).stores] == [0, -142, 142]
     server.stop(5.0)
+
+
+# What a capture costs
+
+
+def give_points(engine: Engine) -> None:
+    """The card has 3,000 points, which pay 30.00."""
+    earning = RULES.replace('discount = "5%"\n', 'discount = "5%"\npoints_per_money = "1"\n')
+    assert engine.publish(Rules.parse(earning)) == Code.APPROVED
+    execute(engine, rows.top_up(card=CARD, amount=900_000, **header(1)))
+    execute(engine, rows.purchase(card=CARD, amount=315_790, **header(9)))
+    assert engine.publish(Rules.parse(RULES)) == Code.APPROVED
+
+
+def costs(found: Explanation) -> int:
+    """What the store pays by the verdicts: it pays all fees but the second, which it is paid."""
+    counted = [(one.id, one.gives) for one in found.verdicts if one.fate == Fate.COUNTS]
+    return sum(-gives if fee == 2 else gives for fee, gives in counted)
+
+
+def test_captures_are_explained_by_the_fees_that_they_post(alliance: Engine) -> None:
+    """Two of one authorisation: points pay the first of it, which is more than one capture takes."""
+    give_points(alliance)
+    hold = execute(alliance, rows.authorise(card=CARD, amount=30_000, use_points=True, **header(9)))
+    paid_before = 0
+    for amount, expected in (
+        (
+            1_000,
+            [
+                (1, 15, Fate.COUNTS, Condition.NONE),
+                (2, 100, Fate.COUNTS, Condition.NONE),
+                (3, 500, Fate.MISSES, Condition.CARD_MERCHANTS),
+                (4, 500, Fate.MISSES, Condition.MIN_SPEND),
+            ],
+        ),
+        (
+            27_500,
+            [
+                (1, 200, Fate.COUNTS, Condition.NONE),
+                (2, 200, Fate.COUNTS, Condition.NONE),
+                (3, 13_750, Fate.MISSES, Condition.CARD_MERCHANTS),
+                (4, 13_750, Fate.COUNTS, Condition.NONE),
+            ],
+        ),
+    ):
+        capture = execute(alliance, rows.capture(amount=amount, sequence=hold, **header(2)))
+        found = alliance.explain(capture)
+        assert told(found) == expected
+        assert {one.gift for one in found.verdicts} == {Gift.FEE}
+        assert (found.code, found.priced_by) == (Code.APPROVED, hold)
+        assert found.answer is not None
+        assert (found.answer.sequence, found.answer.amount) == (capture, amount)
+        paid = -fees(alliance)[2]
+        assert costs(found) == paid - paid_before
+        paid_before = paid
+    authorised = alliance.explain(hold)
+    assert (authorised.priced_by, authorised.counted(Gift.DISCOUNT), told(authorised)) == (0, 1_500, [])
+
+
+def test_a_capture_is_told_of_as_a_purchase_of_the_same_spend(alliance: Engine) -> None:
+    assert alliance.publish(Rules.parse(RULES.replace('discount = "5%"\n', ""))) == Code.APPROVED
+    hold = execute(alliance, rows.authorise(card=CARD, amount=20_100, **header(2)))
+    for amount in (10_000, 5, 10_095):
+        capture = execute(alliance, rows.capture(amount=amount, sequence=hold, **header(2)))
+        sale = execute(alliance, rows.purchase(card=CARD, amount=amount, **header(2)))
+        assert told(alliance.explain(capture)) == told(alliance.explain(sale)) != []
+
+
+def test_a_capture_pays_the_fees_of_the_version_in_force_at_it(alliance: Engine) -> None:
+    hold = execute(alliance, rows.authorise(card=CARD, amount=10_000, **header(2)))
+    cheaper = RULES.replace('rate = "1.5%"', 'rate = "0.5%"').replace('name = "rule 1"', 'name = "cheaper"')
+    assert alliance.publish(Rules.parse(cheaper)) == Code.APPROVED
+    capture = execute(alliance, rows.capture(amount=9_000, sequence=hold, **header(2)))
+    assert alliance.publish(Rules.parse(RULES)) == Code.APPROVED
+    found = alliance.explain(capture)
+    assert next(found.sentences()) == "fee 1, cheaper: 0.45, counts"
+    assert costs(found) == -fees(alliance)[2] == 45
+    versions = [one.version and one.version.version for one in (found, alliance.explain(found.priced_by))]
+    assert versions == [2, 1]
+
+
+def test_what_a_capture_is_of_is_told_if_it_is_known(alliance: Engine) -> None:
+    held = header(2)
+    hold = execute(alliance, rows.authorise(card=CARD, amount=8_000, **held))
+    home = alliance.explain(execute(alliance, rows.capture(amount=1_000, sequence=hold, **header(9))))
+    assert (home.code, home.priced_by, home.verdicts) == (Code.APPROVED, hold, ())
+    key: Any = {"original_date": DAY, "original_terminal": 2}
+    by_key = execute(alliance, rows.capture(amount=1_000, original_trace=held["trace"], **key, **header(2)))
+    assert alliance.explain(by_key).priced_by == hold
+    sale = execute(alliance, rows.purchase(card=CARD, amount=100, **header(2)))
+    refused = rows.together(
+        rows.capture(amount=8_000, sequence=hold, **header(2)),
+        rows.capture(amount=8_000, original_trace=held["trace"], **key, **header(2)),
+        rows.capture(amount=1, sequence=10**9, **header(2)),
+        rows.capture(amount=1, original_trace=10**9, **key, **header(2)),
+        rows.capture(amount=1, sequence=sale, **header(2)),
+    )
+    expected = [(13, hold), (13, hold), (25, 0), (25, 0), (12, 0)]
+    server = alliance.serve("127.0.0.1:0")
+    with Client(server.address) as client:
+        for answer, (code, priced_by) in zip(alliance.execute(refused), expected, strict=True):
+            found = alliance.explain(int(answer["sequence"]))
+            assert found.answer is not None
+            assert (found.code, found.answer.code, found.priced_by) == (Code.APPROVED, code, priced_by)
+            assert found.verdicts == ()
+            assert client.explain(found.answer.sequence) == found
+        assert client.explain(by_key) == alliance.explain(by_key)
+    server.stop(5.0)
+
+
+def test_a_key_that_is_forgotten_is_not_known_any_more(alliance: Engine) -> None:
+    held = header(2)
+    hold = execute(alliance, rows.authorise(card=CARD, amount=8_000, **held))
+    key: Any = {"original_date": DAY, "original_terminal": 2, "original_trace": held["trace"]}
+    kept, [refused] = (
+        execute(alliance, rows.capture(amount=1_000, **key, **header(2))),
+        alliance.execute(rows.capture(amount=8_000, **key, **header(2))),
+    )
+    for day in range(8):
+        assert alliance.close_day(DAY + datetime.timedelta(day)).code == Code.APPROVED
+    assert alliance.explain(kept).priced_by == hold
+    assert alliance.explain(int(refused["sequence"])).priced_by == 0
+
+
+def test_captures_are_refused_and_explained_before_there_are_rules(engine: Engine) -> None:
+    engine.register_programme(1, "alliance", DAY)
+    engine.register_merchant(1, "first")
+    engine.register_store(1, 1, "")
+    engine.register_terminal(1, 1)
+    [answer] = engine.execute(rows.capture(amount=1, sequence=1, **header(1)))
+    found = engine.explain(int(answer["sequence"]))
+    assert found.version is not None
+    assert (found.code, found.version.version, found.priced_by, found.verdicts) == (Code.APPROVED, 0, 0, ())

@@ -207,3 +207,36 @@ def test_a_birthday_counts_on_its_day_and_in_its_week(tmp_path: Path) -> None:
     shop.reopen()
     assert buy() == (0, 0)
     shop.engine.close()
+
+
+@pytest.mark.parametrize("by_trigger", [False, True])
+@pytest.mark.parametrize(
+    ("first", "then", "days"),
+    [(4, 2, 4), (2, 4, 4), (0, 2, 0), (2, 0, 0)],
+    ids=["shorter", "longer", "never-before", "never-now"],
+)
+def test_a_trigger_never_brings_a_last_date_forward(
+    tmp_path: Path, first: int, then: int, days: int, by_trigger: bool
+) -> None:
+    """Days of 0: it is not reviewed. By hand a tier lasts as the rules in force say, whatever was before."""
+
+    def lasting(days: int) -> str:
+        growth, _, tiers = TIERS.partition("tier_valid = { days = 2 }\n")
+        if days:
+            return f"{growth}tier_valid = {{ days = {days} }}\n{tiers}"
+        return growth.partition("[growth_value]")[0] + tiers
+
+    shop = Shop(tmp_path / "data", lasting(first))
+    by_hand = rows.set_tier(CARD, 5, **shop.header())
+    assert shop.engine.execute(by_hand)["code"][0] == Code.APPROVED
+    assert shop.engine.publish(Rules.parse(GOOD + lasting(then))) == Code.APPROVED
+    again: rows.Requests | rows.Batch = rows.set_tier(CARD, 5, **shop.header())
+    if by_trigger:
+        again = rows.with_items(rows.set_tier(None, 5, **shop.header()), [[rows.cursor(1, 1, 0)]])
+    assert shop.engine.execute(again)["code"][0] == Code.APPROVED
+    kept = 0
+    while shop.tier() and kept < 9:
+        shop.close_day()
+        kept += 1
+    assert kept == ((days if by_trigger else then) or 9)
+    shop.engine.close()

@@ -126,7 +126,7 @@ class Core:
     def rules_versions(self, programme: int) -> tuple[int, list[dict[str, int]]]:
         """Code and versions."""
     def explain(self, programme: int, sequence: int) -> dict[str, Any]:
-        """Why the sale with this sequence came to what it did."""
+        """Why the sale or the capture with this sequence came to what it did."""
     def explain_dry_run(
         self, rows: bytes | bytearray | memoryview | Any, items: bytes | bytearray | memoryview | Any
     ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import resource
+import shlex
 import signal
 import sys
 import threading
@@ -360,7 +361,8 @@ def explain(
     """Say which rule gave which amount in a sale, and which nearly applied.
 
     SALE is the sequence that the sale was answered with, or a file with one line as for `onecard run`: a
-    Purchase or an Authorise, which is tried out and not posted.
+    Purchase or an Authorise, which is tried out and not posted. Of a capture it tells the fees, and which
+    authorisation priced it.
     """
     asked = int(sale) if sale.isdecimal() else _sale_in(Path(sale))
     with _asked(directory, target, programme) as client, _reported():
@@ -371,6 +373,18 @@ def explain(
         _out.print_json(json.dumps(dataclasses.asdict(found), default=str))
         return
     _out.print(_explained(found))
+    if found.priced_by:
+        command = _explain_command(found.priced_by, directory, target, programme)
+        _say(f"entry {found.priced_by} priced it: {command} tells its discounts and points")
+
+
+def _explain_command(sequence: int, directory: Path | None, target: str | None, programme: int) -> str:
+    """The command that explains another entry of the same books."""
+    words = ["onecard", "explain", str(sequence)]
+    words += [str(directory)] * (directory is not None)
+    words += ["--target", target] if target else []
+    words += ["--programme", str(programme)] * (programme != 1)
+    return shlex.join(words)
 
 
 def _sale_in(file: Path) -> Sale:

@@ -588,7 +588,7 @@ class Client:
         return PublishedRules(found.code, version_of, found.text, found.tables)
 
     def explain(self, sale: int | Sale) -> Explanation:
-        """Why a sale came to what it did: of an entry, by its sequence, or of one that is tried out.
+        """Why a sale or a capture came to what it did: an entry, by its sequence, or one that is tried out.
 
         What is tried out needs no key, and nothing of it is kept, whether it says so or not.
         """
@@ -824,7 +824,7 @@ def _registration(item: Registration) -> admin_pb2.Registration:
 def _explanation(found: admin_pb2.ExplainSaleResponse) -> Explanation:
     version = _rules_version(found.version) if found.HasField("version") else None
     answer = answer_of(found.answer) if found.HasField("answer") else None
-    return Explanation(found.code, version, answer, tuple(map(_verdict, found.verdicts)))
+    return Explanation(found.code, version, answer, tuple(map(_verdict, found.verdicts)), found.priced_by)
 
 
 def _verdict(found: admin_pb2.Verdict) -> Verdict:

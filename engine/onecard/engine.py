@@ -224,7 +224,7 @@ class Engine:
         return PublishedRules(code) if code else PublishedRules(code, RulesVersion(**found), text, tables)
 
     def explain(self, sale: int | rows.Requests | rows.Batch, *, programme: int = 1) -> Explanation:
-        """Why a sale came to what it did: of an entry, by its sequence, or of one that is tried out.
+        """Why a sale or a capture came to what it did: an entry, by its sequence, or one that is tried out.
 
         What is tried out is one row of `rows.purchase` or `rows.authorise` with `dry_run`, and its items.
         """
@@ -434,7 +434,7 @@ def _explanation(found: dict[str, Any]) -> Explanation:
     if found["code"]:
         return Explanation(found["code"], answer=answer if answer.code else None)
     version = RulesVersion(**_dated(found["version"]))
-    return Explanation(0, version, answer, tuple(map(_verdict, found["verdicts"])))
+    return Explanation(0, version, answer, tuple(map(_verdict, found["verdicts"])), found["priced_by"])
 
 
 def _verdict(found: dict[str, Any]) -> Verdict:

@@ -1,7 +1,7 @@
 """Why a sale came to what it did: which rule of which version gave which amount, and which nearly applied.
 
-`Engine.explain` and `Client.explain` answer with an `Explanation`, of a sale that was posted or refused, by
-the sequence of its entry, or of one that is tried out. `sentence` says a verdict in words.
+`Engine.explain` and `Client.explain` answer with an `Explanation`, of a sale or a capture that was posted or
+refused, by the sequence of its entry, or of a sale that is tried out. `sentences` say the verdicts in words.
 """
 
 from collections.abc import Iterator
@@ -133,15 +133,18 @@ class Explanation:
     """What a sale came to, and why."""
 
     code: int
-    """00; 25: there is no such entry, 12: it is no sale on a card, 58; of a sale that is tried out what it is
-    answered if it does not come so far."""
+    """00; 25: there is no such entry, 12: it is neither a sale on a card nor a capture, 58; of a sale that is
+    tried out what it is answered if it does not come so far."""
     version: RulesVersion | None = None
-    """The version of the rules that priced it."""
+    """The version of the rules that priced it; of a capture its fees."""
     answer: Answer | None = None
     """What it was answered, or would be."""
     verdicts: tuple[Verdict, ...] = ()
     """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and
-    growth value; then, of a purchase on a card of another merchant, its fees."""
+    growth value; then, of a purchase on a card of another merchant, its fees. Of a capture fees alone."""
+    priced_by: int = 0
+    """Of a capture the sequence of its authorisation, whose explanation tells the discounts and points. 0: it
+    priced itself, or it is a refused capture of no authorisation that is known."""
 
     def counted(self, gift: Gift) -> int:
         """What rules give of one kind, together."""

@@ -218,13 +218,14 @@ fn rules_version(version: &RulesVersion) -> v1::RulesVersion {
 }
 
 fn explanation(found: Explanation) -> v1::ExplainSaleResponse {
-    let Explanation { code, version, answer, parts, verdicts } = found;
+    let Explanation { code, version, priced_by, answer, parts, verdicts } = found;
     let approved = code == Code::Approved.number();
     v1::ExplainSaleResponse {
         code: code.into(),
         version: approved.then(|| rules_version(&version)),
         answer: (approved || answer.code != 0).then(|| answers::answer(&answer, &parts)),
         verdicts: verdicts.into_iter().map(verdict).collect(),
+        priced_by,
     }
 }
 

@@ -509,6 +509,8 @@ class Books(State):
             known = entry.product in (0, *(tier["id"] for tier in programme.tables.get("tiers", [])))
             self.check(known, f"no tier {entry.product}")
             until = programme.tier_until(entry.posted) if entry.product else 0
+            if entry.items_of(CURSOR) and entry.product == card.tier:
+                until = 0 if 0 in (until, card.tier_until) else max(until, card.tier_until)
             expected = [(NEW_TIER, entry.product, until)]
         elif card is not None and entry.kind != AUTHORISE:
             unit = programme.tables.get("growth_value", {}).get("unit")

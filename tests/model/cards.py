@@ -217,7 +217,7 @@ def replace(draft: Draft) -> None:
 
 
 def change_tier(draft: Draft) -> None:
-    """A trigger does it to cards that may be used alone, and never lowers a tier."""
+    """A trigger does it to cards that may be used alone, and never lowers a tier or ends it earlier."""
     card = find_card(draft)
     by_trigger = move_cursor(draft)
     if by_trigger:
@@ -228,8 +228,11 @@ def change_tier(draft: Draft) -> None:
         raise Refused(12)
     if by_trigger and tier < card.tier:
         raise Refused(57, HIGHER_TIER)
+    until = draft.tier_until(draft.open_date) if tier else 0
+    if by_trigger and tier == card.tier:
+        until = 0 if until == 0 or card.tier_until == 0 else max(until, card.tier_until)
     draft.tier = tier
-    draft.then.append(lambda: set_tier(card, tier, draft.tier_until(draft.open_date) if tier else 0))
+    draft.then.append(lambda: set_tier(card, tier, until))
 
 
 def set_holder(draft: Draft) -> None:

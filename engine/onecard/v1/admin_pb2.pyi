@@ -588,11 +588,16 @@ class ExplainSaleResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     VERDICTS_FIELD_NUMBER: _builtins.int
+    PRICED_BY_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """0; 25: there is no such entry, 12: it is no sale on a card, 58; of a sale that is tried out what it is answered if it does not come so far."""
+    """0; 25: there is no such entry, 12: it is neither a sale on a card nor a capture, 58; of a sale that is tried out what it is answered if it does not come so far."""
+    priced_by: _builtins.int
+    """Of a capture the sequence of its authorisation, whose explanation tells the discounts and points. 0: it priced itself, or it is a refused
+    capture of no authorisation that is known.
+    """
     @_builtins.property
     def version(self) -> Global___RulesVersion:
-        """The version of the rules that priced it."""
+        """The version of the rules that priced it; of a capture its fees."""
 
     @_builtins.property
     def answer(self) -> _transaction_pb2.Answer:
@@ -600,7 +605,9 @@ class ExplainSaleResponse(_message.Message):
 
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]:
-        """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and growth value, then Python rules."""
+        """Discounts, then points; of each those that apply, then at most 20 that nearly do. Then rebate and growth value, then fees, then Python rules.
+        Of a capture fees alone.
+        """
 
     def __init__(
         self,
@@ -609,10 +616,11 @@ class ExplainSaleResponse(_message.Message):
         version: Global___RulesVersion | None = ...,
         answer: _transaction_pb2.Answer | None = ...,
         verdicts: _abc.Iterable[Global___Verdict] | None = ...,
+        priced_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "code", b"code", "verdicts", b"verdicts", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "code", b"code", "priced_by", b"priced_by", "verdicts", b"verdicts", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

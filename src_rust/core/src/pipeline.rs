@@ -29,8 +29,8 @@ use crate::cards::CardRecord;
 use crate::checkpoint::{Step, Ways};
 use crate::codes::Code;
 use crate::commands::{
-    Answers, Batch, CloseReport, Cursors, Liabilities, PublishedRules, Registration, RulesVersion, StaffSales, StatementLine,
-    Stats, StorePosition, TrialBalance,
+    Answers, Batch, CloseReport, Cursors, Liabilities, Original, PublishedRules, Registration, RulesVersion, StaffSales,
+    StatementLine, Stats, StorePosition, TrialBalance,
 };
 use crate::directory::Directory;
 use crate::error::Error;
@@ -135,6 +135,8 @@ pub(crate) enum Job {
     TryOut(Batch, Vec<Checked>, Reply<(Answers, Option<Transaction>)>),
     /// Of a card by its index and a store by its number; None if one of them is not there.
     Surroundings(u16, u32, u32, Reply<Option<Surroundings>>),
+    /// The sequence of the authorisation that a request of a programme names; 0: it names none that was approved, or that is still known.
+    Authorisation(u16, Original, Reply<u64>),
     Stats(Reply<Stats>),
     Digest(Reply<[u8; 32]>),
     /// Who asks the rules that are kept outside from now on.
@@ -559,6 +561,7 @@ impl Job {
             Job::Cursors(_, reply) => reply.give(Err(error)),
             Job::TryOut(_, _, reply) => reply.give(Err(error)),
             Job::Surroundings(_, _, _, reply) => reply.give(Err(error)),
+            Job::Authorisation(_, _, reply) => reply.give(Err(error)),
             Job::Stats(reply) => reply.give(Err(error)),
             Job::Digest(reply) => reply.give(Err(error)),
             Job::Adviser(_, reply) => reply.give(Err(error)),

@@ -172,6 +172,7 @@ pub fn explanation<'py>(py: Python<'py>, found: Explanation) -> PyResult<Bound<'
     let dict = PyDict::new(py);
     dict.set_item("code", found.code)?;
     dict.set_item("version", rules_version(py, &found.version)?)?;
+    dict.set_item("priced_by", found.priced_by)?;
     let verdicts = found.verdicts.into_iter().map(|(verdict, name)| rule_verdict(py, verdict, &name));
     dict.set_item("verdicts", verdicts.collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("answers", Answers::new(py, onecard_core::Answers { rows: vec![found.answer], parts: found.parts })?)?;

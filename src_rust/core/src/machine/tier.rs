@@ -40,7 +40,7 @@ impl Machine {
         }
     }
 
-    /// Sets the card's tier; 0: it has none. What a trigger sets is what the card has at least.
+    /// Sets the card's tier; 0: it has none. What a trigger sets is what the card has at least, and for as long as it had it at least.
     #[cold]
     pub(super) fn decide_set_tier(&mut self, admitted: &Admitted<'_>, transaction: &mut Transaction) -> Result<Code, Refused> {
         let index = card_at(transaction, 0).ok_or(plain(Code::InvalidCard))?;
@@ -60,10 +60,18 @@ impl Machine {
             return Err((Code::NotPermitted, Reason::HigherTier));
         }
         let growth = tables.growth_value.as_ref().filter(|_| tier != 0);
-        let until = growth.map_or(0, |growth| growth.lasts_until(programme.calendar.open));
+        let mut until = growth.map_or(0, |growth| growth.lasts_until(programme.calendar.open));
+        if by_trigger && tier == card.tier {
+            until = later(until, self.wallet(index).map_or(0, |wallet| wallet.rest().tier_until));
+        }
         transaction.changes.push(Change::Tier { tier, until });
         Ok(Code::Approved)
     }
+}
+
+/// The later of two last dates; 0: it never ends.
+fn later(one: i32, other: i32) -> i32 {
+    if one == 0 || other == 0 { 0 } else { one.max(other) }
 }
 
 /// Reviews a wallet's tier if this is its last date: it is what the growth value that is left reaches, and lasts from the next day on.

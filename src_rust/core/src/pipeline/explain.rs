@@ -1,7 +1,8 @@
 //! Why a sale came to what it did: which rule of which version gave which amount, and which nearly applied.
 //!
 //! A sale that is posted is explained from its entry and the version of the rules that it names; one that is tried out from what it would have
-//! been. Nothing is changed.
+//! been. A capture was priced with its authorisation: of its own it has fees, which are those of the version that was in force at it. Nothing
+//! is changed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use crate::codes::Code;
 use crate::commands::{Answer, Answers, Batch, Kind, RulesVersion};
 use crate::details::{Item, Part, Seen, lines_of, seen_of};
 use crate::error::Error;
-use crate::journal::entry::{CardRef, Entry, Transaction};
+use crate::journal::entry::{CardRef, Change, Entry, Transaction};
 use crate::machine::{answer_of, paid_of, parts};
 use crate::pipeline::door::Checked;
 use crate::pipeline::{Engine, Job};
@@ -19,10 +20,13 @@ use crate::rules::{Advised, Fate, Foreign, Gift, Heard, Moment, Tables, Told, Ve
 /// Why a sale came to what it did.
 #[derive(Clone, Debug, Default)]
 pub struct Explanation {
-    /// 00; 25 if there is no such transaction, 12 if it is no sale, 58, or what a sale that is tried out is answered without its rules.
+    /// 00; 25 if there is no such transaction, 12 if it is no sale or capture, 58, or what a sale that is tried out is answered without its rules.
     pub code: u8,
-    /// The version that priced it.
+    /// The version that priced it; of a capture its fees. Number 0: there was none yet.
     pub version: RulesVersion,
+    /// Of a capture the sequence of its authorisation, whose explanation tells the discounts and points; 0: it priced itself, or it is a refused
+    /// capture of no authorisation that is known.
+    pub priced_by: u64,
     /// What it was answered, or would be; its parts are here.
     pub answer: Answer,
     /// Parts of the answer.
@@ -110,18 +114,25 @@ impl Engine {
         parts: Vec<Part>,
         versions: &[RulesVersion],
     ) -> Result<Explanation, Error> {
-        let CardRef::Known { index, .. } = sale.card else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
-        if !matches!(sale.kind, Kind::Purchase | Kind::Authorise) {
-            return Ok(Explanation::refused(Code::InvalidTransaction));
-        }
-        let programme = sale.key.programme;
-        let around = self.call(|reply| Job::Surroundings(programme, index, sale.store, reply))?;
         let version = versions.iter().find(|version| version.version == sale.rule).copied();
-        let Some((around, version)) = around.zip(version) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
-        let tables = self.explained.of(programme, version.version, || {
-            Tables::parse(&self.rules(programme, version.version)?.tables).map_err(Error::Rules)
-        })?;
-        let Some(product) = tables.product(around.product) else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
+        let told = match (sale.kind, version) {
+            (Kind::Purchase | Kind::Authorise, Some(version)) => {
+                self.judge(sale, version)?.map(|verdicts| (version, 0, verdicts))
+            }
+            (Kind::Capture, version) => {
+                let version = version.unwrap_or_default();
+                Some((version, self.authorisation_of(sale)?, self.judge_capture(sale, version)?))
+            }
+            _ => None,
+        };
+        let Some((version, priced_by, verdicts)) = told else { return Ok(Explanation::refused(Code::InvalidTransaction)) };
+        Ok(Explanation { code: Code::Approved.number(), version, priced_by, answer, parts, verdicts })
+    }
+
+    /// What became of the rules in a sale that they priced; None: it has no card.
+    fn judge(&self, sale: &Transaction, version: RulesVersion) -> Result<Option<Vec<(Verdict, String)>>, Error> {
+        let Some((around, tables)) = self.looked_at(sale, version)? else { return Ok(None) };
+        let Some(product) = tables.product(around.product) else { return Ok(None) };
         let lines: Vec<(u16, i64)> = lines_of(&sale.detail.items).collect();
         let heard: Vec<(u16, Heard)> = sale.detail.items.iter().filter_map(Item::heard).collect();
         let mut advised = Advised::default();
@@ -138,10 +149,49 @@ impl Engine {
         let earned = verdicts.iter().filter(|of| of.gift == Gift::Points && of.fate == Fate::Counts).map(|of| of.gives).sum();
         let of = |id| heard.iter().find(|heard| heard.0 == id).map(|heard| heard.1);
         verdicts.extend(tables.explain_advice(sale.amount, earned, of));
-        let named = |of: Verdict| (of, tables.name_of(of.gift, of.id).to_owned());
-        let verdicts = verdicts.into_iter().map(named).collect();
-        Ok(Explanation { code: Code::Approved.number(), version, answer, parts, verdicts })
+        Ok(Some(named(&tables, verdicts)))
     }
+
+    /// What became of the fees in a capture. One that was refused costs none.
+    fn judge_capture(&self, capture: &Transaction, version: RulesVersion) -> Result<Vec<(Verdict, String)>, Error> {
+        if !capture.code.is_approved() {
+            return Ok(Vec::new());
+        }
+        let Some((around, tables)) = self.looked_at(capture, version)? else { return Ok(Vec::new()) };
+        let moment = moment_of(capture, around, &tables);
+        let fees = foreign(capture, around).map(|foreign| tables.explain_fees(&moment, &foreign));
+        Ok(named(&tables, fees.unwrap_or_default()))
+    }
+
+    /// What the machine knows of a sale beyond its entry, and the tables of a version; None: it has no card.
+    fn looked_at(&self, sale: &Transaction, version: RulesVersion) -> Result<Option<(Surroundings, Arc<Tables>)>, Error> {
+        let CardRef::Known { index, .. } = sale.card else { return Ok(None) };
+        let programme = sale.key.programme;
+        let Some(around) = self.call(|reply| Job::Surroundings(programme, index, sale.store, reply))? else { return Ok(None) };
+        let tables = self.explained.of(programme, version.version, || {
+            Tables::parse(&self.rules(programme, version.version)?.tables).map_err(Error::Rules)
+        })?;
+        Ok(Some((around, tables)))
+    }
+
+    /// The sequence of the authorisation that a capture is of. An approved one says it; of one that was refused it is the original, if that was
+    /// found then, and is now: a key is forgotten after its days.
+    fn authorisation_of(&self, capture: &Transaction) -> Result<u64, Error> {
+        let captured = |change: &Change| if let Change::Captured { sequence, .. } = *change { Some(sequence) } else { None };
+        match (capture.changes.iter().find_map(captured), capture.original) {
+            (Some(sequence), _) => Ok(sequence),
+            (None, Some(original)) if capture.code != Code::OriginalNotFound => {
+                self.call(|reply| Job::Authorisation(capture.key.programme, original, reply))
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+/// Verdicts, each with the name of its rule.
+fn named(tables: &Tables, verdicts: Vec<Verdict>) -> Vec<(Verdict, String)> {
+    let name = |of: Verdict| (of, tables.name_of(of.gift, of.id).to_owned());
+    verdicts.into_iter().map(name).collect()
 }
 
 impl Explanation {
@@ -160,12 +210,12 @@ fn moment_of(sale: &Transaction, around: Surroundings, tables: &Tables) -> Momen
         .on(sale.key.date, sale.time)
 }
 
-/// A purchase on a card of another merchant, as fees look at it. An authorisation costs none: its captures do.
+/// A purchase or a capture on a card of another merchant, as fees look at it. An authorisation costs none: its captures do.
 fn foreign(sale: &Transaction, around: Surroundings) -> Option<Foreign> {
     let Surroundings { issuer, merchant, .. } = around;
     let sums = &sale.detail.sums;
     let (spend, points) = (sums.all(Account::StoreClearing) + sale.detail.cash, -sums.all(Account::IssuerPoints));
-    let is_one = sale.kind == Kind::Purchase && sale.detailed && issuer != merchant;
+    let is_one = matches!(sale.kind, Kind::Purchase | Kind::Capture) && sale.detailed && issuer != merchant;
     is_one.then_some(Foreign { issuer, spend, points })
 }
 

@@ -351,6 +351,10 @@ impl Writer {
                 let around = around.map(|(product, merchant, issuer)| Surroundings { product, merchant, issuer });
                 self.deliver(around, reply);
             }
+            Job::Authorisation(programme, original, reply) => match self.authorisation(programme, original) {
+                Ok(sequence) => self.deliver(sequence, reply),
+                Err(error) => reply.give(Err(error)),
+            },
             Job::TrialBalance(programme, reply) => {
                 let balance = self.machine.trial_balance(programme, self.block.next() - 1);
                 self.deliver(balance, reply);

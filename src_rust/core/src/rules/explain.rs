@@ -79,7 +79,7 @@ pub struct Told<'a> {
     pub rebated: i64,
     /// What rules that are kept outside said.
     pub advised: &'a Advised,
-    /// How fees look at it, if it is a purchase on a card of another merchant.
+    /// How fees look at it, if it costs any: a purchase on a card of another merchant.
     pub foreign: Option<Foreign>,
 }
 
@@ -126,12 +126,12 @@ impl Tables {
         let growth = self.growth_value.as_ref().map_or(0, |growth| growth.earned(told.paid));
         let more = [(Gift::Rebate, rebate), (Gift::GrowthValue, growth)].into_iter().filter(|more| more.1 > 0);
         verdicts.extend(more.map(|(gift, gives)| Verdict { gift, id: 0, gives, fate: Fate::Counts }));
-        verdicts.extend(told.foreign.iter().flat_map(|foreign| self.judge_fees(&told.moment, foreign)));
+        verdicts.extend(told.foreign.iter().flat_map(|foreign| self.explain_fees(&told.moment, foreign)));
         verdicts
     }
 
     /// The fees that are paid for a sale, and those that miss one condition only.
-    fn judge_fees(&self, moment: &Moment, foreign: &Foreign) -> Vec<Verdict> {
+    pub fn explain_fees(&self, moment: &Moment, foreign: &Foreign) -> Vec<Verdict> {
         let judged = self.fees.iter().filter_map(|fee| {
             let gives = fee.amount(foreign);
             let fate = match fee.missed(moment, foreign)[..] {

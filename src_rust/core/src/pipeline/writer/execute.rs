@@ -12,7 +12,7 @@ use std::slice::Chunks;
 use crate::calendar::is_date;
 use crate::cards::CardNumber;
 use crate::codes::Code;
-use crate::commands::{Answer, Answers, Batch, Kind, Request};
+use crate::commands::{Answer, Answers, Batch, Kind, Original, Request};
 use crate::details::{Item, ItemKind, Part, Reason, Seen, lines_of};
 use crate::error::Error;
 use crate::journal::JournalError;
@@ -400,6 +400,16 @@ impl Writer {
             return block.entry(sequence).map(Some);
         }
         self.journal.entry(sequence)
+    }
+
+    /// The sequence of the authorisation that a request of a programme names; 0: it names none that was approved, or that is still known.
+    pub(super) fn authorisation(&self, programme: u16, original: Original) -> Result<u64, Error> {
+        let organisation = &self.machine.organisation;
+        let Some(index) = organisation.programme(programme) else { return Ok(0) };
+        Ok(match find_original(self, &organisation.programmes[index], original)? {
+            Named::Entry(earlier) if earlier.1.kind == Kind::Authorise && earlier.1.code.is_approved() => earlier.0,
+            _ => 0,
+        })
     }
 
     /// What a known key is answered: the first answer, 94, or 12 if a reversal was there first.
