@@ -92,7 +92,7 @@ impl Civil {
     #[inline]
     fn of(date: i32) -> Civil {
         let days = 4 * (date.unsigned_abs() + 719_468) + 3;
-        let (century, of_century) = (days / 146_097, days % 146_097 | 3);
+        let (century, of_century) = (days / 146_097, (days % 146_097) | 3);
         let scaled = 2_939_745 * u64::from(of_century);
         let (year_of_century, day_of_year) = ((scaled >> 32) as u32, scaled as u32 / 2_939_745 / 4);
         let month = 2_141 * day_of_year + 197_913;
