@@ -26,19 +26,14 @@ use crate::organisation::Organisation;
 use crate::storage::{Reading, Storage, StorageError, Writing};
 use crate::wallets::{self, Wallet};
 
-const FORMAT: &str = "onecard checkpoint 11";
-/// What earlier versions wrote. It is given up: the journal gives the state.
-const FORMATS_BEFORE: [&str; 9] = [
-    "onecard checkpoint 1",
-    "onecard checkpoint 2",
-    "onecard checkpoint 3",
-    "onecard checkpoint 4",
-    "onecard checkpoint 5",
-    "onecard checkpoint 6",
-    "onecard checkpoint 7",
-    "onecard checkpoint 8",
-    "onecard checkpoint 9",
-];
+/// Version of its format. What earlier ones wrote is given up: the journal gives the state.
+const VERSION: u32 = 11;
+
+/// What a version is called.
+fn format(version: u32) -> String {
+    format!("onecard checkpoint {version}")
+}
+
 /// Its tables.
 const TABLES: [&str; 6] = ["cards", "shared", "marks", "keys", "wallets", "names"];
 /// Bytes written before they are committed, while a pass is under way: few, because groups of the journal wait behind them for the disk.
@@ -197,9 +192,9 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens the checkpoint of the journal with this id, or makes one: also in the place of an earlier version's.
     pub fn open(path: &Path, bytes_max: usize, journal_id: [u8; 16]) -> Result<Checkpoint, CheckpointError> {
-        let open = || Storage::open(path, bytes_max, TABLES, FORMAT);
+        let open = || Storage::open(path, bytes_max, TABLES, &format(VERSION));
         let storage = match open() {
-            Err(error) if FORMATS_BEFORE.iter().any(|format| error.holds(format)) => {
+            Err(error) if (1..VERSION).any(|version| error.holds(&format(version))) => {
                 Storage::remove(path)?;
                 open()?
             }
@@ -606,8 +601,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint");
         let names = TABLES;
-        for format in FORMATS_BEFORE {
-            drop(Storage::open(&path, 1 << 20, names, format).unwrap());
+        for version in 1..VERSION {
+            drop(Storage::open(&path, 1 << 20, names, &format(version)).unwrap());
             let (_, _, begin) = Checkpoint::open(&path, 1 << 20, [7; 16]).unwrap().load().unwrap();
             assert_eq!(begin, 1, "all of the journal is replayed");
             Storage::remove(&path).unwrap();

@@ -31,6 +31,8 @@ use crate::pipeline::door::Checked;
 
 /// Most bytes that a transaction with details takes, rounded up: some ten thousand moves, items and balances of a few bytes each.
 const DETAILED_BYTES_MAX: u64 = 512 << 10;
+/// Room for at most so many parts a row is made beforehand.
+const PARTS_PER_ROW: usize = 16;
 /// Rows whose memory is asked for together.
 pub(super) const AHEAD_ROWS: usize = 16;
 
@@ -163,7 +165,7 @@ impl Writer {
             std::mem::swap(&mut foreseen, &mut next);
         }
         self.foreseen = [foreseen, next];
-        self.parts_per_row = answers.parts.len().div_ceil(rows.len().max(1));
+        self.parts_per_row = answers.parts.len().div_ceil(rows.len().max(1)).min(PARTS_PER_ROW);
         Ok(answers)
     }
 
@@ -231,7 +233,10 @@ impl Writer {
     /// Looks up the rules that apply to the sales of a run, those of this programme.
     fn foresee(&self, programme: u16, tables: &Tables, batch: &Batch, run: &mut Run<'_>, foreseen: &mut Foreseen) {
         foreseen.clear();
-        for (row, ahead) in run.rows.iter().zip(&mut run.ahead).filter(|(row, _)| is_sale(row) && row.programme() == programme) {
+        let rows = run.rows.iter().zip(run.checked).zip(&mut run.ahead);
+        // What the door has turned away may have any number of lines.
+        let sales = rows.filter(|((row, checked), _)| is_sale(row) && checked.kind.is_some() && row.programme() == programme);
+        for ((row, _), ahead) in sales {
             let (Some(terminal), Some(card)) = (ahead.likely_terminal, ahead.likely_card) else { continue };
             let moment = self.machine.moment(tables, row, terminal, card);
             ahead.foreseen = Some(foreseen.ask(moment));
