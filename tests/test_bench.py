@@ -42,7 +42,7 @@ from bench.options import Options, cards_of
 from bench.peers import redis
 from bench.peers.peer import Plan, missing
 from bench.swipes import Ledger, Swipes, Tally
-from onecard import Client, Engine, Period, Rules, rows
+from onecard import Client, Engine, Period, Rules
 from onecard.codes import Account, Kind
 from onecard.demo.drive import run_year
 from onecard.reports import TrialBalance
@@ -150,8 +150,8 @@ def test_w1_rules_tells_if_other_rules_apply(options: Options, monkeypatch: pyte
 
 
 def test_dry_run_tells_if_something_is_posted(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "FLAG_DRY_RUN", 0)
-    with pytest.raises(BenchError, match="is another when it is posted"):
+    monkeypatch.setattr(dry_run, "_try_out", lambda _: None)
+    with pytest.raises(BenchError, match="tried out has an entry"):
         dry_run.run(options)
 
 

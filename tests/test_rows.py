@@ -321,3 +321,5 @@ def test_codes_have_words() -> None:
     assert (codes.reason_text(codes.Reason.FORGED), codes.reason_text(77)) == ("forged", "reason 77")
     words = [codes.text(code) for code in codes.Code]
     assert len(set(words)) == len(words)
+    reasons = [codes.reason_text(reason) for reason in codes.Reason if reason]
+    assert len(set(reasons)) == len(reasons)

@@ -112,6 +112,20 @@ def test_a_tier_is_reached_at_once_and_prices_the_next_sale(shop: Shop) -> None:
     assert (shop.tier(), shop.buy(10_000)) == (5, (9_000, 1_000, 0))
 
 
+def test_a_tier_prices_the_next_sale_of_the_same_batch(shop: Shop) -> None:
+    """Rules are looked up some rows ahead: what a row changes counts for the next all the same."""
+
+    def buy(amount: int) -> rows.Batch:
+        return rows.purchase(card=CARD, amount=amount, **shop.header())
+
+    reached = [buy(100), buy(100_000), *(buy(1_000) for _ in range(40))]
+    lost = [rows.set_tier(CARD, 0, **shop.header()), *(buy(1_000) for _ in range(40))]
+    answers = shop.engine.execute(rows.together(*reached, *lost))
+    assert not answers["code"].any()
+    # A sale on a card without a tier reaches it again, and the next has it.
+    assert answers["discount"].tolist() == [0, 0, *[100] * 40, 0, 0, *[100] * 39]
+
+
 def test_a_tier_is_reviewed_at_the_close_of_its_last_date(shop: Shop) -> None:
     shop.buy(100_000)
     shop.close_day()

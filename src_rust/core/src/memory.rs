@@ -61,6 +61,18 @@ impl<T: FromBytes + IntoBytes + Copy + PartialEq> Slab<T> {
     }
 }
 
+impl<T: FromBytes + IntoBytes> Default for Slab<T> {
+    fn default() -> Slab<T> {
+        Slab::zeroed(0)
+    }
+}
+
+impl<T: FromBytes + IntoBytes + Copy + PartialEq> Clone for Slab<T> {
+    fn clone(&self) -> Slab<T> {
+        self.copied(self.len)
+    }
+}
+
 impl<T> Slab<T> {
     /// Bytes that it takes when all of it is touched.
     pub fn size(&self) -> usize {

@@ -58,6 +58,7 @@ pub struct Table {
     len: usize,
 }
 
+#[derive(Clone)]
 struct Shard {
     /// Power of two. Filled to five eighths at most: few lines are full then.
     lines: Slab<Line>,
@@ -66,12 +67,6 @@ struct Shard {
     depth: u32,
     /// What is shifted out of the rest of the hash to leave a line.
     shift: u32,
-}
-
-impl Clone for Shard {
-    fn clone(&self) -> Self {
-        Shard { lines: self.lines.copied(self.lines.len()), ..*self }
-    }
 }
 
 impl Default for Table {

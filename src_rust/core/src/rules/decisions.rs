@@ -67,7 +67,7 @@ impl Block {
     }
 }
 
-/// What rules of a shape name, and these rules: nearly always it is one, and one line of the cache tells all of it.
+/// What rules of a shape name, and these rules: if it is one, one line of the cache tells all of it.
 #[derive(Clone, Copy, PartialEq, FromBytes, IntoBytes)]
 #[repr(C, align(64))]
 struct Place {
@@ -89,29 +89,9 @@ pub(super) struct Decisions {
     shapes: [Shapes; 2],
     /// Numbers of places, by the hash of shape and key.
     table: Table,
-    places: Places,
+    /// On huge pages if they are many.
+    places: Slab<Place>,
     blocks: Vec<Block>,
-}
-
-/// All of them, on huge pages if they are many.
-struct Places(Slab<Place>);
-
-impl Places {
-    fn zeroed(len: usize) -> Places {
-        Places(Slab::zeroed(len))
-    }
-}
-
-impl Default for Places {
-    fn default() -> Places {
-        Places::zeroed(0)
-    }
-}
-
-impl Clone for Places {
-    fn clone(&self) -> Places {
-        Places(self.0.copied(self.0.len()))
-    }
 }
 
 /// Shapes, and which of them a sale may meet.
@@ -230,7 +210,7 @@ impl Foreseen {
 
 impl fmt::Debug for Decisions {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} blocks of rules at {} places", self.blocks.len(), self.places.0.len())
+        write!(out, "{} blocks of rules at {} places", self.blocks.len(), self.places.len())
     }
 }
 
@@ -249,7 +229,7 @@ impl Decisions {
             });
         }
         let mut decisions =
-            Decisions { table: Table::with_room(sorted.len()), places: Places::zeroed(sorted.len()), ..Decisions::default() };
+            Decisions { table: Table::with_room(sorted.len()), places: Slab::zeroed(sorted.len()), ..Decisions::default() };
         let mut firsts = BTreeMap::new();
         for (number, ((shape, key), entries)) in sorted.into_iter().enumerate() {
             decisions.shapes[usize::from(shape & BY_LINE != 0)].add(shape, key);
@@ -261,7 +241,7 @@ impl Decisions {
                     (window, *firsts.entry(entries).or_insert_with_key(|entries| decisions.push(entries)), blocks)
                 }
             };
-            decisions.places.0[number] = Place { key, window, rules, blocks, shape, reserved: [0; 18] };
+            decisions.places[number] = Place { key, window, rules, blocks, shape, reserved: [0; 18] };
         }
         decisions.shapes.iter_mut().for_each(Shapes::finish);
         Some(decisions)
@@ -281,7 +261,7 @@ impl Decisions {
     /// True if there is no rule.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.places.0.is_empty()
+        self.places.is_empty()
     }
 
     /// The shapes that are looked up for a sale, or for goods of a category in it.
@@ -313,7 +293,7 @@ impl Decisions {
         for of in sought.iter_mut() {
             // Nearly always it is the one that is sought.
             of.place = self.table.first(of.hash);
-            of.place.iter().for_each(|&place| prefetch(&self.places.0[place as usize]));
+            of.place.iter().for_each(|&place| prefetch(&self.places[place as usize]));
         }
         for of in sought.iter_mut().filter(|of| of.place.is_some()) {
             let place = self.place(of.hash, of.shape, of.key);
@@ -324,7 +304,7 @@ impl Decisions {
         for (moment, end) in asked {
             let hour = Hour::of(moment);
             for place in sought[from..*end as usize].iter().filter_map(|of| of.place) {
-                self.each_at(&self.places.0[place as usize], &hour, |number| {
+                self.each_at(&self.places[place as usize], &hour, |number| {
                     found(number);
                     rules.push(number);
                 });
@@ -337,7 +317,7 @@ impl Decisions {
     /// The place of the rules of a shape that name what is in a key.
     #[inline]
     fn place(&self, hash: u64, shape: Shape, key: Key) -> Option<(u32, &Place)> {
-        let mut found = self.table.get(hash).map(|number| (number, &self.places.0[number as usize]));
+        let mut found = self.table.get(hash).map(|number| (number, &self.places[number as usize]));
         found.find(|(_, place)| place.shape == shape && place.key == key)
     }
 
@@ -478,6 +458,8 @@ mod tests {
         )
     }
 
+    /// 1970-01-05 was one.
+    const MONDAY: i32 = 4;
     const BIRTHDAYS: [Birthday; 3] = [Birthday::Day, Birthday::Week, Birthday::Month];
 
     /// One rule after the other, condition by condition; the least amount is not the tables'.
@@ -509,6 +491,39 @@ mod tests {
                 found.extend(foreseen.rules(at).iter().map(|&number| number as usize));
                 found.sort_unstable();
                 prop_assert_eq!(found, slowly(&rules, moment));
+            }
+        }
+    }
+
+    #[test]
+    fn more_shapes_than_there_are_bits_are_told_apart() {
+        let named = |shape: u32, kind: u32| shape >> kind & 1 != 0;
+        let list = |shape, kind| if named(shape, kind) { vec![1] } else { vec![] };
+        let when = |shape, categories: &[u16]| When {
+            stores: list(shape, 0),
+            merchants: list(shape, 1),
+            products: if named(shape, 2) { vec![1] } else { vec![] },
+            regions: if named(shape, 3) { vec![1] } else { vec![] },
+            channels: if named(shape, 4) { vec![1] } else { vec![] },
+            tiers: if named(shape, 5) { vec![1] } else { vec![] },
+            weekdays: u8::from(named(shape, 6)),
+            categories: categories.to_vec(),
+            ..When::default()
+        };
+        let rules: Vec<When> = (0..128).flat_map(|shape| [when(shape, &[]), when(shape, &[1])]).collect();
+        let decisions = Decisions::of(rules.iter()).unwrap();
+        assert_eq!([0, 1].map(|which: usize| decisions.shapes[which].all.len()), [128, 128]);
+        let met = |shape, kind| u32::from(named(shape, kind)) as u8;
+        for shape in 0..128u32 {
+            let one = |kind| met(shape, kind);
+            let at = Moment::new(one(2).into(), 1).at(one(0).into(), one(1).into(), one(4));
+            let moment = at.of(one(3).into(), one(5)).on(MONDAY + i32::from(1 - one(6)), 0);
+            for category in [0, 1, 2] {
+                let (moment, mut found) = (moment.with(category), Vec::new());
+                decisions.each(&moment, &Hour::of(&moment), |number| found.push(number as usize));
+                found.sort_unstable();
+                let many = if category == 2 { 0 } else { 1 << shape.count_ones() };
+                assert_eq!((found.len(), &found), (many, &slowly(&rules, &moment)));
             }
         }
     }

@@ -272,6 +272,7 @@ impl Writer {
             return Ok(self.answer_again(request, items, checked, &earlier, place, parts));
         }
         let Some(terminal) = terminal else { return Ok(Err(Code::UnknownTerminal)) };
+        // It was looked up for the store of the terminal that was likely.
         let foreseen = foreseen.filter(|_| ahead.likely_terminal == Some(terminal));
         if lacks_advice {
             place.reason = Reason::NoAdvice as u8;
